@@ -1,0 +1,252 @@
+"""params.yaml as typed, frozen models.
+
+Every stage begins with `load()`: a key that nobody knows, a number that isn't one or a combination that can't work stops the run
+here, in one line, before anything is computed. `python -m pairpref.params` checks the file and does nothing else.
+"""
+
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pairpref.errors import UserError
+
+PARAMS = Path("params.yaml")
+ARENA = Path("data/raw/simulated")
+SMALL = "small-deberta-v2"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataParams(Section):
+    """Which files to read, and the split. Paths are relative to the repository, or absolute."""
+
+    train: str = Field(min_length=1, description="votes: a Kaggle CSV, .csv.gz or .jsonl")
+    test: str | None = Field(description="pairs to predict; the arena's path stands for none where train is not the arena's")
+    truth: str | None = Field(description="true vote probabilities, likewise")
+    solution: str | None = Field(description="labels of the test file with Kaggle's Usage column, likewise")
+    folds: int = Field(ge=2, le=100, description="number of folds, grouped by prompt and stratified by label")
+    seed: int = Field(ge=0, description="seed of the folds")
+
+    @field_validator("test", "truth", "solution", mode="before")
+    @classmethod
+    def _path(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("null is no path, and DVC stops at it; leave the arena's, which counts for the arena's votes only")
+        return value
+
+    @model_validator(mode="after")
+    def _companions_belong_to_their_votes(self) -> Self:
+        """The arena's test, truth and solution say nothing about anybody else's votes: they go when `train` is not the arena's."""
+        if not in_arena(self.train):
+            for name in ("test", "truth", "solution"):
+                if (path := getattr(self, name)) and in_arena(path):
+                    object.__setattr__(self, name, None)
+        return self
+
+
+class JudgeParams(Section):
+    """The simulated voter's rule; the weights are in units of log-odds. See `pairpref.data.arena.judge`."""
+
+    relevance: float = Field(description="weight of the share of topical words that are on the prompt's topic")
+    quality: float = Field(description="weight of good minus bad judging words, as a share of both")
+    length: float = Field(description="weight of log2(1 + words)")
+    order_effect: float = Field(description="added to A's utility: a taste for what is shown first")
+    tie: float = Field(description="log-weight of a tie in Davidson's model")
+
+
+class SimulateParams(Section):
+    """The made-up arena: what is shown (before the vote), the voter, and damage to the file (after the vote)."""
+
+    seed: int = Field(ge=0)
+    rows: Count = Field(description="votes in train.csv")
+    test_rows: Count = Field(description="pairs in test.csv")
+    repeated_prompts: Share = Field(description="share of rows whose prompt comes from a small pool of popular ones")
+    near_repeats: Share = Field(description="share of those that differ from the popular prompt in case or punctuation")
+    several_turns: Share = Field(description="share of rows with two or three turns")
+    long_answers: Share = Field(description="share of answers several times the usual length")
+    late_evidence: Share = Field(description="share of long answers that keep what matters for their last part")
+    null_answers: Share = Field(description="share of answers that are null")
+    empty_answers: Share = Field(description="share of answers that are empty strings")
+    better_first: Share = Field(description="share of rows that show the more skilled model as A; .5 is balanced")
+    judge: JudgeParams
+    mojibake: Share = Field(description="share of texts decoded with the wrong code page")
+    html_entities: Share = Field(description="share of texts whose non-ASCII letters became HTML entities")
+    control_characters: Share = Field(description="share of texts with control characters strewn in")
+    nested_lists: Share = Field(description="share of cells whose turns are wrapped in further lists")
+    lossy: Share = Field(description="share of texts cut short or with lone surrogates over words: cannot be repaired")
+
+
+class CleanParams(Section):
+    """Reading and repairing votes. The switches change the text that is learned from, never which rows, groups or folds there are."""
+
+    utf8: bool = Field(description="repair mojibake, entities of non-ASCII letters and control characters")
+    flatten: bool = Field(description="turn JSON lists into marked turns; off, the JSON source is the text")
+    near_duplicate: float = Field(gt=0, le=1, description="Jaccard similarity from which two prompts are one group")
+    max_bad_share: Share = Field(description="share of unusable rows that stops the run")
+
+
+class TokenizeParams(Section):
+    vocab_size: int = Field(
+        ge=300, description="size of the byte-level BPE trained for the small default; others bring their own"
+    )
+
+
+class AugmentParams(Section):
+    ab: bool = Field(description="show the model pairs in both orders")
+    mode: Literal["random", "both"] = Field(description="random: one keyed order a pair and epoch; both: both in the same step")
+
+
+class ModelParams(Section):
+    backbone: str = Field(min_length=1, description=f"{SMALL} (from random weights), a hub name or a local folder")
+    pooling: Literal["spans", "cls"] = Field(
+        description="spans: mean over prompt, A and B each; cls: the backbone's own classifier"
+    )
+    max_length: int = Field(ge=16, description="tokens in a composed pair")
+    hidden_size: int = Field(ge=8, description=f"width of {SMALL}")
+    layers: Count = Field(description=f"layers of {SMALL}")
+    dropout: float = Field(ge=0, lt=1, description=f"dropout of {SMALL}")
+    lr_multiplier: float = Field(gt=0, description="times train.lr: learning rates are stated for pretrained weights")
+
+
+class TrainParams(Section):
+    epochs: Count
+    lr: float = Field(gt=0, lt=1, description="peak learning rate, for pretrained weights")
+    batch_size: Count = Field(description="pairs in a step (both orders count once)")
+    weight_decay: float = Field(ge=0)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    threads: Count = Field(description="threads of a training process; another number gives other bits")
+
+
+class OofParams(Section):
+    enabled: bool = Field(description="export out-of-fold probabilities")
+    folds: Count = Field(description="how many of data.folds are trained, fold 0 included")
+
+
+class CalibrateParams(Section):
+    method: Literal["none", "temperature"]
+
+
+class InferenceParams(Section):
+    dual_order: bool = Field(description="average both orders of every pair")
+
+
+class PredictParams(Section):
+    batch_size: Count = Field(description="sequences in a forward pass")
+
+
+class ReportParams(Section):
+    bins: int = Field(ge=2, le=100, description="equal-mass bins of the reliability curve")
+
+
+class ParallelParams(Section):
+    jobs: Count = Field(description="processes for independent work: folds, and shards of text")
+
+
+class Params(Section):
+    data: DataParams
+    simulate: SimulateParams
+    clean: CleanParams
+    tokenize: TokenizeParams
+    augment: AugmentParams
+    model: ModelParams
+    train: TrainParams
+    oof: OofParams
+    calibrate: CalibrateParams
+    inference: InferenceParams
+    predict: PredictParams
+    report: ReportParams
+    parallel: ParallelParams
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.oof.folds > self.data.folds:
+            raise ValueError(f"oof.folds is {self.oof.folds}, but there are only data.folds = {self.data.folds} folds to train")
+        if len(set(self.train.seeds)) < len(self.train.seeds):
+            raise ValueError(f"train.seeds names a seed twice: {list(self.train.seeds)}")
+        return self
+
+
+def refuse_swaps(params: Params) -> None:
+    """Called where the votes turn out to be single texts, which have no A and B to exchange.
+
+    Raises:
+        UserError: augment.ab or inference.dual_order is on.
+    """
+    if params.augment.ab or params.inference.dual_order:
+        raise UserError(
+            f"{params.data.train} has text and label, so there is no A and B to swap, but augment.ab is {params.augment.ab} and "
+            f"inference.dual_order is {params.inference.dual_order}. Switch both off: "
+            "-S augment.ab=false -S inference.dual_order=false"
+        )
+
+
+def in_arena(path: str) -> bool:
+    """Whether a path lies in the folder that the simulate stage writes."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(ARENA))
+
+
+def load(path: Path | str = PARAMS) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds a key or value that is not allowed; one line a fault.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run from the repository's root, where params.yaml is.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {_explain(fault)}" for fault in error.errors())) from None
+
+
+def _explain(fault: dict) -> str:
+    where = [str(part) for part in fault["loc"]]
+    name = ".".join(where) or "the whole file"
+    match fault["type"]:
+        case "extra_forbidden":
+            known = list(_fields(where[:-1]))
+            near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {'.'.join([*where[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+            return f"unknown key {name}: {hint}"
+        case "missing":
+            return f"{name} is missing: {_description(where)}"
+        case "value_error" if not where:
+            return fault["msg"].removeprefix("Value error, ")
+        case _:
+            about = _description(where)
+            return f"{name} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}" + (f" ({about})" if about else "")
+
+
+def _fields(where: list[str]) -> dict:
+    model = Params
+    for part in where:
+        model = model.model_fields[part].annotation
+    return model.model_fields
+
+
+def _description(where: list[str]) -> str:
+    try:
+        return _fields(where[:-1])[where[-1]].description or ""
+    except (KeyError, AttributeError):
+        return ""
+
+
+if __name__ == "__main__":
+    try:
+        load()
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,105 @@
+"""A made-up arena whose true vote probabilities are known: an instrument to measure the pipeline with.
+
+What is shown (`authors`), the vote (`judge`) and the damage to the file (`damage`) happen in this order, so the truth is exact whatever
+the damage.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from pairpref.data.arena import authors, damage, judge
+from pairpref.pairs import PROBABILITIES, TEXTS, WINNERS
+from pairpref.params import SimulateParams
+
+PUBLIC_SHARE = 0.26
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One simulated row: the texts as the voter saw them, the same as they are stored, and the vote with its true probabilities."""
+
+    id: int
+    models: tuple[str, str]
+    shown: tuple[list, list, list]
+    stored: tuple[list, list, list]
+    p: tuple[float, float, float]
+    label: int
+    public: bool
+
+
+def vote(row: int, params: SimulateParams) -> Vote:
+    """Row number `row` of an endless arena: each is drawn from its own seed, so any part can be made without the rest."""
+    rng = Random(f"{params.seed}:{row}")
+    source, near = rng, False
+    if rng.random() < params.repeated_prompts:
+        source, near = authors.popular(params.seed, rng), rng.random() < params.near_repeats
+    topic = authors.topic(source)
+    turns = 1 if source.random() >= params.several_turns else 2 + int(source.random() * 2)
+    prompt = authors.prompt(source, topic, turns)
+    if near:
+        prompt[0] = authors.near_repeat(rng, prompt[0])
+    a, b = _two_models(rng, params)
+    answers = [_answer(rng, topic, prompt, model, params) for model in (a, b)]
+    shown = prompt, answers[0], answers[1]
+    p = judge.vote_probabilities(*shown, params.judge)
+    u = rng.random()
+    label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
+    stored = tuple(
+        damage.nested(rng, [t if t is None else damage.damaged(rng, t, params) for t in turns], params) for turns in shown
+    )
+    identifier = int(rng.random() * 2**22) * 2**20 + row  # Kaggle's ids are large and in no order; the row keeps them unique.
+    return Vote(identifier, (a.name, b.name), shown, stored, p, label, rng.random() < PUBLIC_SHARE)
+
+
+def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, authors.Model]:
+    first = int(rng.random() * len(authors.MODELS))
+    second = (first + 1 + int(rng.random() * (len(authors.MODELS) - 1))) % len(authors.MODELS)
+    worse, better = sorted((first, second))
+    a, b = (better, worse) if rng.random() < params.better_first else (worse, better)
+    return authors.MODELS[a], authors.MODELS[b]
+
+
+def _answer(rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams) -> list[str | None]:
+    u = rng.random()
+    if u < params.null_answers:
+        return [None] * len(prompt)
+    if u < params.null_answers + params.empty_answers:
+        return [""] * len(prompt)
+    return authors.answer(rng, topic, prompt, model, params)
+
+
+def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path) -> None:
+    """Write the arena's four files, a row at a time.
+
+    Args:
+        votes: in order; the first `train_rows` go to `train`, the others to `test`.
+        train, test: Kaggle's columns (test without models and winners).
+        truth: id, p_a, p_b, p_tie of every row of both.
+        solution: id, the three winner columns and Kaggle's Usage, of the test rows.
+    """
+    with ExitStack() as stack:
+
+        def writer(path: Path, header: list[str]) -> Callable[[list], object]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = csv.writer(stack.enter_context(open(path, "w", encoding="utf-8", newline="")), lineterminator="\n")
+            rows.writerow(header)
+            return rows.writerow
+
+        to_train = writer(train, ["id", "model_a", "model_b", *TEXTS, *WINNERS])
+        to_test = writer(test, ["id", *TEXTS])
+        to_truth = writer(truth, ["id", *PROBABILITIES])
+        to_solution = writer(solution, ["id", *WINNERS, "Usage"])
+        for row, v in enumerate(votes):
+            texts = [json.dumps(turns) for turns in v.stored]
+            winners = [int(v.label == label) for label in range(3)]
+            to_truth([v.id, *(f"{p:.6f}" for p in v.p)])
+            if row < train_rows:
+                to_train([v.id, *v.models, *texts, *winners])
+            else:
+                to_test([v.id, *texts])
+                to_solution([v.id, *winners, "Public" if v.public else "Private"])

@@ -1,0 +1,122 @@
+"""Prompts and answers before any vote: templates filled from the lexicon by made-up models of different skill.
+
+All choices go through `random.Random.random()`, whose sequence Python guarantees, and plain arithmetic: the same seed gives the same
+text on any machine.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from pairpref.data.arena import lexicon
+from pairpref.params import SimulateParams
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A made-up model: how often its words are on topic, how often its judging words are good, and how much it talks."""
+
+    name: str
+    on_topic: float
+    good: float
+    verbosity: float
+
+
+MODELS = (
+    Model("alder-1", 0.30, 0.40, 0.8),
+    Model("birch-1", 0.40, 0.45, 1.3),
+    Model("cedar-2", 0.45, 0.55, 0.9),
+    Model("dogwood-2", 0.55, 0.45, 1.2),
+    Model("elm-3", 0.55, 0.60, 1.0),
+    Model("fir-3", 0.65, 0.55, 0.8),
+    Model("ginkgo-4", 0.70, 0.65, 1.1),
+    Model("hazel-4", 0.75, 0.60, 0.9),
+)
+
+# Clauses of an answer, as quantiles 0, 1/8 … 1 of the usual length; between them it is interpolated.
+_CLAUSES = (1, 2, 2.5, 3, 3.5, 4, 5, 6.5, 9)
+_LONG = 4
+_POPULAR = 200
+
+
+def pick(rng: Random, options: tuple[T, ...]) -> T:
+    return options[int(rng.random() * len(options))]
+
+
+def topic(rng: Random) -> str:
+    return pick(rng, tuple(lexicon.TOPICS))
+
+
+def prompt(rng: Random, on: str, turns: int) -> list[str]:
+    """The user's turns, all on one topic: two or three of its words first, one or two in each follow-up."""
+    return [_fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on) for turn in range(turns)]
+
+
+def popular(seed: int, rng: Random) -> Random:
+    """The source of one of the popular prompts, the first ones far more often: its own seed, so that no list is kept."""
+    u = rng.random()
+    return Random(f"{seed}:popular:{int(_POPULAR * u * u)}")
+
+
+def near_repeat(rng: Random, text: str) -> str:
+    """The same prompt as somebody else would type it: case, punctuation or white space differ."""
+    return pick(
+        rng, (text.lower(), text.upper(), text.rstrip(".?") + "!!", "  " + text.replace(" ", "  "), text.replace(",", " ,"))
+    )
+
+
+def answer(rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams) -> list[str]:
+    """One answer to each turn of `asked`. Luck spreads each answer widely around its model's skill."""
+    distractor = pick(rng, tuple(t for t in lexicon.TOPICS if t != on))
+    on_topic, good = _luck(rng, model.on_topic), _luck(rng, model.good)
+    return [_turn(rng, on, distractor, on_topic, good, turn, model.verbosity, params) for turn in asked]
+
+
+def _luck(rng: Random, skill: float) -> float:
+    """A share in [0, 1] whose mean is near `skill`; the mean of two uniforms moved and clipped."""
+    return min(1.0, max(0.0, skill + 1.1 * (rng.random() - rng.random())))
+
+
+def _turn(
+    rng: Random, on: str, distractor: str, on_topic: float, good: float, asked: str, verbosity: float, params: SimulateParams
+) -> str:
+    u = rng.random() * (len(_CLAUSES) - 1)
+    low = int(u)
+    clauses = (_CLAUSES[low] + (u - low) * (_CLAUSES[low + 1] - _CLAUSES[low])) * verbosity
+    late = False
+    if rng.random() < params.long_answers:
+        clauses *= _LONG
+        late = rng.random() < params.late_evidence
+    count = max(1, int(clauses + 0.5))
+    style = rng.random()
+    parts: list[str] = []
+    if rng.random() < 0.3:
+        echo = [w for w in asked.replace("?", " ").replace(",", " ").replace(".", " ").split() if w in lexicon.WORD_TOPIC]
+        parts.append(pick(rng, lexicon.OPENINGS).format(pick(rng, tuple(echo)) if echo else "that"))
+    for i in range(count):
+        # In an answer with late evidence all but the last third talks about anything, in words that judge nothing.
+        early = late and i < 2 * count // 3
+        template = pick(rng, lexicon.ITEMS if style < 0.2 else lexicon.CLAUSES)
+        if style > 0.95 and i == count - 1:
+            template = pick(rng, lexicon.CODE)
+        parts.append(_clause(rng, template, on, distractor, 0.5 if early else on_topic, 0.5 if early else good))
+    if style < 0.2:
+        return "\n".join(parts)
+    return " ".join(p if p.endswith((":", ".", "```")) else p[0].upper() + p[1:] + "." for p in parts)
+
+
+def _clause(rng: Random, template: str, on: str, distractor: str, on_topic: float, good: float) -> str:
+    text = template
+    while "{t}" in text:
+        source = on if rng.random() < on_topic else distractor
+        text = text.replace("{t}", pick(rng, lexicon.TOPICS[source]), 1)
+    while "{q}" in text:
+        text = text.replace("{q}", pick(rng, lexicon.GOOD if rng.random() < good else lexicon.BAD), 1)
+    return text
+
+
+def _fill(rng: Random, template: str, on: str) -> str:
+    left = list(lexicon.TOPICS[on])
+    return template.format(*(left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))))

@@ -1,0 +1,99 @@
+"""From a row as it was read to the texts that are learned from, as the `clean` switches say."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from pairpref.data import turns
+from pairpref.data.repair import repair, repair_and_explain
+from pairpref.data.turns import Cell
+from pairpref.data.votes import Bad, Row, read_unjudged
+from pairpref.pairs import TEXTS
+from pairpref.params import CleanParams
+
+_SHARD = 100
+_SHARDS_A_JOB = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """A row ready to be stored.
+
+    `key` is what it is grouped by: the fully repaired and flattened prompt (or whole text, where there is no prompt), whatever
+    the switches say. `found` names what there was to see in it, once a text: `repaired_…`, `null_answers`, `empty_answers`.
+    """
+
+    line: int
+    id: str
+    prompt: str
+    response_a: str
+    response_b: str | None
+    label: int | None
+    turns: int
+    key: str
+    found: tuple[str, ...]
+
+
+def clean_row(row: Row, switches: CleanParams) -> Clean:
+    """The texts of one row, repaired where `utf8` and flattened where `flatten` is on; lone surrogates go in any case."""
+    found: list[str] = []
+    texts = [_text(cell, switches, found) for cell in (row.prompt, row.response_a, row.response_b)]
+    for answer in filter(None, (row.response_a, row.response_b)):
+        if None in answer.turns:
+            found.append("null_answers")
+        elif not any(turn.strip() for turn in answer.turns):
+            found.append("empty_answers")
+    asked = row.prompt or row.response_a
+    key = turns.join([turn and repair(turn) for turn in asked.turns])
+    return Clean(row.line, row.id, texts[0] or "", texts[1], texts[2], row.label, len(asked.turns), key, tuple(found))
+
+
+def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, jobs: int = 1) -> Iterator[Clean | Bad]:
+    """Clean many rows in `jobs` processes, whose number changes nothing but the time. Bad rows pass through in their place."""
+    rows = iter(rows)
+    with Parallel(n_jobs=jobs) as pool:
+        # A round at a time: joblib would read ahead in a thread of its own, where the reader's errors get lost.
+        while batch := list(islice(rows, jobs * _SHARDS_A_JOB * _SHARD)):
+            shards = (batch[i : i + _SHARD] for i in range(0, len(batch), _SHARD))
+            for shard in pool(delayed(_clean_shard)(shard, switches) for shard in shards):
+                yield from shard
+
+
+def read_test(path: Path | str, switches: CleanParams, jobs: int = 1) -> pd.DataFrame:
+    """Every row of a file of pairs to predict, in its order.
+
+    Returns:
+        id, prompt, response_a, response_b (strings; response_b is None in text files) and ok (bool). Where ok is False the row
+        could not be used and its texts are empty, yet it still needs a prediction.
+
+    Raises:
+        UserError: the file as a whole can't be read.
+    """
+    columns = ("id", *TEXTS, "ok")
+    rows = clean_rows(read_unjudged(path).rows, switches, jobs)
+    values = [
+        (row.id, "", "", "", False) if isinstance(row, Bad) else (row.id, row.prompt, row.response_a, row.response_b, True)
+        for row in rows
+    ]
+    return pd.DataFrame(values, columns=columns).astype({"ok": bool})
+
+
+def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:
+    return [row if isinstance(row, Bad) else clean_row(row, switches) for row in shard]
+
+
+def _text(cell: Cell | None, switches: CleanParams, found: list[str]) -> str | None:
+    if cell is None:
+        return None
+    kinds: set[str] = set()
+    texts: list[str | None] = []
+    for source in cell.turns if switches.flatten else (cell.source,):
+        text, repaired = (None, set()) if source is None else repair_and_explain(source, switches.utf8)
+        texts.append(text)
+        kinds |= repaired
+    found.extend(f"repaired_{kind}" for kind in sorted(kinds))
+    return turns.join(texts)

@@ -1,0 +1,58 @@
+"""The frozen folds: stratified by label, and no prompt group in two of them."""
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pairpref.errors import UserError
+from pairpref.pairs import LABELS
+
+_REMEDY = "Get more votes, or ask for fewer folds: -S data.folds=2 is the least."
+
+
+def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each row.
+
+    Args:
+        labels: 0 = A, 1 = B, 2 = tie; shape (rows,).
+        groups: prompt groups; shape (rows,).
+
+    Returns:
+        int8, shape (rows,): 0 … folds - 1.
+
+    Raises:
+        UserError: a fold would lack one of the three labels.
+    """
+    for label, name in enumerate(LABELS):
+        of_label = groups[labels == label]
+        distinct = len(np.unique(of_label))
+        if distinct < folds:
+            raise UserError(
+                f"{len(of_label)} rows with the label {name}, in {distinct} prompt groups: too few for data.folds = {folds}. "
+                f"{_REMEDY}"
+            )
+    fold = np.empty(len(labels), dtype=np.int8)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        fold[held_out] = number
+    for number in range(folds):
+        counts = np.bincount(labels[fold == number], minlength=len(LABELS))
+        for name, count in zip(LABELS, counts, strict=True):
+            if not count:
+                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {name}. {_REMEDY}")
+    return fold
+
+
+def check(frame: pd.DataFrame) -> None:
+    """Refuse a frame (columns `group`, `fold`) in which a prompt group is spread over folds.
+
+    Raises:
+        UserError: naming the first such group.
+    """
+    spread = frame.groupby("group")["fold"].nunique()
+    leaking = spread[spread > 1]
+    if len(leaking):
+        raise UserError(
+            f"prompt group {leaking.index[0]} is in {leaking.iloc[0]} folds ({len(leaking)} such groups): a model would be "
+            "judged on prompts it was trained on. Run the clean stage again: dvc repro -f clean"
+        )

@@ -1,0 +1,81 @@
+"""Text as it was before an export damaged it: ftfy, kept to what is damage for certain.
+
+Answers carry code, so quotes are not straightened, `&lt;` stays `&lt;`, and ligatures and full-width forms stay as they are.
+Two laws hold, and are tested: what was not damaged is not changed, and repairing twice is repairing once.
+"""
+
+import html
+import re
+from collections.abc import Callable
+from html.entities import html5
+
+import ftfy
+from ftfy import fixes
+
+_PLAIN = re.compile(r"[\t\n -%'-~]*")
+_C0 = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_C1 = re.compile(r"[\x80-\x9f]")
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+
+def repair(text: str) -> str:
+    """The text without lone surrogates, controls (but newline and tab), mojibake and entities of non-ASCII characters."""
+    return repair_and_explain(text)[0]
+
+
+def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
+    """The repaired text, and what was repaired: any of `surrogates`, `controls`, `mojibake`, `newlines`, `entities`.
+
+    Surrogates are joined where they belong together and are U+FFFD otherwise, since no UTF-8 file can hold them; with `utf8` off
+    this is all that is done.
+    """
+    kinds: set[str] = set()
+    if _PLAIN.fullmatch(text):
+        return text, kinds
+    while True:
+        before = text
+        for kind, step in _STEPS if utf8 else _STEPS[:1]:
+            repaired = step(text)
+            if repaired != text:
+                kinds.add(kind)
+                text = repaired
+        # Damage may hide further damage (an entity inside mojibake). No step makes a text longer, so this ends.
+        if text == before:
+            return text, kinds
+
+
+def _without_c0(text: str) -> str:
+    return _C0.sub("", text)
+
+
+def _decoded(text: str) -> str:
+    # Line by line: ftfy gives up on a text in which any character does not fit the wrong code page.
+    if text.isascii():
+        return text
+    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line) for line in text.split("\n"))
+
+
+def _without_c1(text: str) -> str:
+    return _C1.sub("", fixes.remove_control_chars(fixes.fix_c1_controls(text)))
+
+
+def _unescaped(text: str) -> str:
+    return _ENTITY.sub(_unescaped_unless_ascii, text)
+
+
+def _unescaped_unless_ascii(entity: re.Match[str]) -> str:
+    # Names are looked up whole: html.unescape makes `¬ation;` of `&notation;`.
+    numbered = entity[0].startswith("&#")
+    character = html.unescape(entity[0]) if numbered else html5.get(entity[0][1:], "")
+    return entity[0] if character.isascii() or "\ufffd" in character else character
+
+
+# C0 controls go first, since they tear mojibake apart; C1 controls last, since half of mojibake is made of them.
+_STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("surrogates", fixes.fix_surrogates),
+    ("controls", _without_c0),
+    ("mojibake", _decoded),
+    ("controls", _without_c1),
+    ("newlines", fixes.fix_line_breaks),
+    ("entities", _unescaped),
+)

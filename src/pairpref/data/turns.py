@@ -1,0 +1,60 @@
+"""The cell of a vote: a JSON list with one text, or null, per turn of the conversation."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pairpref.data import strict_json
+from pairpref.data.records import MAX_CELL
+from pairpref.data.refusal import Refused
+
+NO_TEXT = "[no text]"
+"""What stands for a null turn: the model was silent, which is not the same as an empty answer."""
+
+MAX_TURNS = 1_000
+_MAX_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The turns of a cell, flattened, and the JSON source it was read from."""
+
+    turns: tuple[str | None, ...]
+    source: str
+
+
+def parse(value: object) -> Cell:
+    """A cell of a CSV (JSON in a string) or of a JSON line (that, or the list itself). Lists in lists give their turns in order.
+
+    Raises:
+        Refused: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `no_turns` or `too_long`.
+    """
+    content = strict_json.loads(value) if isinstance(value, str) else value
+    if not isinstance(content, list):
+        raise Refused("not_text", value)
+    turns = tuple(_flat(content))
+    if not turns:
+        raise Refused("no_turns", value)
+    if len(turns) > MAX_TURNS or sum(len(turn or "") for turn in turns) > MAX_CELL:
+        raise Refused("too_long", next(filter(None, turns), ""))
+    return Cell(turns, value if isinstance(value, str) else json.dumps(value))
+
+
+def join(turns: Sequence[str | None]) -> str:
+    """One text of all turns: a single turn as it is, several under a mark each."""
+    texts = [NO_TEXT if turn is None else turn for turn in turns]
+    if len(texts) == 1:
+        return texts[0]
+    return "\n\n".join(f"Turn {number}:\n{text}" for number, text in enumerate(texts, 1))
+
+
+def _flat(items: list, depth: int = 1) -> Iterator[str | None]:
+    if depth > _MAX_DEPTH:
+        raise Refused("too_deep", "[" * depth)
+    for item in items:
+        if isinstance(item, list):
+            yield from _flat(item, depth + 1)
+        elif item is None or isinstance(item, str):
+            yield item
+        else:
+            raise Refused("not_text", item)

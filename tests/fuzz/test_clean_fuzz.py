@@ -1,0 +1,181 @@
+"""Mangled votes: whatever is in a file, each row is either read or refused with a reason, and nothing else is ever raised.
+
+Structure-aware: a good file of the arena is damaged where its structure is (cells, quotes, delimiters, JSON), with a fixed seed.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from random import Random
+
+import pytest
+import yaml
+
+from pairpref import params
+from pairpref.data import arena, quarantine
+from pairpref.data.clean import clean_row, read_test
+from pairpref.data.refusal import REASONS
+from pairpref.data.votes import Bad, Row, read_votes
+from pairpref.errors import UserError
+from pairpref.pairs import TEXTS, WINNERS
+
+ROWS, FILES = 10_000, 240
+SETTINGS = params.Params.model_validate(yaml.safe_load(params.PARAMS.read_text(encoding="utf-8")))
+COLUMNS = ["id", *TEXTS, *WINNERS]
+
+PIECES = (
+    '"', "'", ",", ";", "\n", "\r", "\r\n", "\0", "\\", "\\u", "\\ud83d", "[", "]", "[[", "{", "}", ":", "null", "NaN", "1e999",
+    "-Infinity", "true", "\ufeff", "\u2028", "&#0;", "&#xD800;", "Ã©", "=cmd()", "", " ", '""', "9" * 5000, "[" * 2000,
+    '{"a":1,"a":2}',
+)  # fmt: skip
+
+
+def good_rows(count: int, rng: Random) -> list[list[str]]:
+    simulate = SETTINGS.simulate.model_copy(update={"lossy": 0.1, "nested_lists": 0.3, "null_answers": 0.1})
+    votes = (arena.vote(int(rng.random() * 2**40), simulate) for _ in range(count))
+    return [[str(v.id), *map(json.dumps, v.stored), *(str(int(v.label == i)) for i in range(3))] for v in votes]
+
+
+def inserted(text: str, rng: Random) -> str:
+    at = rng.randrange(len(text) + 1)
+    return text[:at] + rng.choice(PIECES) + text[at:]
+
+
+def cut(text: str, rng: Random) -> str:
+    return text[: rng.randrange(len(text) + 1)]
+
+
+def dropped(text: str, rng: Random) -> str:
+    at = rng.randrange(max(1, len(text)))
+    return text[:at] + text[at + 1 :]
+
+
+def replaced(text: str, rng: Random) -> str:
+    return rng.choice(PIECES)
+
+
+def swapped(text: str, rng: Random) -> str:
+    return text.replace(rng.choice('"[],\\ 0123'), rng.choice(PIECES), 1 + rng.randrange(3))
+
+
+TEXT_DAMAGE: tuple[Callable[[str, Random], str], ...] = (inserted, cut, dropped, replaced, swapped)
+
+
+def mangled(cells: list[str], rng: Random) -> list[str]:
+    """One row with one to three cells damaged, sometimes a cell too many or too few."""
+    cells = list(cells)
+    for _ in range(1 + rng.randrange(3)):
+        i = rng.randrange(len(cells))
+        cells[i] = rng.choice(TEXT_DAMAGE)(cells[i], rng)
+    if rng.random() < 0.1:
+        cells.insert(rng.randrange(len(cells)), rng.choice(PIECES))
+    elif rng.random() < 0.1:
+        cells.pop()
+    return cells
+
+
+def account(rows: list[Row | Bad]) -> None:
+    """Each row is used as far as it can be: the good ones cleaned, the bad ones written down."""
+    for row in rows:
+        if isinstance(row, Bad):
+            assert row.reason in REASONS
+            continue
+        for switches in ({}, {"utf8": False}, {"flatten": False}):
+            clean = clean_row(row, SETTINGS.clean.model_copy(update=switches))
+            for text in (clean.id, clean.prompt, clean.response_a, clean.response_b, clean.key):
+                text.encode()
+        assert clean.label in (0, 1, 2) and clean.turns > 0
+
+
+def test_mangled_rows_in_sound_csv(tmp_path):
+    rng = Random(1)
+    rows = [mangled(cells, rng) for cells in good_rows(ROWS, rng)]
+    rows = [cells if any(cells) and len(cells) > 1 else ["x", "y"] for cells in rows]
+    path = tmp_path / "votes.csv"
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    read = list(read_votes(path).rows)
+    assert len(read) == ROWS
+    account(read)
+    bad = [row for row in read if isinstance(row, Bad)]
+    assert ROWS // 2 < len(bad) < ROWS and len({row.reason for row in bad}) > 7
+    quarantine.write(tmp_path / "quarantine.csv", bad)
+    with open(tmp_path / "quarantine.csv", encoding="utf-8", newline="") as file:
+        assert len(list(csv.reader(file))) == len(bad) + 1
+    assert len(read_test(path, SETTINGS.clean)) == ROWS
+
+
+def test_mangled_json_lines(tmp_path):
+    rng = Random(2)
+    lines = []
+    for cells in good_rows(2_000, rng):
+        values = dict(zip(COLUMNS, cells, strict=True))
+        if rng.random() < 0.5:
+            values |= {name: json.loads(values[name]) for name in TEXTS}
+        if rng.random() < 0.3:
+            values[rng.choice(COLUMNS)] = rng.choice([None, True, 1e999, 10**400, {}, [], [{}], "", [[["x"]]], -1])
+        line = json.dumps(values)
+        lines.append((line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " "))
+    path = tmp_path / "votes.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    read = list(read_votes(path).rows)
+    assert len(read) == sum(not line.isspace() and line != "" for line in lines)
+    account(read)
+
+
+def flipped(data: bytes, rng: Random) -> bytes:
+    flips = bytearray(data)
+    for _ in range(1 + rng.randrange(30)):
+        flips[rng.randrange(len(flips))] ^= 1 << rng.randrange(8)
+    return bytes(flips)
+
+
+def quotes_lost(data: bytes, rng: Random) -> bytes:
+    parts = data.split(b'"')
+    return b"".join(part + (b'"' if rng.random() < 0.99 else b"") for part in parts)
+
+
+FILE_DAMAGE: tuple[Callable[[bytes, Random], bytes], ...] = (
+    flipped,
+    quotes_lost,
+    lambda data, rng: data[: rng.randrange(len(data))],
+    lambda data, rng: data[rng.randrange(len(data)) :],
+    lambda data, rng: data.replace(b",", rng.choice([b";", b"\t", b",,"]), rng.choice([1, 50, -1])),
+    lambda data, rng: data.replace(b"\n", rng.choice([b"\r", b"\r\n", b"\n\n", b""])),
+    lambda data, rng: data.decode().encode(rng.choice(["utf-16", "utf-16-be", "utf-32", "utf-7", "utf-8-sig"])),
+    lambda data, rng: b"".join(rng.sample(data.splitlines(True), k=10)),
+    lambda data, rng: data[:200] + rng.randbytes(5_000) + data[200:],
+    lambda data, rng: data + b'"' + b"x" * 1_100_000,
+)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "csv.gz"])
+def test_mangled_files(tmp_path, ending):
+    rng = Random(ending)
+    path = tmp_path / f"votes.{ending}"
+    rows = good_rows(40, rng)
+    if ending == "jsonl":
+        data = "".join(json.dumps(dict(zip(COLUMNS, cells, strict=True))) + "\n" for cells in rows).encode()
+    else:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+        data = text.getvalue().encode()
+    read_at_all = 0
+    for i in range(FILES // 3):
+        wrecked = FILE_DAMAGE[i % len(FILE_DAMAGE)](data, rng)
+        if ending.endswith("gz"):
+            packed = gzip.compress(wrecked, 1, mtime=0)
+            wrecked = flipped(packed, rng) if rng.random() < 0.3 else packed
+        path.write_bytes(wrecked)
+        try:
+            read = list(read_votes(path).rows)
+        except UserError as error:
+            assert "\n" not in str(error)
+            continue
+        read_at_all += 1
+        account(read)
+        lines = [row.line for row in read]
+        assert lines == sorted(set(lines))
+    assert read_at_all > FILES // 12

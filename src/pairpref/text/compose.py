@@ -1,0 +1,65 @@
+"""Prompt, A and B, each tokenised once, become the model's input when a batch is made: at training and at inference alike.
+
+Swapping A and B therefore costs no copy of the data, and training and inference cannot drift apart in how they cut a long pair.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pairpref.text.tokenizer import Template
+
+# Segment of a token. The answer shown first is segment FIRST whichever of A and B it is; special tokens belong to the part they end.
+OUTSIDE, PROMPT, FIRST, SECOND = range(4)
+SEGMENTS = 4
+
+
+class Composed(NamedTuple):
+    """One input: ids (int32) and segments (int8), both of shape (tokens,)."""
+
+    ids: np.ndarray
+    segments: np.ndarray
+
+
+def compose(
+    prompt: np.ndarray, a: np.ndarray, b: np.ndarray | None, budget: int, template: Template, swapped: bool = False
+) -> Composed:
+    """Build the input of one pair.
+
+    Args:
+        prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which then is all there is.
+        budget: most tokens of the result, special ones included. The longest parts lose their ends first.
+        template: the special ids.
+        swapped: show B first.
+    """
+    if b is None:
+        parts, segments = [a], (FIRST,)
+    else:
+        parts, segments = [prompt, b, a] if swapped else [prompt, a, b], (PROMPT, FIRST, SECOND)
+    start = [] if template.start is None else [template.start]
+    kept = longest_first([len(part) for part in parts], budget - len(start) - len(parts))
+    ids = np.empty(len(start) + len(parts) + sum(kept), dtype=np.int32)
+    out = np.empty(len(ids), dtype=np.int8)
+    ids[: len(start)], out[: len(start)] = start, OUTSIDE
+    at = len(start)
+    for part, segment, length in zip(parts, segments, kept, strict=True):
+        end = at + length
+        ids[at:end], ids[end], out[at : end + 1] = part[:length], template.separator, segment
+        at = end + 1
+    return Composed(ids, out)
+
+
+def longest_first(lengths: list[int], room: int) -> list[int]:
+    """How much of each part is kept so that all fit in `room`: everything, or else the longest parts are cut to one common length.
+
+    The same rule as `truncation="longest_first"` of the tokenizers library, for any number of parts and independent of their order.
+    """
+    if sum(lengths) <= room:
+        return lengths
+    cap, left = 0, room
+    for rank, length in enumerate(sorted(lengths)):
+        cap = left // (len(lengths) - rank)
+        if length > cap:
+            break
+        left -= length
+    return [min(length, cap) for length in lengths]

@@ -1,0 +1,112 @@
+"""Text to ids: a byte-level BPE trained on the spot for the small default, otherwise the backbone's own tokenizer.
+
+Byte-level BPE and not Unigram, because Unigram training writes other bytes on every run.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from pairpref.errors import UserError
+from pairpref.params import SMALL
+
+_SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+# What stands for a line break where the tokenizer folds it into a space (SentencePiece and WordPiece do): the first it keeps.
+_LINE_BREAKS = ("\n", " ¶ ", " | ", " ; ")
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+    """Train a byte-level BPE; the same texts in the same order give the same tokenizer.
+
+    Args:
+        texts: training texts.
+        vocab_size: upper bound of the vocabulary, the 256 bytes and 4 special tokens included.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **_SPECIAL)
+
+
+def load(name: str) -> PreTrainedTokenizerBase:
+    """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
+
+    Raises:
+        UserError: there is none, or it is not a fast one.
+    """
+    if name == SMALL:
+        raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model.backbone {name!r}: no tokenizer could be loaded ({reason}). Give a hub name or a local folder."
+        ) from None
+    if not tokenizer.is_fast:
+        raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
+    return tokenizer
+
+
+def save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Template:
+    """The special ids around the parts of a pair: `start` prompt `separator` A `separator` B `separator`."""
+
+    start: int | None
+    separator: int
+    pad: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Template":
+        """The template of a tokenizer: [CLS] and [SEP] where it has them, otherwise the start and end of a sequence."""
+
+        def first(*ids: int | None) -> int | None:
+            return next((i for i in ids if i is not None), None)
+
+        separator = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
+        if separator is None:
+            raise UserError("The tokenizer has neither a separator nor an end-of-sequence token to put between prompt, A and B.")
+        return cls(
+            first(tokenizer.cls_token_id, tokenizer.bos_token_id), separator, first(tokenizer.pad_token_id, separator) or 0
+        )
+
+
+class Encoder:
+    """Texts to arrays of ids, without special tokens: a text that spells "[SEP]" gets no separator.
+
+    Args:
+        tokenizer: any fast tokenizer.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True
+        self.line_break = next((mark for mark in _LINE_BREAKS if self._keeps(mark, tokenizer.unk_token_id)), "\n")
+
+    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text, shape (tokens,)."""
+        if self.line_break != "\n":
+            texts = [text.replace("\n", self.line_break) for text in texts]
+        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(e.ids, dtype=np.int32) for e in encoded]
+
+    def _keeps(self, mark: str, unknown: int | None) -> bool:
+        marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
+        return marked != self._backend.encode("a b", add_special_tokens=False).ids and unknown not in marked

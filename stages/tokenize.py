@@ -1,0 +1,46 @@
+"""python -m stages.tokenize: prompt, A and B of every pair to ids, once each; pairs are composed when a batch is made.
+
+Reads data/clean/pairs.parquet; writes models/tokenizer/ and data/tokens/. For the small default a byte-level BPE is trained on the
+votes' texts; any other backbone brings its own tokenizer.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pairpref import monitor
+from pairpref.monitor import Log
+from pairpref.pairs import TEXTS
+from pairpref.params import SMALL, Params
+from pairpref.text import tokenizer as tokenizers
+from pairpref.text import tokens as token_files
+
+PAIRS = Path("data/clean/pairs.parquet")
+TOKENS = Path("data/tokens")
+TOKENIZER = Path("models/tokenizer")
+CHUNK = 500
+
+
+def tokenize(params: Params, log: Log) -> None:
+    frame = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "label", "group", "fold"])
+    if params.model.backbone == SMALL:
+        texts = (text for column in TEXTS for text in frame[column].dropna())
+        tokenizer = tokenizers.train_bpe(texts, params.tokenize.vocab_size)
+        log.say(f"trained a byte-level BPE of {len(tokenizer):,} tokens on {len(frame):,} votes")
+    else:
+        tokenizer = tokenizers.load(params.model.backbone)
+    tokenizers.save(tokenizer, TOKENIZER)
+
+    chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(frame), CHUNK)]
+    encoder = tokenizers.Encoder(tokenizer)
+    tokens = token_files.tokenize(frame, encoder, log.track(chunks, len(chunks), f"chunks of {CHUNK} rows"))
+    token_files.save(tokens, TOKENS)
+
+    lengths = tokens.lengths()
+    longer = (lengths > params.model.max_length).mean()
+    log.say(f"{lengths.sum():,} tokens, {lengths.mean():.0f} a pair; {longer:.1%} of pairs are longer than model.max_length")
+    log.event("tokenized", rows=len(tokens), tokens=int(lengths.sum()), line_break=encoder.line_break)
+
+
+if __name__ == "__main__":
+    monitor.run("tokenize", tokenize)

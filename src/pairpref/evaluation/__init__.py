@@ -1,0 +1,1 @@
+"""How good probabilities are: metrics, truth, calibration and yardsticks. numpy, pandas and scikit-learn only."""

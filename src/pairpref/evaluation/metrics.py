@@ -1,0 +1,41 @@
+"""The figures every stage reports, by scikit-learn. Probabilities are float64 of shape (n, 3), columns A, B, tie."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+
+from pairpref.pairs import LABELS, PROBABILITIES
+
+CLASSES = range(len(LABELS))
+
+
+def probabilities(frame: pd.DataFrame, columns: list[str] = PROBABILITIES) -> np.ndarray:
+    """Three columns of a frame as float64 rows that sum to 1; shape (n, 3). (What was stored as float32 does so only to 1e-7.)"""
+    p = frame[columns].to_numpy(dtype=np.float64)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """Log loss (nats), accuracy, macro F1 and the number of rows.
+
+    Args:
+        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,), n ≥ 1.
+        p: shape (n, 3).
+    """
+    predicted = p.argmax(axis=1)
+    return {
+        "log_loss": float(log_loss(labels, p, labels=CLASSES)),
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "f1_macro": float(f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=0)),
+        "n": len(labels),
+    }
+
+
+def losses(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Log loss of each row, in nats; shape (n,). Clipped as scikit-learn clips, so that their mean is the log loss."""
+    return -np.log(np.clip(p[np.arange(len(labels)), labels], np.finfo(np.float64).eps, 1))
+
+
+def confusion(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """How many votes of each label (row) were given each most likely label (column); shape (3, 3)."""
+    return confusion_matrix(labels, p.argmax(axis=1), labels=CLASSES)

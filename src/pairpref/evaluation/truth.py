@@ -1,0 +1,76 @@
+"""Scores against known vote probabilities: they use no labels, so they have no label noise. Simulated votes only."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr, xlogy
+
+from pairpref.errors import UserError
+from pairpref.evaluation.metrics import probabilities
+from pairpref.pairs import PROBABILITIES
+
+_EPS = np.finfo(np.float64).eps
+
+
+def read(path: Path | str, ids: pd.Series) -> np.ndarray:
+    """The true probabilities of some votes, in their order; shape (n, 3).
+
+    Args:
+        path: a CSV with columns id, p_a, p_b, p_tie. It may hold other votes too.
+        ids: ids of the votes, a series named id.
+
+    Raises:
+        UserError: the file has other columns, or lacks a vote.
+    """
+    try:
+        known = pd.read_csv(path, usecols=["id", *PROBABILITIES], dtype={"id": ids.dtype})
+    except ValueError as error:
+        raise UserError(f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}") from None
+    found = ids.to_frame().merge(known, on="id", how="left")
+    if missing := int(found["p_a"].isna().sum()):
+        raise UserError(f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with, or null.")
+    return probabilities(found)
+
+
+def entropy(p: np.ndarray) -> np.ndarray:
+    """H(p) in nats over the last axis."""
+    return entr(p).sum(axis=-1)
+
+
+def cross_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """CE(p, q) = −Σ p log q in nats over the last axis; q is clipped as scikit-learn's log loss clips."""
+    return -xlogy(p, np.clip(q, _EPS, 1)).sum(axis=-1)
+
+
+def bounds(p: np.ndarray) -> dict[str, float]:
+    """What any prediction lies between, in expected log loss.
+
+    Args:
+        p: true probabilities; shape (n, 3).
+
+    Returns:
+        prior: H(p̄), the best constant answer. floor: E[H(p)], the truth itself.
+    """
+    return {"prior": float(entropy(p.mean(axis=0))), "floor": float(entropy(p).mean())}
+
+
+def captured(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
+    """How much of what could be known was known.
+
+    Information captured = (H(p̄) − E[CE(p, q)]) / (H(p̄) − E[H(p)]): the expected fall in log loss below the best constant
+    answer, as a share of the largest possible one (McFadden's pseudo-R² on a scale whose 1 can be reached). 1 for q = p, 0 for
+    q = p̄, below 0 for worse than constant.
+
+    Args:
+        p: true probabilities; shape (n, 3).
+        q: predicted probabilities of the same rows; shape (n, 3).
+
+    Returns:
+        prior, floor, expected_log_loss and information_captured; the last is nan where p does not vary: nothing to know.
+    """
+    found = bounds(p)
+    expected = float(cross_entropy(p, q).mean())
+    spread = found["prior"] - found["floor"]
+    share = (found["prior"] - expected) / spread if spread > 1e-12 else float("nan")
+    return {**found, "expected_log_loss": expected, "information_captured": share}

@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pairpref.errors import UserError
+from pairpref.evaluation import metrics, truth
+from pairpref.evaluation.reliability import CURVES, reliability
+from pairpref.pairs import swap_labels, swap_probabilities
+
+
+def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """True probabilities and votes drawn from them."""
+    rng = np.random.default_rng(seed)
+    p = np.exp(sharpness * rng.normal(size=(n, 3)))
+    p /= p.sum(axis=1, keepdims=True)
+    return p, (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+
+
+probabilities = (
+    st.integers(1, 60)
+    .flatmap(lambda n: arrays(float, (n, 3), elements=st.floats(1e-4, 1)))
+    .map(lambda w: w / w.sum(axis=1, keepdims=True))
+)
+rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
+
+
+@given(rows)
+def test_scores_by_hand(row):
+    p, labels = row
+    found = metrics.scores(labels, p)
+    predicted = p.argmax(axis=1)
+    f1 = []
+    for k in range(3):
+        hits, of = np.sum((predicted == k) & (labels == k)), np.sum(predicted == k) + np.sum(labels == k)
+        f1.append(2 * hits / of if of else 0)
+    assert found["log_loss"] == pytest.approx(np.mean([-np.log(p[i, k]) for i, k in enumerate(labels)]))
+    assert found["accuracy"] == pytest.approx(np.mean(predicted == labels))
+    assert found["f1_macro"] == pytest.approx(np.mean(f1))
+    assert found["n"] == len(labels)
+    assert metrics.losses(labels, p).mean() == pytest.approx(found["log_loss"])
+
+
+@given(rows)
+def test_scores_are_the_same_for_swapped_votes(row):
+    p, labels = row
+    assert metrics.scores(swap_labels(labels), swap_probabilities(p)) == pytest.approx(metrics.scores(labels, p))
+
+
+def test_scores_survive_certainty_that_was_wrong():
+    assert np.isfinite(metrics.scores(np.array([0]), np.array([[0.0, 1.0, 0.0]]))["log_loss"])
+
+
+def test_probabilities_of_float32_sum_to_one():
+    p = drawn(1000, 0)[0].astype(np.float32)
+    read = metrics.probabilities(pd.DataFrame(p, columns=["p_a", "p_b", "p_tie"]))
+    np.testing.assert_allclose(read.sum(axis=1), 1, rtol=1e-15)
+
+
+def test_confusion_counts_every_vote():
+    p, labels = drawn(500, 1)
+    counts = metrics.confusion(labels, p)
+    assert counts.sum() == 500
+    assert counts.trace() / 500 == metrics.scores(labels, p)["accuracy"]
+
+
+@given(probabilities)
+def test_truth_captures_everything_and_its_mean_nothing(p):
+    constant = np.tile(p.mean(axis=0), (len(p), 1))
+    if np.ptp(p, axis=0).max() > 1e-2:
+        assert truth.captured(p, p)["information_captured"] == pytest.approx(1)
+        assert truth.captured(p, constant)["information_captured"] == pytest.approx(0, abs=1e-6)
+    elif len(p) == 1:
+        assert np.isnan(truth.captured(p, p)["information_captured"])
+
+
+@given(probabilities, st.integers(0, 2**32 - 1))
+def test_nothing_beats_the_truth(p, seed):
+    q, _ = drawn(len(p), seed)
+    found = truth.captured(p, q)
+    assert found["floor"] <= found["expected_log_loss"] + 1e-12
+    assert found["floor"] <= found["prior"] + 1e-12
+
+
+def test_log_loss_of_drawn_votes_comes_near_the_expected():
+    p, labels = drawn(50_000, 2)
+    q, _ = drawn(50_000, 3)
+    assert metrics.scores(labels, q)["log_loss"] == pytest.approx(truth.captured(p, q)["expected_log_loss"], abs=0.02)
+
+
+def test_truth_is_read_in_the_votes_order(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("id,p_a,p_b,p_tie\n1,.1,.2,.7\n2,.3,.3,.4\n3,.5,.25,.25\n")
+    np.testing.assert_allclose(truth.read(path, pd.Series([3, 1], name="id")), [[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
+    with pytest.raises(UserError, match="lacks 1 of 2"):
+        truth.read(path, pd.Series([3, 4], name="id"))
+    path.write_text("id,a,b\n1,.1,.2\n")
+    with pytest.raises(UserError, match="id, p_a, p_b, p_tie"):
+        truth.read(path, pd.Series([1], name="id"))
+
+
+@given(rows, st.integers(2, 20))
+def test_reliability_bins_are_equal_and_lose_no_vote(row, bins):
+    p, labels = row
+    table = reliability(labels, p, bins)
+    for name, part in table.groupby("class"):
+        assert part["n"].sum() == len(labels) and np.ptp(part["n"]) <= 1, name
+        assert part["predicted"].is_monotonic_increasing
+    tie = table[table["class"] == "TIE"]
+    assert np.average(tie["predicted"], weights=tie["n"]) == pytest.approx(p[:, 2].mean())
+    assert np.average(tie["observed"], weights=tie["n"]) == pytest.approx(np.mean(labels == 2))
+    assert set(table["class"]) == set(CURVES)
+
+
+def test_reliability_of_the_truth_lies_on_the_diagonal():
+    p, labels = drawn(60_000, 4)
+    table = reliability(labels, p, 15)
+    assert (table["predicted"] - table["observed"]).abs().max() < 0.04

@@ -1,0 +1,194 @@
+"""The classifier of pairs: a transformer backbone and three logits, A, B and tie.
+
+`model.pooling: cls` is `AutoModelForSequenceClassification` as it comes. `spans` averages the backbone's last layer over the prompt,
+the answer shown first and the one shown second, and compares each answer with the prompt: from random weights it learns in one epoch
+what [CLS] pooling does not learn in three.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    DebertaV2Config,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from pairpref.errors import UserError
+from pairpref.pairs import LABELS
+from pairpref.params import SMALL, ModelParams
+from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
+
+WEIGHTS = "model.safetensors"
+CARD = "classifier.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a saved classifier must be given to predict as it was trained to; lies beside its weights.
+
+    Attributes:
+        pooling, max_length: as in the params section `model`.
+        dual_order: average both orders of each pair.
+        clean: the params section its texts were cleaned by.
+        prior: shares of A, B and tie among its training votes, for rows without usable text.
+    """
+
+    pooling: str
+    max_length: int
+    dual_order: bool
+    clean: dict[str, bool | float]
+    prior: tuple[float, float, float]
+
+
+class SpanHead(nn.Module):
+    """Logits from the mean states of prompt, first and second answer, each of shape (batch, hidden).
+
+    Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017, InferSent, section 3.1), by one
+    and the same layer; the two results are then compared with each other.
+    """
+
+    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.compare = nn.Linear(4 * hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(3 * hidden, len(LABELS))
+
+    def forward(self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        u, v = (
+            nn.functional.gelu(self.compare(torch.cat([answer, prompt, answer * prompt, (answer - prompt).abs()], dim=-1)))
+            for answer in (first, second)
+        )
+        return self.out(self.dropout(torch.cat([u, v, u * v], dim=-1)))
+
+
+class SpanClassifier(nn.Module):
+    """A backbone and a `SpanHead`.
+
+    Called with input_ids, attention_mask and token_type_ids (the segments of `pairpref.text.compose`), each (batch, tokens); returns a
+    dict of `logits`, (batch, 3), and with `labels` (batch,) also `loss`, their mean cross-entropy.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = backbone.config
+        self.head = SpanHead(self.config.hidden_size, getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known).last_hidden_state
+        prompt, first, second = (
+            _mean(states, (token_type_ids == segment) & attention_mask.bool()) for segment in (PROMPT, FIRST, SECOND)
+        )
+        logits = self.head(prompt, first, second).float()
+        return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def knows_segments(config: PretrainedConfig) -> bool:
+    """Whether a backbone has a token type for each segment; BERT has two, DeBERTa-v3 none."""
+    return (getattr(config, "type_vocab_size", 0) or 0) >= SEGMENTS
+
+
+def build(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+    """A classifier to train: random weights for the small default (seed torch first), otherwise the backbone's in float32.
+
+    Raises:
+        UserError: the backbone can't be loaded, or has no safetensors weights.
+    """
+    if params.backbone == SMALL:
+        return _assemble(_small_config(params, tokenizer), params.pooling)
+    # float32 whatever the file holds: with "auto", weights published in half precision would be trained in half precision.
+    loading = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        if params.pooling == "cls":
+            return AutoModelForSequenceClassification.from_pretrained(
+                params.backbone, num_labels=len(LABELS), problem_type="single_label_classification", **loading
+            )
+        return SpanClassifier(AutoModel.from_pretrained(params.backbone, **loading))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model.backbone {params.backbone!r} could not be loaded: {reason}. Give {SMALL}, a hub name or a local folder "
+            "with config.json and model.safetensors."
+        ) from None
+
+
+def save(model: nn.Module, card: Card, folder: Path) -> None:
+    """Write config.json, model.safetensors and classifier.json; `load` gives back the same weights, bit for bit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS, metadata={"format": "pt"}
+    )
+    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> tuple[nn.Module, Card]:
+    """Read what `save` wrote, ready to predict.
+
+    Raises:
+        UserError: a file is missing or does not fit the others.
+    """
+    try:
+        card = load_card(folder)
+        model = _assemble(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True), card.pooling)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{folder}: not a saved classifier ({str(error).strip().splitlines()[0]}). Train it again.") from None
+    return model.eval(), card
+
+
+def load_card(folder: Path) -> Card:
+    """The card of a saved classifier, without its weights."""
+    return Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+
+
+def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
+    if pooling == "cls":
+        config.num_labels = len(LABELS)
+        config.problem_type = "single_label_classification"
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    return SpanClassifier(AutoModel.from_config(config, dtype=torch.float32))
+
+
+def _small_config(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> DebertaV2Config:
+    """A small DeBERTa-v2. At this size relative attention would cost more than everything else, so it is off.
+
+    With `spans` there are no position and no segment embeddings either: the head knows the parts, and beside them a word's own
+    embedding is a third of the input, which delays learning by an epoch. With `cls` nothing else tells A from B, so both are there.
+    """
+    cls = params.pooling == "cls"
+    return DebertaV2Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=params.hidden_size,
+        num_hidden_layers=params.layers,
+        num_attention_heads=max(1, params.hidden_size // 32),
+        intermediate_size=2 * params.hidden_size,
+        max_position_embeddings=params.max_length,
+        type_vocab_size=SEGMENTS if cls else 0,
+        relative_attention=False,
+        position_biased_input=cls,
+        hidden_dropout_prob=params.dropout,
+        attention_probs_dropout_prob=params.dropout,
+    )
+
+
+def _mean(states: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Mean over the tokens where a mask (batch, tokens) holds; zeros where it holds nowhere."""
+    weight = where.to(states.dtype).unsqueeze(-1)
+    return (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

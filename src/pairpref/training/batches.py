@@ -1,0 +1,137 @@
+"""Which pairs are in a step, in which order, and how they become tensors.
+
+Nothing is drawn from a random number generator: every choice is a hash of (seed, epoch, row id), so a resumed or re-sharded run makes
+the same ones.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, Dataset
+
+from pairpref.pairs import swap_labels
+from pairpref.params import AugmentParams
+from pairpref.text.compose import compose
+from pairpref.text.tokenizer import Template
+from pairpref.text.tokens import Tokens
+
+# Batches are cut from stretches of this many, sorted by length: nearly no padding, and order stays random at any larger scale.
+_STRETCH = 50
+_ORDER, _SIDE = 0, 1
+
+Item = tuple[int, bool]  # A row, and whether B is shown first.
+
+
+def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
+    """Uniform uint64 numbers that depend on nothing but their arguments (the finaliser of SplitMix64, Steele et al. 2014).
+
+    Args:
+        keys: uint64, any shape.
+    """
+    start = hashlib.blake2b(f"{seed}:{epoch}:{purpose}".encode(), digest_size=8).digest()
+    z = keys + np.frombuffer(start, dtype="<u8")[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def row_keys(ids: np.ndarray) -> np.ndarray:
+    """A uint64 for each row's identifier; shape (n,)."""
+    return np.array(
+        [int.from_bytes(hashlib.blake2b(str(i).encode(), digest_size=8).digest(), "little") for i in ids], dtype=np.uint64
+    )
+
+
+class PairDataset(Dataset):
+    """Items (row, swapped) as composed inputs; the label follows the order shown.
+
+    Args:
+        tokens: tokenised rows; labels of −1 are left out of the item.
+        budget: most tokens of one input.
+        template: special ids.
+    """
+
+    def __init__(self, tokens: Tokens, budget: int, template: Template) -> None:
+        self.tokens, self.budget, self.template = tokens, budget, template
+        self._swapped_labels = swap_labels(np.maximum(tokens.labels, 0))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
+        row, swapped = item
+        composed = compose(*self.tokens.pair(row), self.budget, self.template, swapped)
+        return composed.ids, composed.segments, int((self._swapped_labels if swapped else self.tokens.labels)[row])
+
+
+class Collator:
+    """Pad composed inputs to the longest of the batch, and count what the model is made to read.
+
+    Args:
+        pad: the padding id.
+        segments: give the model token_type_ids; a plain sequence classifier without token types gets none.
+    """
+
+    def __init__(self, pad: int, segments: bool) -> None:
+        self.pad, self.segments = pad, segments
+        self.tokens = self.padded = 0
+
+    def __call__(self, items: list[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, torch.Tensor]:
+        width = max(len(ids) for ids, _, _ in items)
+        ids = np.full((len(items), width), self.pad, dtype=np.int64)
+        mask, segments = np.zeros_like(ids), np.zeros_like(ids)
+        for i, (row_ids, row_segments, _) in enumerate(items):
+            length = len(row_ids)
+            ids[i, :length], mask[i, :length], segments[i, :length] = row_ids, 1, row_segments
+        self.tokens += int(mask.sum())
+        self.padded += mask.size
+        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if self.segments:
+            batch["token_type_ids"] = torch.from_numpy(segments)
+        labels = [label for _, _, label in items]
+        if labels[0] >= 0:
+            batch["labels"] = torch.tensor(labels)
+        return batch
+
+
+class KeyedBatches(BatchSampler):
+    """Batches of items for one epoch after another; `set_epoch` chooses the epoch.
+
+    Args:
+        tokens: the rows to train on.
+        batch_size: pairs a batch. With both orders shown a batch has twice as many items.
+        augment: whether and how the second order is shown.
+        seed: of the run.
+    """
+
+    def __init__(self, tokens: Tokens, batch_size: int, augment: AugmentParams, seed: int) -> None:
+        self.batch_size, self.drop_last, self.sampler = batch_size, False, None
+        self._augment, self._seed, self._epoch = augment, seed, 0
+        self._keys, self._lengths = row_keys(tokens.ids), tokens.lengths()
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._keys) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = np.argsort(keyed(self._seed, self._epoch, _ORDER, self._keys), kind="stable")
+        stretch = _STRETCH * self.batch_size
+        for begin in range(0, len(order), stretch):
+            rows = order[begin : begin + stretch]
+            rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            first = np.array([self._keys[batch[0]] for batch in batches])
+            for i in np.argsort(keyed(self._seed, self._epoch, _ORDER, first), kind="stable"):
+                yield self._items(batches[i])
+
+    def _items(self, rows: np.ndarray) -> list[Item]:
+        if not self._augment.ab:
+            return [(int(row), False) for row in rows]
+        if self._augment.mode == "both":
+            return [(int(row), swapped) for swapped in (False, True) for row in rows]
+        sides = keyed(self._seed, self._epoch, _SIDE, self._keys[rows]) & np.uint64(1)
+        return [(int(row), bool(side)) for row, side in zip(rows, sides, strict=True)]

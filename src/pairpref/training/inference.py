@@ -1,0 +1,57 @@
+"""Probabilities of tokenised pairs under one trained model: the same code for evaluation, out-of-fold export and submission."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from pairpref.model.classifier import SpanClassifier, knows_segments
+from pairpref.pairs import LABELS, swap_probabilities
+from pairpref.text.tokenizer import Template
+from pairpref.text.tokens import Tokens
+from pairpref.training.batches import Collator, PairDataset
+
+
+def collator_for(model: nn.Module, template: Template) -> Collator:
+    """The collator whose batches a model takes as keyword arguments."""
+    return Collator(template.pad, segments=isinstance(model, SpanClassifier) or knows_segments(model.config))
+
+
+def by_order(
+    model: nn.Module,
+    tokens: Tokens,
+    budget: int,
+    template: Template,
+    batch_size: int,
+    dual_order: bool,
+    tick: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """p(A), p(B), p(tie) of each row for each order it is shown in, as float64 of shape (orders, n, 3).
+
+    The first order is A, B; the second, with `dual_order` only, is B, A, swapped back. Their mean is then swap-consistent to the last
+    bit: exchanging A and B exchanges their probabilities.
+
+    Args:
+        model: a classifier; left in evaluation mode.
+        budget: most tokens of one input.
+        batch_size: inputs in a forward pass.
+        tick: called with the number of rows done after each batch.
+    """
+    dataset, collate = PairDataset(tokens, budget, template), collator_for(model, template)
+    result = np.zeros((1 + dual_order, len(tokens), len(LABELS)))
+    model.eval()
+    device = next(model.parameters()).device
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    by_length = np.argsort(tokens.lengths(), kind="stable")
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for begin in range(0, len(tokens), batch_size):
+            rows = by_length[begin : begin + batch_size]
+            for order in range(1 + dual_order):
+                batch = collate([dataset[int(row), bool(order)] for row in rows])
+                batch.pop("labels", None)
+                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
+                p = torch.softmax(logits.double(), dim=-1).cpu().numpy()
+                result[order, rows] = swap_probabilities(p) if order else p
+            tick(len(rows))
+    return result

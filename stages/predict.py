@@ -1,0 +1,79 @@
+"""python -m stages.predict: the submission for the test file, and its score where the labels are known.
+
+Reads data.test, models/; writes submission.csv and metrics/test.json. data.solution (labels, with Kaggle's Usage column) and data.truth
+(true probabilities) are for scoring only. Without a test file the submission has no rows.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pairpref import monitor
+from pairpref import predict as prediction
+from pairpref.errors import UserError
+from pairpref.evaluation import truth
+from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.monitor import Log
+from pairpref.pairs import WINNERS
+from pairpref.params import DataParams, Params
+
+SUBMISSION = Path("submission.csv")
+METRICS = Path("metrics/test.json")
+
+
+def predict(params: Params, log: Log) -> None:
+    if params.data.test is None:
+        log.say("data.test is null: the submission has no rows")
+        submission = pd.DataFrame(columns=["id", *WINNERS])
+    else:
+        submission = prediction.predict(
+            params.data.test, prediction.BUNDLE, params.predict.batch_size, params.parallel.jobs, log.say
+        )
+    prediction.write(submission, SUBMISSION)
+    metrics = score(submission, params.data)
+    METRICS.parent.mkdir(exist_ok=True)
+    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    log.say(
+        f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in metrics.items() if "loss" in k)
+    )
+
+
+def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
+    """Scores of a submission against whatever is known of it: n, and with a solution file the public and private log loss."""
+    metrics: dict[str, float] = {"n": len(submission)}
+    p = probabilities(submission, WINNERS)
+    if data.solution and len(submission):
+        solution = _solution(data.solution, submission["id"])
+        labels = solution[WINNERS].to_numpy().argmax(axis=1)
+        metrics |= scores(labels, p)
+        for usage in ("Public", "Private"):
+            rows = (solution["Usage"] == usage).to_numpy()
+            if rows.any():
+                metrics[f"log_loss_{usage.lower()}"] = scores(labels[rows], p[rows])["log_loss"]
+                metrics[f"n_{usage.lower()}"] = int(rows.sum())
+    if data.truth and len(submission):
+        known = truth.captured(truth.read(data.truth, submission["id"]), p)
+        metrics |= {name: known[name] for name in ("expected_log_loss", "information_captured")}
+    return metrics
+
+
+def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
+    """The solution's rows in the order of `ids`."""
+    try:
+        solution = pd.read_csv(path, usecols=["id", *WINNERS, "Usage"], dtype={"id": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
+    solution = ids.to_frame().merge(solution, on="id", how="left")
+    if lacking := int(solution["Usage"].isna().sum()):
+        raise UserError(
+            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; give the one that belongs to it, or null."
+        )
+    if not np.isin(solution[WINNERS].sum(axis=1), 1).all():
+        raise UserError(f"data.solution: {path} has rows whose winner columns do not sum to 1.")
+    return solution
+
+
+if __name__ == "__main__":
+    monitor.run("predict", predict)

@@ -1,0 +1,53 @@
+"""Single votes to look at: numbers say how much is wrong, texts say what."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pairpref.evaluation.metrics import losses
+from pairpref.pairs import LABELS, TEXTS
+from pairpref.reporting.glossary import spaced
+
+SHOWN = 600
+_HEADINGS = ("Prompt", "Answer A", "Answer B")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One vote: a line about it, and its texts under headings, shortened."""
+
+    title: str
+    texts: tuple[tuple[str, str], ...]
+
+
+def surprising(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5) -> list[Example]:
+    """The votes of largest log loss, the worst first.
+
+    Args:
+        votes: columns id, label, prompt, response_a, response_b; n rows.
+        p: predicted probabilities; shape (n, 3).
+        truth: true probabilities, shape (n, 3), or None: then the example says how likely the vote really was.
+        count: how many, at most.
+    """
+    labels = votes["label"].to_numpy(dtype=int)
+    worst = np.argsort(-losses(labels, p), kind="stable")[:count]
+    return [_example(votes.iloc[i], p[i], None if truth is None else truth[i]) for i in worst]
+
+
+def _example(vote: pd.Series, p: np.ndarray, truth: np.ndarray | None) -> Example:
+    voted = int(vote["label"])
+    title = (
+        f"Voted {LABELS[voted]}, which the model gave {p[voted]:.1%}; it held {LABELS[p.argmax()]} most likely, at {p.max():.0%}."
+    )
+    if truth is not None:
+        title += f" In truth {LABELS[voted]} had {truth[voted]:.1%}."
+    texts = tuple((heading, shortened(vote[name])) for heading, name in zip(_HEADINGS, TEXTS, strict=True))
+    return Example(spaced(title), texts)
+
+
+def shortened(text: str | None, length: int = SHOWN) -> str:
+    """The beginning of a text, and how much was left out."""
+    if not text:
+        return "(empty)"
+    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"

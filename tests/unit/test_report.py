@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pairpref import params
+from pairpref.monitor import Log
+from pairpref.reporting import headline
+from stages.calibrate import calibrate
+from stages.report import report
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+OUTS = ["report/index.html", "report/report.md", "metrics/report.json", "plots/reliability.csv", "plots/confusion.csv"]
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """A workplace in which every stage before calibrate has run on 600 made-up votes, with known truth."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    n = 600
+    logits = rng.normal(size=(n, 3))
+    p, bold = (np.exp(s * logits) / np.exp(s * logits).sum(axis=1, keepdims=True) for s in (1, 1.5))
+    ids, fold = rng.permutation(10 * n)[:n].astype(str), np.arange(n) % 5
+    label = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    for folder in ("data/raw/simulated", "data/clean", "data/oof", "metrics", "plots"):
+        Path(folder).mkdir(parents=True)
+    texts = {"prompt": "why?", "response_a": ["a" * k for k in rng.integers(0, 90, n)], "response_b": "<b>because</b>"}
+    pairs = pd.DataFrame({"id": ids, **texts, "label": label, "group": np.arange(n) // 2, "fold": fold})
+    pairs.to_parquet("data/clean/pairs.parquet", index=False)
+    names = ["p_a", "p_b", "p_tie"]
+    oof = pd.DataFrame({"id": ids, "fold": fold, "label": label}).join(pd.DataFrame(bold.astype(np.float32), columns=names))
+    oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
+    pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=names)).iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
+    scores = {"log_loss": 1.0, "accuracy": 0.5, "f1_macro": 0.5, "n": n // 5}
+    for name, value in {"clean": {"rows": n}, "train": scores, "oof": scores, "test": {"n": 0}}.items():
+        Path(f"metrics/{name}.json").write_text(json.dumps(value))
+    Path("plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n")
+    return params.load(PARAMS)
+
+
+def run(settings) -> dict:
+    calibrate(settings, Log("calibrate"))
+    report(settings, Log("report"))
+    return json.loads(Path("metrics/report.json").read_text())
+
+
+def test_headline_of_simulated_votes(settings):
+    found = run(settings)
+    calibrated = json.loads(Path("metrics/calibrate.json").read_text())
+    assert all(
+        found[name] == pytest.approx(calibrated[name]) for name in ("log_loss_before", "log_loss", "accuracy", "f1_macro", "n")
+    )
+    assert found["floor"] < found["log_loss"] < found["log_loss_before"] < found["class_prior"]
+    assert found["length_only"] == pytest.approx(found["class_prior"], abs=0.02)
+    assert found["information_captured"] == pytest.approx(1, abs=0.05)
+
+
+def test_plots_are_what_dvc_expects(settings):
+    run(settings)
+    curves, votes = pd.read_csv("plots/reliability.csv"), pd.read_csv("plots/confusion.csv")
+    assert list(curves) == ["stage", "class", "bin", "predicted", "observed", "n"]
+    assert len(curves) == 2 * 4 * settings.report.bins
+    assert list(votes) == ["actual", "predicted"] and len(votes) == 600 and set(votes["actual"]) <= {"A", "B", "TIE"}
+
+
+def test_real_votes_have_no_truth(settings):
+    found = run(settings.model_copy(update={"data": settings.data.model_copy(update={"truth": None})}))
+    assert not {"prior", "floor", "expected_log_loss", "information_captured"} & set(found)
+    assert "simulated" not in Path("report/report.md").read_text().split("##")[0]
+
+
+def test_only_one_fold_trained(settings):
+    oof = pd.read_parquet("data/oof/uncalibrated.parquet")
+    oof[oof["fold"] == 0].to_parquet("data/oof/uncalibrated.parquet", index=False)
+    found = run(settings)
+    assert found["n"] == 120 and found["class_prior"] == pytest.approx(1.09, abs=0.05)
+
+
+def test_nothing_exported(settings):
+    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet("data/oof/uncalibrated.parquet", index=False)
+    found = run(settings)
+    assert set(found) == {"class_prior", "length_only", "log_loss", "accuracy", "f1_macro", "n"} and found["n"] == 120
+    assert Path("plots/confusion.csv").read_text() == "actual,predicted\n"
+    assert Path("plots/reliability.csv").read_text() == "stage,class,bin,predicted,observed,n\n"
+
+
+def test_two_runs_write_the_same_bytes(settings):
+    run(settings)
+    first = {path: Path(path).read_bytes() for path in OUTS}
+    run(settings)
+    assert {path: Path(path).read_bytes() for path in OUTS} == first
+
+
+def test_how_the_run_went_is_told_apart_from_the_page(settings):
+    log = Log("train")
+    log.event("began", torch="9.9.9")
+    log.event("trained", tokens_per_second=12345.6)
+    log.event("ended", peak_mib=321)
+    run(settings)
+    told = Path("report/run.md").read_text()
+    assert "12,346 | 321" in told and "| torch | 9.9.9 | train |" in told
+    assert "9.9.9" not in Path("report/report.md").read_text()
+    shown = {name: value for name, value, _ in headline.rows()}
+    assert shown["Training tokens/s"] == "12,346" and shown["Information captured"].endswith("%")
+
+
+def test_the_table_at_the_terminal_loads_nothing_heavy():
+    heavy = "print([m for m in ('numpy', 'pandas', 'sklearn', 'plotly', 'torch') if m in sys.modules])"
+    code = f"import sys, pairpref.reporting.headline; {heavy}"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_table_at_the_terminal_without_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="dvc repro"):
+        headline.main()

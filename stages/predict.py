@@ -65,6 +65,8 @@ def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
         solution = pd.read_csv(path, usecols=["id", *WINNERS, "Usage"], dtype={"id": str})
     except (OSError, ValueError) as error:
         raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
+    if solution["id"].duplicated().any():
+        raise UserError(f"data.solution: {path} names an id twice.")
     solution = ids.to_frame().merge(solution, on="id", how="left")
     if lacking := int(solution["Usage"].isna().sum()):
         raise UserError(

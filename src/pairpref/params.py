@@ -21,10 +21,11 @@ SMALL = "small-deberta-v2"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataParams(Section):
@@ -35,7 +36,7 @@ class DataParams(Section):
     truth: str | None = Field(description="true vote probabilities, likewise")
     solution: str | None = Field(description="labels of the test file with Kaggle's Usage column, likewise")
     folds: int = Field(ge=2, le=100, description="number of folds, grouped by prompt and stratified by label")
-    seed: int = Field(ge=0, description="seed of the folds")
+    seed: Seed = Field(description="seed of the folds")
 
     @field_validator("test", "truth", "solution", mode="before")
     @classmethod
@@ -123,7 +124,7 @@ class TrainParams(Section):
     lr: float = Field(gt=0, lt=1, description="peak learning rate, for pretrained weights")
     batch_size: Count = Field(description="pairs in a step (both orders count once)")
     weight_decay: float = Field(ge=0)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     threads: Count = Field(description="threads of a training process; another number gives other bits")
 
 
@@ -227,8 +228,8 @@ def _explain(fault: dict) -> str:
         case "value_error" if not where:
             return fault["msg"].removeprefix("Value error, ")
         case _:
-            about = _description(where)
-            return f"{name} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}" + (f" ({about})" if about else "")
+            about, message = _description(where), fault["msg"].removeprefix("Value error, ")
+            return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}" + (f" ({about})" if about else "")
 
 
 def _fields(where: list[str]) -> dict:
@@ -241,7 +242,7 @@ def _fields(where: list[str]) -> dict:
 def _description(where: list[str]) -> str:
     try:
         return _fields(where[:-1])[where[-1]].description or ""
-    except (KeyError, AttributeError):
+    except (LookupError, AttributeError):
         return ""
 
 

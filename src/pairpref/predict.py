@@ -21,7 +21,7 @@ from pairpref.pairs import LABELS, WINNERS
 from pairpref.params import CleanParams
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
-from pairpref.training.inference import by_order
+from pairpref.training.inference import best_device, by_order
 
 BUNDLE = Path("models")
 BATCH_SIZE = 64
@@ -50,12 +50,15 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
     frame = read_test(path, CleanParams(**card.clean), jobs)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], encoder, [slice(i, i + _CHUNK) for i in range(0, int(usable.sum()), _CHUNK)])
+    if len(tokens) and tokens.single != card.single:
+        kinds = {True: "single texts", False: "pairs of answers"}
+        raise UserError(f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}.")
 
     total = np.zeros((len(tokens), len(LABELS)))
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{', both orders' if card.dual_order else ''}")
         model, card = classifier.load(folder)
-        total += by_order(model, tokens, card.max_length, template, batch_size, card.dual_order).mean(axis=0)
+        total += by_order(model.to(best_device()), tokens, card.max_length, template, batch_size, card.dual_order).mean(axis=0)
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
     p[usable] = Calibrator.load(bundle / "calibrator.json").apply(total / len(folders))
     if unread := len(frame) - len(tokens):
@@ -79,6 +82,12 @@ def _classifiers(bundle: Path) -> list[Path]:
     return [bundle / "train", *sorted((bundle / "oof").glob("fold*"), key=lambda folder: int(folder.name.removeprefix("fold")))]
 
 
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 def main(argv: list[str] | None = None) -> None:
     about, usage = __doc__.split("\n\n")
     parser = argparse.ArgumentParser(prog="python -m pairpref.predict", description=usage)
@@ -92,13 +101,17 @@ def main(argv: list[str] | None = None) -> None:
         "--output", required=True, type=Path, help="submission to write: id, winner_model_a, winner_model_b, winner_tie"
     )
     parser.add_argument("--bundle", default=BUNDLE, type=Path, help="folder of the trained models (default: %(default)s)")
-    parser.add_argument("--batch-size", default=BATCH_SIZE, type=int, help="sequences in a forward pass (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     try:
         submission = predict(arguments.input, arguments.bundle, arguments.batch_size)
         write(submission, arguments.output)
     except UserError as error:
         sys.exit(f"predict: {error}")
+    except OSError as error:
+        sys.exit(f"predict: {error.filename or 'file'}: {error.strerror or error}")
     print(f"{len(submission):,} predictions in {arguments.output}")
 
 

@@ -67,7 +67,15 @@ class Calibrator:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a saved calibrator ({error}). Run dvc repro -f calibrate.") from None
 
 
 def cross_fitted(p: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: np.ndarray, method: Method) -> np.ndarray:

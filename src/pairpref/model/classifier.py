@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -37,6 +38,7 @@ class Card:
     Attributes:
         pooling, max_length: as in the params section `model`.
         dual_order: average both orders of each pair.
+        single: trained on single texts, not on pairs.
         clean: the params section its texts were cleaned by.
         prior: shares of A, B and tie among its training votes, for rows without usable text.
     """
@@ -44,6 +46,7 @@ class Card:
     pooling: str
     max_length: int
     dual_order: bool
+    single: bool
     clean: dict[str, bool | float]
     prior: tuple[float, float, float]
 
@@ -115,16 +118,18 @@ def build(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     loading = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
         if params.pooling == "cls":
-            return AutoModelForSequenceClassification.from_pretrained(
+            model = AutoModelForSequenceClassification.from_pretrained(
                 params.backbone, num_labels=len(LABELS), problem_type="single_label_classification", **loading
             )
-        return SpanClassifier(AutoModel.from_pretrained(params.backbone, **loading))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        else:
+            model = SpanClassifier(AutoModel.from_pretrained(params.backbone, **loading))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
-            f"model.backbone {params.backbone!r} could not be loaded: {reason}. Give {SMALL}, a hub name or a local folder "
+            f"model.backbone {params.backbone!r} could not be loaded ({_reason(error)}). Give {SMALL}, a hub name or a local folder "
             "with config.json and model.safetensors."
         ) from None
+    _refuse_too_long(model, params)
+    return model
 
 
 def save(model: nn.Module, card: Card, folder: Path) -> None:
@@ -147,14 +152,39 @@ def load(folder: Path) -> tuple[nn.Module, Card]:
         card = load_card(folder)
         model = _assemble(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True), card.pooling)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{folder}: not a saved classifier ({str(error).strip().splitlines()[0]}). Train it again.") from None
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _not_saved(folder, error) from None
     return model.eval(), card
 
 
 def load_card(folder: Path) -> Card:
-    """The card of a saved classifier, without its weights."""
-    return Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+    """The card of a saved classifier, without its weights.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _not_saved(folder, error) from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def _not_saved(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder}: not a saved classifier ({_reason(error)}). Train it again.")
+
+
+def _refuse_too_long(model: nn.Module, params: ModelParams) -> None:
+    """Learned positions end somewhere; relative and rotary ones (DeBERTa-v3, ModernBERT) don't."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            known = module.num_embeddings
+            if params.max_length > known:
+                raise UserError(f"model.max_length is {params.max_length}, but {params.backbone} reads {known} tokens at most.")
 
 
 def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
@@ -177,7 +207,7 @@ def _small_config(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> De
         pad_token_id=tokenizer.pad_token_id,
         hidden_size=params.hidden_size,
         num_hidden_layers=params.layers,
-        num_attention_heads=max(1, params.hidden_size // 32),
+        num_attention_heads=next(h for h in range(max(1, params.hidden_size // 32), 0, -1) if params.hidden_size % h == 0),
         intermediate_size=2 * params.hidden_size,
         max_position_embeddings=params.max_length,
         type_vocab_size=SEGMENTS if cls else 0,

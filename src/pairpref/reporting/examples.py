@@ -42,11 +42,13 @@ def _example(vote: pd.Series, p: np.ndarray, truth: np.ndarray | None) -> Exampl
     )
     if truth is not None:
         title += f" In truth {LABELS[voted]} had {truth[voted]:.1%}."
-    texts = tuple((heading, shortened(vote[name])) for heading, name in zip(_HEADINGS, TEXTS, strict=True))
+    texts = tuple(
+        (heading, shortened(vote[name])) for heading, name in zip(_HEADINGS, TEXTS, strict=True) if pd.notna(vote[name])
+    )
     return Example(spaced(title), texts)
 
 
-def shortened(text: str | None, length: int = SHOWN) -> str:
+def shortened(text: str, length: int = SHOWN) -> str:
     """The beginning of a text, and how much was left out."""
     if not text:
         return "(empty)"

@@ -49,13 +49,15 @@ def load(name: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model.backbone {name!r}: no tokenizer could be loaded ({reason}). Give a hub name or a local folder."
         ) from None
     if not tokenizer.is_fast:
         raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"model.backbone {name!r}: its tokenizer has no words; the folder lacks a tokenizer.json.")
     return tokenizer
 
 

@@ -55,7 +55,7 @@ class PairDataset(Dataset):
 
     def __init__(self, tokens: Tokens, budget: int, template: Template) -> None:
         self.tokens, self.budget, self.template = tokens, budget, template
-        self._swapped_labels = swap_labels(np.maximum(tokens.labels, 0))
+        self._swapped_labels = np.where(tokens.labels < 0, tokens.labels, swap_labels(tokens.labels))
 
     def __len__(self) -> int:
         return len(self.tokens)

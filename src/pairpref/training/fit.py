@@ -13,6 +13,7 @@ from pairpref.errors import UserError
 from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
 from pairpref.monitor import Log, peak_mib
+from pairpref.pairs import LABELS
 from pairpref.params import SMALL, Params
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
@@ -65,18 +66,19 @@ def fit(
         padding_share=round(1 - read.tokens / read.padded, 4),
         peak_mib=peak_mib(),
     )
-    return Fitted(model, card(params, train.labels), trainer.history, trainer.p)
+    return Fitted(model, card(params, train), trainer.history, trainer.p)
 
 
-def card(params: Params, labels: np.ndarray) -> classifier.Card:
-    """What a classifier trained on votes with these labels (n,) must be told to predict."""
-    prior = np.bincount(labels, minlength=3) / len(labels)
+def card(params: Params, train: Tokens) -> classifier.Card:
+    """What a classifier trained on these votes must be told to predict."""
+    prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
     return classifier.Card(
-        params.model.pooling,
-        params.model.max_length,
-        params.inference.dual_order,
-        params.clean.model_dump(),
-        tuple(prior.tolist()),
+        pooling=params.model.pooling,
+        max_length=params.model.max_length,
+        dual_order=params.inference.dual_order,
+        single=train.single,
+        clean=params.clean.model_dump(),
+        prior=tuple(prior.tolist()),
     )
 
 

@@ -13,6 +13,11 @@ from pairpref.text.tokens import Tokens
 from pairpref.training.batches import Collator, PairDataset
 
 
+def best_device() -> torch.device:
+    """The first GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def collator_for(model: nn.Module, template: Template) -> Collator:
     """The collator whose batches a model takes as keyword arguments."""
     return Collator(template.pad, segments=isinstance(model, SpanClassifier) or knows_segments(model.config))

@@ -49,11 +49,12 @@ def vote(row: int, params: SimulateParams) -> Vote:
     p = judge.vote_probabilities(*shown, params.judge)
     u = rng.random()
     label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
+    identifier = int(rng.random() * 2**22) * 2**20 + row  # Kaggle's ids are large and in no order; the row keeps them unique.
+    public = rng.random() < PUBLIC_SHARE
     stored = tuple(
         damage.nested(rng, [t if t is None else damage.damaged(rng, t, params) for t in turns], params) for turns in shown
     )
-    identifier = int(rng.random() * 2**22) * 2**20 + row  # Kaggle's ids are large and in no order; the row keeps them unique.
-    return Vote(identifier, (a.name, b.name), shown, stored, p, label, rng.random() < PUBLIC_SHARE)
+    return Vote(identifier, (a.name, b.name), shown, stored, p, label, public)
 
 
 def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, authors.Model]:

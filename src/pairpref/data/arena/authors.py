@@ -36,7 +36,7 @@ MODELS = (
 )
 
 # Clauses of an answer, as quantiles 0, 1/8 … 1 of the usual length; between them it is interpolated.
-_CLAUSES = (1, 2, 2.5, 3, 3.5, 4, 5, 6.5, 9)
+_CLAUSES = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5.5, 8)
 _LONG = 4
 _POPULAR = 200
 

@@ -1,0 +1,172 @@
+"""What several tests stand on: the real params shrunk, an arena run through the stages, backbones of a few thousand weights."""
+
+import os
+
+# Before any library reads them: nothing is fetched, a small tensor is not worth a second thread, and bits are compared on the CPU
+# unless a device is asked for.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pairpref import params
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+_SMALL = {
+    "data": {"folds": 2},
+    "simulate": {"rows": 240, "test_rows": 40},
+    "tokenize": {"vocab_size": 500},
+    "model": {"max_length": 64, "hidden_size": 32, "layers": 1},
+    "train": {"epochs": 1},
+    "oof": {"folds": 2},
+    "parallel": {"jobs": 1},
+}
+
+
+def _nested(raw: dict, path: str) -> tuple[dict, str]:
+    *sections, key = path.split("__")
+    for section in sections:
+        raw = raw[section]
+    return raw, key
+
+
+@pytest.fixture(scope="session")
+def params_yaml() -> Path:
+    """The params.yaml of this repository."""
+    return PARAMS
+
+
+@pytest.fixture(scope="session")
+def raw_params() -> Callable[[], dict]:
+    """The real params.yaml as plain dicts, a copy a call."""
+    return lambda: yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def small_params(raw_params) -> Callable[..., params.Params]:
+    """The real params of a pipeline of seconds, with changes such as augment__ab=False or simulate__judge__tie=1.0."""
+
+    def make(**changes: object) -> params.Params:
+        raw = raw_params()
+        for section, values in _SMALL.items():
+            raw[section] |= values
+        for path, value in changes.items():
+            section, key = _nested(raw, path)
+            section[key] = value
+        return params.Params.model_validate(raw)
+
+    return make
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, as the stages work in the repository's root."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def word_pieces(tmp_path_factory) -> Callable[..., Path]:
+    """Make a folder with a BERT-like WordPiece tokenizer of single letters and the given extra words."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    def make(*words: str) -> Path:
+        letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        vocabulary = {token: i for i, token in enumerate([*special, *letters, *("##" + c for c in letters), *words])}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        folder = tmp_path_factory.mktemp("word-pieces")
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+BACKBONES = ("deberta-v2", "bert", "modernbert")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(word_pieces, tmp_path_factory) -> Callable[..., Path]:
+    """Save a tiny backbone with random weights and a tokenizer, as from a hub: kind is one of `BACKBONES`; head and dtype as asked."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig
+
+    width = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    deberta = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm"}
+
+    def make(kind: str, dtype: torch.dtype = torch.float32, model: type = AutoModel) -> Path:
+        tokenizer = AutoTokenizer.from_pretrained(word_pieces("|"))
+        common = width | {"vocab_size": len(tokenizer), "pad_token_id": 0, "max_position_embeddings": 64}
+        ids = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+        config = {
+            "deberta-v2": lambda: DebertaV2Config(**common, **deberta, type_vocab_size=0, position_biased_input=False),
+            "bert": lambda: BertConfig(**common),
+            "modernbert": lambda: ModernBertConfig(**common, **ids, local_attention=8, global_attn_every_n_layers=2),
+        }[kind]()
+        folder = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(len(kind))
+        model.from_config(config).to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bpe():
+    """A small byte-level BPE tokenizer, trained on a handful of texts."""
+    from pairpref.text.tokenizer import train_bpe
+
+    return train_bpe(["oven broth simmer skillet", "orbit comet nebula", "purée brûlée 豆腐\nline", "a b c d e f g"] * 3, 320)
+
+
+@pytest.fixture(scope="session")
+def pairs_of() -> Callable:
+    """Tokens of rows given as (prompt, a, b) lists of ids; labels, groups, folds and ids as given or counted up."""
+    import numpy as np
+
+    from pairpref.text.tokens import Tokens
+
+    def make(rows: list, labels=None, folds=None, ids=None, single: bool = False) -> Tokens:
+        count = len(rows)
+        parts = []
+        for part in range(3):
+            lists = [np.asarray(row[part], dtype=np.int32) for row in rows]
+            values = np.concatenate([np.zeros(0, dtype=np.int32), *lists])
+            parts.append((values, np.cumsum([0, *map(len, lists)])))
+        return Tokens(
+            np.array([f"id{i}" for i in range(count)] if ids is None else ids, dtype=object),
+            tuple(parts),
+            single,
+            np.arange(count) % 3 if labels is None else np.asarray(labels),
+            np.arange(count),
+            np.zeros(count, dtype=np.int64) if folds is None else np.asarray(folds),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def canary() -> Callable[[Path], object]:
+    """An object whose unpickling creates the given file; pickle it where nothing may be unpickled."""
+
+    class Canary:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def __reduce__(self):
+            return open, (str(self.path), "w")
+
+    return Canary

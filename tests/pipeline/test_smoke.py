@@ -1,0 +1,141 @@
+"""The real dvc.yaml on small data: from nothing to a report, again without work, on a user's votes, and with one param changed."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+
+from pairpref.data import arena
+from pairpref.pairs import TEXTS, WINNERS
+from pairpref.params import load
+
+FLAT = {"train": set(), "oof": set(), "calibrate": {"log_loss_before", "temperature"}}
+
+
+def metrics(repository, stage):
+    return json.loads((repository.path / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def clean_tree(repository):
+    """The repository as its small run left it, before and after a test that runs experiments in it."""
+    yield repository
+    repository.git("reset", "--hard", "--quiet")
+    repository.dvc("checkout", "--force")
+
+
+@pytest.mark.parametrize("stage", FLAT)
+def test_metrics_are_flat_numbers(repository, stage):
+    found = metrics(repository, stage)
+    assert {"log_loss", "accuracy", "f1_macro", "n", *FLAT[stage]} <= set(found)
+    assert all(type(value) in (int, float) for value in found.values())
+
+
+def test_oof_covers_the_trained_folds(repository):
+    pairs = pd.read_parquet(repository.path / "data/clean/pairs.parquet")
+    oof = pd.read_parquet(repository.path / "data/oof/oof.parquet")
+    assert {"id", "fold", "label", "p_a", "p_b", "p_tie", "c_a", "c_b", "c_tie"} == set(oof.columns)
+    assert set(oof["id"]) == set(pairs.loc[pairs["fold"] < 2, "id"])
+    for columns in (["p_a", "p_b", "p_tie"], ["c_a", "c_b", "c_tie"]):
+        assert (oof[columns].sum(axis=1) - 1).abs().max() < 1e-9
+
+
+def test_each_seed_judges_fold_0(repository):
+    seeds = pd.read_parquet(repository.path / "data/oof/seeds.parquet")
+    fold_0 = pd.read_parquet(repository.path / "data/oof/oof.parquet").query("fold == 0")
+    assert {"id", "seed", "p_a", "p_b", "p_tie"} <= set(seeds.columns)
+    assert all(set(rows["id"]) == set(fold_0["id"]) for _, rows in seeds.groupby("seed"))
+    found = metrics(repository, "seeds")
+    assert found["n"] == 2 and found["log_loss_std"] > 0
+
+
+def test_submission_is_what_the_competition_takes(repository):
+    submission = pd.read_csv(repository.path / "submission.csv", dtype={"id": str})
+    test = pd.read_csv(repository.path / "data/raw/simulated/test.csv", dtype={"id": str})
+    assert list(submission.columns) == ["id", *WINNERS]
+    assert list(submission["id"]) == list(test["id"])
+    assert (submission[WINNERS].sum(axis=1) - 1).abs().max() < 1e-8
+    assert {"log_loss_public", "log_loss_private", "expected_log_loss"} <= set(metrics(repository, "test"))
+
+
+def test_headline_and_report(repository):
+    assert {"information_captured", "prior", "floor"} <= set(metrics(repository, "report"))
+    assert "</html>" in (repository.path / "report/index.html").read_text(encoding="utf-8")
+    printed = repository.run("python", "-m", "pairpref.reporting.headline")
+    assert printed.returncode == 0 and "Information captured" in printed.stdout and "report/index.html" in printed.stdout
+
+
+def test_second_run_does_nothing(repository):
+    printed = repository.dvc("repro")
+    assert "up to date" in printed and "Running stage" not in printed
+
+
+def test_forced_run_writes_the_same_bytes(repository):
+    """dvc.lock holds the hash of every out, metrics file and plot: it may not change."""
+    repository.dvc("repro", "--force", "--no-run-cache")
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_one_param_is_one_experiment(clean_tree):
+    printed = clean_tree.dvc("exp", "run", "--set-param", "calibrate.method=none")
+    assert "Running stage 'calibrate'" in printed and "Running stage 'train'" not in printed
+    assert metrics(clean_tree, "calibrate")["temperature"] == 1
+    assert "calibrate.method" in clean_tree.dvc("params", "diff")
+    assert "temperature" in clean_tree.dvc("metrics", "diff")
+    assert "metrics/report.json" in clean_tree.dvc("metrics", "show")
+
+
+def test_plots_show_the_training_curves(repository):
+    repository.dvc("plots", "show", "--out", "shown")
+    page = (repository.path / "shown/index.html").read_text(encoding="utf-8")
+    assert "Training, fold 0" in page and "validation_loss" in page
+
+
+def test_users_votes(clean_tree):
+    """Another votes file, which has no test file: everything runs, and nothing is scored against the arena's."""
+    settings = load(clean_tree.path / "params.yaml").simulate.model_copy(update={"seed": 7})
+    with open(clean_tree.path / "votes.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "model_a", "model_b", *TEXTS, *WINNERS])
+        for vote in (arena.vote(row, settings) for row in range(240)):
+            rows.writerow([vote.id, *vote.models, *map(json.dumps, vote.stored), *(int(vote.label == i) for i in range(3))])
+    clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.csv")
+    assert metrics(clean_tree, "clean")["rows"] == 240
+    assert metrics(clean_tree, "test") == {"n": 0}
+    assert "prior" not in metrics(clean_tree, "report")
+    assert (clean_tree.path / "submission.csv").read_text() == ",".join(["id", *WINNERS]) + "\n"
+
+
+def test_text_and_label_needs_the_swaps_off(clean_tree):
+    settings = load(clean_tree.path / "params.yaml").simulate
+    with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:
+        for vote in (arena.vote(row, settings) for row in range(150)):
+            file.write(json.dumps({"text": f"{vote.shown[0]} {vote.shown[1]}", "label": vote.label}) + "\n")
+    command = ["python", "-m", "dvc", "exp", "run", "--set-param", "data.train=votes.jsonl"]
+    refused = clean_tree.run(*command)
+    assert refused.returncode != 0
+    assert "-S augment.ab=false -S inference.dual_order=false" in refused.stdout and "Traceback" not in refused.stdout
+    clean_tree.git("reset", "--hard", "--quiet")
+    done = clean_tree.run(*command, "-S", "augment.ab=false", "-S", "inference.dual_order=false")
+    assert done.returncode == 0, done.stdout
+    assert metrics(clean_tree, "clean")["kept"] == 150 and metrics(clean_tree, "oof")["n"] > 50
+
+
+@pytest.mark.parametrize("override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"])
+def test_what_cannot_work_is_one_clear_line(clean_tree, override):
+    """No traceback, and nothing lost: README's restoring line brings back what DVC cleared away to run the stage."""
+    done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", override)
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    named = "nowhere.csv" if "nowhere" in override else override.split("=")[0]
+    assert named in done.stdout
+    restored = clean_tree.run("sh", "-c", "git restore params.yaml dvc.lock metrics plots && dvc checkout")
+    assert restored.returncode == 0, restored.stdout
+    assert clean_tree.git("status", "--porcelain") == ""
+    assert "up to date" in clean_tree.dvc("status")
+
+
+def test_a_hostile_value_is_data(clean_tree):
+    done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'")
+    assert done.returncode != 0
+    assert not (clean_tree.path / "PWNED").exists()

@@ -1,0 +1,64 @@
+"""dvc.yaml says what the code does: one word a stage, and every room a stage's code comes from among its deps."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pairpref.params import Params
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# They check, log and name things; what they change in an output, a params section or another dep changes too.
+PLUMBING = {f"src/pairpref/{name}.py" for name in ("errors", "monitor", "params", "pairs")}
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of this project that a file imports, directly or through others."""
+    found, todo = set(), [path]
+    while todo:
+        file = todo.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                base = ROOT / "src" / name.replace(".", "/")
+                todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists() and p.stat().st_size]
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_word_a_stage(stage):
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert stage in Params.model_fields
+    assert (ROOT / "stages" / f"{stage}.py").exists()
+    assert stage in [str(name).split(".")[0] for name in STAGES[stage]["params"]]
+
+
+def test_every_stage_script_is_a_stage():
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_cover_what_is_imported(stage):
+    deps = [ROOT / dep for dep in STAGES[stage]["deps"] if "$" not in dep]
+    for path in imported(ROOT / "stages" / f"{stage}.py"):
+        covered = any(path == dep or dep in path.parents for dep in deps)
+        assert covered or path.relative_to(ROOT).as_posix() in PLUMBING, (
+            f"{stage} imports {path.relative_to(ROOT)}, which is no dep"
+        )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_metrics_and_plots_keep_the_run_cache(stage):
+    """`cache: false` on an `outs` entry would switch the stage's run cache off; on metrics and plots it does not."""
+    assert all(isinstance(out, str) for out in STAGES[stage].get("outs", []))
+    for kind in ("metrics", "plots"):
+        assert all(options == {"cache": False} for entry in STAGES[stage].get(kind, []) for options in entry.values())

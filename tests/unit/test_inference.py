@@ -1,0 +1,109 @@
+"""Probabilities of pairs: swap-consistent to the last bit with both orders, and a matter of the pair alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from pairpref.model import classifier
+from pairpref.pairs import swap_probabilities
+from pairpref.text.tokenizer import Template
+from pairpref.training.inference import by_order, collator_for
+
+BUDGET = 40
+
+
+@pytest.fixture(scope="module")
+def tokens(pairs_of, bpe):
+    rng = np.random.default_rng(0)
+    return pairs_of([[rng.integers(4, len(bpe), rng.integers(0, 25)) for _ in range(3)] for _ in range(50)])
+
+
+@pytest.fixture(scope="module", params=["spans", "cls"])
+def model(request, small_params, bpe):
+    torch.manual_seed(0)
+    built = classifier.build(small_params(model__pooling=request.param, model__dropout=0.3).model, bpe)
+    # Larger than at the start of training, so that the three probabilities are far from equal.
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.mul_(3)
+    return built
+
+
+@pytest.fixture(scope="module")
+def template(bpe):
+    return Template.of(bpe)
+
+
+def exchanged(tokens, pairs_of):
+    rows = [tokens.pair(row) for row in range(len(tokens))]
+    return pairs_of([(prompt, b, a) for prompt, a, b in rows], labels=tokens.labels)
+
+
+def test_both_orders_are_swap_consistent_to_the_last_bit(model, tokens, template, pairs_of):
+    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True).mean(axis=0)
+    q = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=True).mean(axis=0)
+    assert np.array_equal(swap_probabilities(q), p)
+    assert p.std(axis=0).min() > 1e-3
+
+
+def test_one_order_is_not(model, tokens, template, pairs_of):
+    p = by_order(model, tokens, BUDGET, template, 8, dual_order=False)[0]
+    q = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=False)[0]
+    assert np.abs(swap_probabilities(q) - p).max() > 1e-3
+
+
+def test_the_second_order_is_the_other_pair_swapped_back(model, tokens, template, pairs_of):
+    both = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    first = by_order(model, tokens, BUDGET, template, 8, dual_order=False)
+    other = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=False)
+    assert both.shape == (2, 50, 3) and first.shape == (1, 50, 3) and both.dtype == np.float64
+    assert np.array_equal(both[0], first[0]) and np.array_equal(both[1], swap_probabilities(other[0]))
+
+
+def test_they_are_probabilities(model, tokens, template):
+    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    assert (p > 0).all() and np.abs(p.sum(axis=-1) - 1).max() < 1e-12
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50, 1000])
+def test_the_batch_size_changes_nothing_that_matters(model, tokens, template, batch_size):
+    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    assert np.abs(by_order(model, tokens, BUDGET, template, batch_size, dual_order=True) - p).max() < 1e-6
+
+
+def test_each_row_gets_its_own_whatever_the_order_of_rows(model, tokens, template):
+    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    order = np.random.default_rng(1).permutation(50)
+    assert np.abs(by_order(model, tokens.take(order), BUDGET, template, 8, dual_order=True) - p[:, order]).max() < 1e-6
+
+
+def test_dropout_is_off_and_nothing_is_drawn(model, tokens, template):
+    model.train()
+    state = torch.get_rng_state()
+    p, q = (by_order(model, tokens, BUDGET, template, 8, dual_order=False) for _ in range(2))
+    assert np.array_equal(p, q) and not model.training and torch.equal(torch.get_rng_state(), state)
+
+
+def test_labels_play_no_part(model, tokens, template, pairs_of):
+    rows = [tokens.pair(row) for row in range(len(tokens))]
+    unlabelled = pairs_of(rows, labels=np.full(len(rows), -1))
+    p, q = (by_order(model, t, BUDGET, template, 8, dual_order=True) for t in (tokens, unlabelled))
+    assert np.array_equal(p, q)
+
+
+def test_progress_is_told_and_no_rows_are_no_rows(model, tokens, template):
+    done = []
+    by_order(model, tokens, BUDGET, template, 8, dual_order=True, tick=done.append)
+    assert sum(done) == 50 and max(done) == 8
+    assert by_order(model, tokens.take(np.array([], dtype=int)), BUDGET, template, 8, dual_order=True).shape == (2, 0, 3)
+
+
+def test_who_is_given_segments(small_params, bpe, tiny_backbone):
+    def segments(**model: object) -> bool:
+        settings = small_params(**{f"model__{name}": value for name, value in model.items()}).model
+        return collator_for(classifier.build(settings, bpe), Template.of(bpe)).segments
+
+    assert segments(pooling="spans") and segments(pooling="cls")
+    assert segments(pooling="spans", backbone=str(tiny_backbone("bert")))
+    assert not segments(pooling="cls", backbone=str(tiny_backbone("bert")))
+    assert not segments(pooling="cls", backbone=str(tiny_backbone("modernbert")))

@@ -1,0 +1,237 @@
+"""params.yaml as the pipeline reads it: typed, strict, and told in one line."""
+
+import difflib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from pairpref import params
+from pairpref.errors import UserError
+
+
+@pytest.fixture
+def written(tmp_path, raw_params):
+    """Write the real params with one value changed (or, with the default, left out) and give the file."""
+
+    def write(key: str = "", value: object = None) -> str:
+        raw = section = raw_params()
+        *sections, name = key.split(".")
+        for part in sections:
+            section = section[part]
+        if key:
+            section[name] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def refused(path: str) -> list[str]:
+    with pytest.raises(UserError) as error:
+        params.load(path)
+    lines = str(error.value).splitlines()
+    assert all(line.startswith(path) for line in lines)
+    return lines
+
+
+def test_the_file_of_the_repository_is_read(written, raw_params):
+    loaded = params.load(written())
+    assert loaded.model_dump(mode="json") == raw_params()
+    assert set(params.Params.model_fields) == set(raw_params())
+
+
+def test_nothing_can_be_changed_after_loading(written):
+    loaded = params.load(written())
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.train.epochs = 9
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("trian", "train"),
+        ("calibration", "calibrate"),
+        ("train.epoch", "train.epochs"),
+        ("train.batchsize", "train.batch_size"),
+        ("inference.dualorder", "inference.dual_order"),
+        ("simulate.judge.ties", "simulate.judge.tie"),
+        ("data.fold", "data.folds"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(written, key, nearest):
+    [line] = refused(written(key, 1))
+    assert line.endswith(f"unknown key {key}: did you mean {nearest}?")
+
+
+def test_an_unknown_key_like_no_other_names_them_all(written):
+    [line] = refused(written("augment.zzz", 1))
+    assert line.endswith("unknown key augment.zzz: known here: ab, mode")
+
+
+@pytest.mark.parametrize("text", ["3e-05", "3e-5", "0.00003", "3.0e-05", "'3e-05'"])
+def test_a_learning_rate_is_a_number_however_it_is_spelled(tmp_path, params_yaml, text):
+    path = tmp_path / "params.yaml"
+    source = re.sub(r"^  lr: .*$", f"  lr: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path.write_text(source, encoding="utf-8")
+    assert params.load(path).train.lr == 3e-5
+
+
+@pytest.mark.parametrize("text, value", [("yes", True), ("no", False), ("on", True), ("true", True), ("'false'", False)])
+def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text, value):
+    path = tmp_path / "params.yaml"
+    source = re.sub(r"^  ab: .*$", f"  ab: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path.write_text(source, encoding="utf-8")
+    assert params.load(path).augment.ab is value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.folds", 1),
+        ("data.train", ""),
+        ("data.test", None),
+        ("data.truth", None),
+        ("data.seed", -1),
+        ("simulate.rows", 0),
+        ("simulate.mojibake", 1.5),
+        ("simulate.judge.relevance", "much"),
+        ("simulate.judge.tie", float("inf")),
+        ("clean.utf8", "perhaps"),
+        ("clean.max_bad_share", -0.1),
+        ("tokenize.vocab_size", 10),
+        ("augment.mode", "all"),
+        ("augment", None),
+        ("model.pooling", "mean"),
+        ("model.dropout", 1),
+        ("model.max_length", 2),
+        ("model.lr_multiplier", float("inf")),
+        ("train.lr", 0),
+        ("train.lr", float("nan")),
+        ("train.lr", "fast"),
+        ("train.epochs", 1.5),
+        ("train.seeds", []),
+        ("train.seeds", 0),
+        ("train.seeds", [1, 1]),
+        ("train.seeds", [2**32]),
+        ("train.weight_decay", float("inf")),
+        ("oof.folds", 99),
+        ("calibrate.method", "isotonic"),
+        ("predict.batch_size", 0),
+        ("report.bins", 1),
+        ("parallel.jobs", 0),
+        ("train", [1]),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_one_line_with_its_key(written, key, value):
+    assert all(key in line for line in refused(written(key, value)))
+
+
+def test_each_fault_has_its_line(written, tmp_path, raw_params):
+    raw = raw_params()
+    raw["train"] |= {"epochs": 0, "lr": "fast"}
+    del raw["oof"]["folds"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    lines = refused(str(tmp_path / "params.yaml"))
+    assert len(lines) == 3
+    assert all(any(key in line for line in lines) for key in ("train.epochs is 0", "train.lr is 'fast'", "oof.folds is missing"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("a: [", "not readable as YAML"), ("", "the whole file"), ("- 1", "the whole file")]
+)
+def test_a_file_that_is_no_params_file(tmp_path, content, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    [line] = refused(str(path))
+    assert says in line
+
+
+def test_no_file(tmp_path):
+    [line] = refused(str(tmp_path / "none.yaml"))
+    assert "no such file" in line
+
+
+class TestCompanions:
+    """The arena's test, truth and solution belong to the arena's votes."""
+
+    def test_they_stay_with_the_arena(self, raw_params):
+        data = params.DataParams(**raw_params()["data"])
+        assert data.test and data.truth and data.solution
+        absolute = raw_params()["data"] | {"train": str((params.ARENA / "train.csv").absolute())}
+        assert params.DataParams(**absolute).test
+
+    def test_they_go_where_the_votes_are_the_users(self, raw_params):
+        for train in ("votes.csv", "/data/votes.csv", "data/raw/votes.csv", "data/raw/simulated/../votes.csv"):
+            data = params.DataParams(**(raw_params()["data"] | {"train": train}))
+            assert (data.test, data.truth, data.solution) == (None, None, None)
+
+    def test_the_users_own_stay(self, raw_params):
+        given = {"train": "votes.csv", "test": "test.csv", "solution": "solution.csv"}
+        data = params.DataParams(**(raw_params()["data"] | given))
+        assert (data.test, data.truth, data.solution) == ("test.csv", None, "solution.csv")
+
+
+def test_single_texts_have_no_sides_to_swap(small_params):
+    params.refuse_swaps(small_params(augment__ab=False, inference__dual_order=False))
+    for on in ({"augment__ab": True, "inference__dual_order": False}, {"augment__ab": False, "inference__dual_order": True}):
+        with pytest.raises(UserError, match=r"-S augment\.ab=false -S inference\.dual_order=false"):
+            params.refuse_swaps(small_params(**on))
+
+
+def overridden(tmp_path, source: Path, override: str) -> tuple[str, str]:
+    """The real params.yaml before and after `dvc exp run -S`."""
+    path = tmp_path / "params.yaml"
+    before = source.read_text(encoding="utf-8")
+    path.write_text(before, encoding="utf-8")
+    apply_overrides(str(path), [override])
+    return before, path.read_text(encoding="utf-8")
+
+
+def leaves(raw: object, key: str = "") -> dict[str, object]:
+    if not isinstance(raw, dict):
+        return {key: raw}
+    return {k: v for name, value in raw.items() for k, v in leaves(value, f"{key}.{name}" if key else name).items()}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "augment.ab=true",
+        "augment.ab=false",
+        "train.lr=1e-5",
+        "train.lr=3e-05",
+        "train.seeds=[0,1]",
+        "train.seeds=[3]",
+        "oof.folds=2",
+        "oof.enabled=false",
+        "model.pooling=cls",
+        "model.backbone=microsoft/deberta-v3-base",
+        "simulate.judge.order_effect=0.5",
+        "data.train=votes.csv",
+    ],
+)
+def test_an_override_of_dvc_changes_one_value_and_nothing_else(tmp_path, params_yaml, override):
+    before, after = overridden(tmp_path, params_yaml, override)
+    key = override.partition("=")[0]
+    was, now = leaves(yaml.safe_load(before)), leaves(yaml.safe_load(after))
+    assert {k for k in was | now if was.get(k) != now.get(k)} <= {key}
+    params.load(tmp_path / "params.yaml")
+
+    # Comments in the changed line may move sideways; every other line stays as it was.
+    last = key.rpartition(".")[2]
+    changed = [line[2:] for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+    assert all(line.strip().startswith((f"{last}:", "- ")) for line in changed)
+    comments = [re.findall(r"#.*", text) for text in (before, after)]
+    assert comments[0] == comments[1]
+
+
+def test_an_override_with_the_present_value_changes_no_byte(tmp_path, params_yaml, raw_params):
+    for key in ("augment.ab", "train.epochs", "oof.folds", "train.seeds", "model.pooling"):
+        section, name = key.split(".")
+        value = yaml.safe_dump(raw_params()[section][name], default_flow_style=True).split("\n")[0]
+        before, after = overridden(tmp_path, params_yaml, f"{key}={value}")
+        assert after == before

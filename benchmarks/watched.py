@@ -1,0 +1,85 @@
+"""A command run as a child and watched: how long it takes, and how much memory it and its own children hold meanwhile."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_EVERY = 0.1
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a command went.
+
+    Attributes:
+        seconds: wall time.
+        peak_mib: most resident memory of any one of its processes at any look (every 0.1 s).
+        peak_mib_together: most of all its processes together; what they share counts once each.
+    """
+
+    seconds: float
+    peak_mib: float
+    peak_mib_together: float
+
+
+def environment(code: Path, home: Path) -> dict[str, str]:
+    """The surroundings of a run: this Python first on the path, the code of `code`, and nothing of the user's git or DVC settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
+    site = {f"DVC_{name}": str(home / name.lower()) for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")}
+    return {
+        **kept,
+        **site,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(code / "src"), str(code)]),
+        "HOME": str(home),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_TEST": "1",
+    }
+
+
+def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
+    """Run a command to its end; its output goes to standard error, so that the table stands alone on standard output.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=sys.stderr)
+    one, together, ended = [0.0], [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_EVERY):
+            sizes = list(_sizes(process.pid))
+            one.append(max(sizes, default=0))
+            together.append(sum(sizes))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        code = process.wait()
+    finally:
+        ended.set()
+        looking.join()
+    if code:
+        raise subprocess.CalledProcessError(code, command)
+    return Watched(time.perf_counter() - began, max(one), max(together))
+
+
+def _sizes(pid: int) -> Iterator[float]:
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                yield process.memory_info().rss / 2**20

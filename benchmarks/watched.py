@@ -52,6 +52,8 @@ def environment(code: Path, home: Path) -> dict[str, str]:
 def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
     """Run a command to its end; its output goes to standard error, so that the table stands alone on standard output.
 
+    Interrupted, it takes all of the command's processes along: DVC alone would leave its stage running.
+
     Raises:
         subprocess.CalledProcessError: it failed.
     """
@@ -69,6 +71,9 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
     looking.start()
     try:
         code = process.wait()
+    except BaseException:
+        _stop(process.pid)
+        raise
     finally:
         ended.set()
         looking.join()
@@ -78,8 +83,22 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
 
 
 def _sizes(pid: int) -> Iterator[float]:
+    for process in _family(pid):
+        with suppress(psutil.NoSuchProcess):
+            yield process.memory_info().rss / 2**20
+
+
+def _stop(pid: int) -> None:
+    family = _family(pid)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(family, timeout=10)[1]:
+        process.kill()
+
+
+def _family(pid: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                yield process.memory_info().rss / 2**20
+        return [root, *root.children(recursive=True)]
+    return []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+from threadpoolctl import threadpool_limits
 
 from pairpref import params
 from pairpref.errors import UserError
@@ -43,7 +44,7 @@ class Log:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         # From the start of the process: importing torch is part of what a stage costs.
-        self._began = time.perf_counter() - (time.time() - psutil.Process().create_time())
+        self._began = time.perf_counter() - _age()
         LOGS.mkdir(exist_ok=True)
         self._file = (LOGS / f"{stage}.jsonl").open("w", encoding="utf-8", buffering=1)
 
@@ -81,7 +82,9 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
         settings = params.load()
         log = Log(stage)
         log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
-        body(settings, log)
+        # Another number of threads adds numbers up in another order: it is a param, not the machine's.
+        with threadpool_limits(settings.train.threads):
+            body(settings, log)
         log.event("ended", peak_mib=peak_mib())
         log.close()
     except UserError as error:
@@ -102,6 +105,14 @@ def last(stage: str) -> list[dict]:
     """The events of a stage's last run; empty when there is no log (a fresh clone, or outputs that came from the cache)."""
     path = LOGS / f"{stage}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _age() -> float:
+    """Seconds since this process began, by a clock that nobody sets where there is one."""
+    born = psutil.Process().create_time()
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - (born - psutil.boot_time())
+    return time.time() - born
 
 
 def _versions() -> dict[str, str]:

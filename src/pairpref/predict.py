@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from pairpref.data.aside import written_aside
 from pairpref.data.clean import read_test
@@ -47,6 +48,7 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
     tokenizer = tokenizers.load(str(bundle / "tokenizer"))
     template, encoder = tokenizers.Template.of(tokenizer), tokenizers.Encoder(tokenizer)
     card = classifier.load_card(folders[0])
+    torch.set_num_threads(card.threads)
     frame = read_test(path, CleanParams(**card.clean), jobs)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], encoder, [slice(i, i + _CHUNK) for i in range(0, int(usable.sum()), _CHUNK)])

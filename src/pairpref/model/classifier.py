@@ -39,6 +39,7 @@ class Card:
         pooling, max_length: as in the params section `model`.
         dual_order: average both orders of each pair.
         single: trained on single texts, not on pairs.
+        threads: of the process that trained it; another number gives other last bits.
         clean: the params section its texts were cleaned by.
         prior: shares of A, B and tie among its training votes, for rows without usable text.
     """
@@ -47,6 +48,7 @@ class Card:
     max_length: int
     dual_order: bool
     single: bool
+    threads: int
     clean: dict[str, bool | float]
     prior: tuple[float, float, float]
 

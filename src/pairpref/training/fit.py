@@ -77,6 +77,7 @@ def card(params: Params, train: Tokens) -> classifier.Card:
         max_length=params.model.max_length,
         dual_order=params.inference.dual_order,
         single=train.single,
+        threads=params.train.threads,
         clean=params.clean.model_dump(),
         prior=tuple(prior.tolist()),
     )

@@ -1,0 +1,62 @@
+"""The oof stage: every vote by a classifier that saw neither it nor its prompt."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pairpref.monitor import Log
+from stages import oof as stage
+from stages.calibrate import calibrate
+from stages.clean import clean
+from stages.predict import predict
+from stages.report import report
+from stages.simulate import simulate
+from stages.tokenize import tokenize
+from stages.train import train
+
+BEFORE = (simulate, clean, tokenize, train)
+AFTER = (calibrate, predict, report)
+
+
+def metrics(name):
+    return json.loads(Path(f"metrics/{name}.json").read_text())
+
+
+def test_every_fold_once(small_params, here):
+    settings = small_params(data__folds=3, oof__folds=3, train__seeds=[3, 4])
+    for body in (*BEFORE, stage.oof):
+        body(settings, Log("test"))
+    export, pairs = pd.read_parquet(stage.OOF), pd.read_parquet("data/clean/pairs.parquet")
+    assert sorted(export["id"]) == sorted(pairs["id"])
+    joined = export.merge(pairs, on="id", suffixes=("", "_frozen"))
+    assert (joined["fold"] == joined["fold_frozen"]).all() and (joined["label"] == joined["label_frozen"]).all()
+    kept = pd.read_parquet(stage.FOLD_0)
+    pd.testing.assert_frame_equal(export[export["fold"] == 0].reset_index(drop=True), kept)
+    seeds = pd.read_parquet(stage.SEEDS)
+    assert list(seeds["seed"].unique()) == [3, 4]
+    assert (
+        not seeds[seeds["seed"] == 3]["p_a"]
+        .reset_index(drop=True)
+        .equals(seeds[seeds["seed"] == 4]["p_a"].reset_index(drop=True))
+    )
+    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2"]
+
+
+def test_no_export(small_params, here):
+    """oof.enabled off: nothing is exported or calibrated, and what follows still says what it knows, of fold 0."""
+    settings = small_params(oof__enabled=False)
+    for body in (*BEFORE, stage.oof, *AFTER):
+        body(settings, Log("test"))
+    assert len(pd.read_parquet("data/oof/oof.parquet")) == 0 and metrics("oof") == {"n": 0}
+    assert not list(stage.MODELS.iterdir())
+    assert metrics("report")["log_loss"] == metrics("train")["log_loss"]
+    assert len(pd.read_csv("submission.csv")) == 40
+
+
+def test_one_fold_is_calibrated_inside_itself(small_params, here):
+    settings = small_params(oof__folds=1)
+    for body in (*BEFORE, stage.oof, *AFTER):
+        body(settings, Log("test"))
+    assert metrics("calibrate")["n"] == metrics("train")["n"]
+    assert metrics("calibrate")["log_loss_before"] == metrics("train")["log_loss"]

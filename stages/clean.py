@@ -16,10 +16,10 @@ from pairpref import monitor
 from pairpref.data import folds, groups, quarantine, records
 from pairpref.data.aside import written_aside
 from pairpref.data.clean import Clean, clean_rows
-from pairpref.data.votes import Bad, Form, read_votes
+from pairpref.data.votes import Bad, read_votes
 from pairpref.errors import UserError
 from pairpref.monitor import Log
-from pairpref.params import Params
+from pairpref.params import Params, refuse_swaps
 
 PAIRS = Path("data/clean/pairs.parquet")
 QUARANTINE = Path("data/clean/quarantine.csv")
@@ -42,7 +42,8 @@ _COLUMNS = pa.schema(
 
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
-    _refuse_swaps_of_text(votes.form, params)
+    if votes.form == "text":
+        refuse_swaps(params)
     tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel.jobs)
     for row in log.track(rows, records.count_lines(params.data.train), "rows"):
@@ -86,15 +87,6 @@ def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) 
         "groups": int(np.count_nonzero(sizes)),
         "rows_in_repeated_prompts": int(sizes[sizes > 1].sum()),
     }
-
-
-def _refuse_swaps_of_text(form: Form, params: Params) -> None:
-    if form == "text" and (params.augment.ab or params.inference.dual_order):
-        raise UserError(
-            f"{params.data.train} has text and label, so there is no A and B to swap, but augment.ab is {params.augment.ab} and "
-            f"inference.dual_order is {params.inference.dual_order}. Switch both off: "
-            "-S augment.ab=false -S inference.dual_order=false"
-        )
 
 
 def _refuse_too_many(bad: list[Bad], kept: int, params: Params) -> None:

@@ -6,6 +6,7 @@ metrics/seeds.json. With oof.enabled off the export is empty.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ def oof(params: Params, log: Log) -> None:
     first, *others = params.train.seeds
     folds = range(1, params.oof.folds) if params.oof.enabled else ()
     jobs = [(fold, first, MODELS / f"fold{fold}") for fold in folds] + [(0, seed, None) for seed in others]
+    # A run with fewer folds than the last may leave none of the old ones for predict to find.
+    shutil.rmtree(MODELS, ignore_errors=True)
     # One process a GPU: several would fight over its memory.
     workers = 1 if torch.cuda.is_available() else min(params.parallel.jobs, max(1, len(jobs)))
     results = Parallel(n_jobs=workers)(delayed(_job)(*job, params) for job in jobs)

@@ -7,7 +7,6 @@ Reads data.test, models/; writes submission.csv and metrics/test.json. data.solu
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pairpref import monitor
@@ -17,7 +16,7 @@ from pairpref.evaluation import truth
 from pairpref.evaluation.metrics import probabilities, scores
 from pairpref.monitor import Log
 from pairpref.pairs import WINNERS
-from pairpref.params import DataParams, Params
+from pairpref.params import DataParams, Params, in_arena
 
 SUBMISSION = Path("submission.csv")
 METRICS = Path("metrics/test.json")
@@ -25,7 +24,7 @@ METRICS = Path("metrics/test.json")
 
 def predict(params: Params, log: Log) -> None:
     if params.data.test is None:
-        log.say("data.test is null: the submission has no rows")
+        log.say("no test file: the submission has no rows")
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
         submission = prediction.predict(
@@ -53,16 +52,17 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
             if rows.any():
                 metrics[f"log_loss_{usage.lower()}"] = scores(labels[rows], p[rows])["log_loss"]
                 metrics[f"n_{usage.lower()}"] = int(rows.sum())
-    if data.truth and len(submission):
+    # The arena's truth says nothing of anybody else's test file.
+    if data.truth and len(submission) and not (in_arena(data.truth) and not in_arena(data.test)):
         known = truth.captured(truth.read(data.truth, submission["id"]), p)
-        metrics |= {name: known[name] for name in ("expected_log_loss", "information_captured")}
+        metrics |= {name: known[name] for name in ("expected_log_loss", "information_captured") if name in known}
     return metrics
 
 
 def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     """The solution's rows in the order of `ids`."""
     try:
-        solution = pd.read_csv(path, usecols=["id", *WINNERS, "Usage"], dtype={"id": str})
+        solution = pd.read_csv(path, usecols=["id", *WINNERS, "Usage"], converters={"id": str})
     except (OSError, ValueError) as error:
         raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
     if solution["id"].duplicated().any():
@@ -70,10 +70,13 @@ def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     solution = ids.to_frame().merge(solution, on="id", how="left")
     if lacking := int(solution["Usage"].isna().sum()):
         raise UserError(
-            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; give the one that belongs to it, or null."
+            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; give the one that belongs to it."
         )
-    if not np.isin(solution[WINNERS].sum(axis=1), 1).all():
-        raise UserError(f"data.solution: {path} has rows whose winner columns do not sum to 1.")
+    winners = solution[WINNERS]
+    if not (winners.isin([0, 1]).all(axis=None) and (winners.sum(axis=1) == 1).all()):
+        raise UserError(
+            f"data.solution: {path} has rows without exactly one winner; expected one 1 and two 0 in {', '.join(WINNERS)}."
+        )
     return solution
 
 

@@ -45,7 +45,7 @@ def report(params: Params, log: Log) -> None:
         known = truth.read(params.data.truth, votes["id"]) if params.data.truth else None
         headline |= {"log_loss_before": metrics.scores(labels, before)["log_loss"], **metrics.scores(labels, after)}
         if known is not None:
-            headline |= {name: value for name, value in truth.captured(known, after).items() if np.isfinite(value)}
+            headline |= truth.captured(known, after)
         stages = {"before": before, "after": after}
         curves = pd.concat([reliability(labels, p, params.report.bins).assign(stage=name) for name, p in stages.items()])
         confusion = metrics.confusion(labels, after)

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
@@ -103,8 +104,12 @@ def peak_mib() -> int:
 
 def last(stage: str) -> list[dict]:
     """The events of a stage's last run; empty when there is no log (a fresh clone, or outputs that came from the cache)."""
-    path = LOGS / f"{stage}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    path, events = LOGS / f"{stage}.jsonl", []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        # A stage that was killed may have left half a line.
+        with suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return events
 
 
 def _age() -> float:

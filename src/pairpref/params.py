@@ -47,22 +47,27 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _companions_belong_to_their_votes(self) -> Self:
-        """The arena's test, truth and solution say nothing about anybody else's votes: they go when `train` is not the arena's."""
+        """The arena's files say nothing of anybody else's: they go when `train` is not its own, the solution also when `test` is not."""
         if not in_arena(self.train):
             for name in ("test", "truth", "solution"):
                 if (path := getattr(self, name)) and in_arena(path):
                     object.__setattr__(self, name, None)
+        if self.solution and self.test and in_arena(self.solution) and not in_arena(self.test):
+            object.__setattr__(self, "solution", None)
         return self
+
+
+Weight = Annotated[float, Field(ge=-50, le=50)]
 
 
 class JudgeParams(Section):
     """The simulated voter's rule; the weights are in units of log-odds. See `pairpref.data.arena.judge`."""
 
-    relevance: float = Field(description="weight of the share of topical words that are on the prompt's topic")
-    quality: float = Field(description="weight of good minus bad judging words, as a share of both")
-    length: float = Field(description="weight of log2(1 + words)")
-    order_effect: float = Field(description="added to A's utility: a taste for what is shown first")
-    tie: float = Field(description="log-weight of a tie in Davidson's model")
+    relevance: Weight = Field(description="weight of the share of topical words that are on the prompt's topic")
+    quality: Weight = Field(description="weight of good minus bad judging words, as a share of both")
+    length: Weight = Field(description="weight of log2(1 + words)")
+    order_effect: Weight = Field(description="added to A's utility: a taste for what is shown first")
+    tie: Weight = Field(description="log-weight of a tie in Davidson's model")
 
 
 class SimulateParams(Section):

@@ -49,7 +49,7 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
     template, encoder = tokenizers.Template.of(tokenizer), tokenizers.Encoder(tokenizer)
     card = classifier.load_card(folders[0])
     torch.set_num_threads(card.threads)
-    frame = read_test(path, CleanParams(**card.clean), jobs)
+    frame = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), jobs)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], encoder, [slice(i, i + _CHUNK) for i in range(0, int(usable.sum()), _CHUNK)])
     if len(tokens) and tokens.single != card.single:
@@ -59,7 +59,7 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
     total = np.zeros((len(tokens), len(LABELS)))
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{', both orders' if card.dual_order else ''}")
-        model, card = classifier.load(folder)
+        model, _ = classifier.load(folder)
         total += by_order(model.to(best_device()), tokens, card.max_length, template, batch_size, card.dual_order).mean(axis=0)
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
     p[usable] = Calibrator.load(bundle / "calibrator.json").apply(total / len(folders))
@@ -81,7 +81,10 @@ def _classifiers(bundle: Path) -> list[Path]:
             raise UserError(
                 f"{bundle} has no {name}: not the models of a finished pipeline. Run dvc repro, or name another --bundle."
             )
-    return [bundle / "train", *sorted((bundle / "oof").glob("fold*"), key=lambda folder: int(folder.name.removeprefix("fold")))]
+    return [
+        bundle / "train",
+        *sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda folder: int(folder.name.removeprefix("fold"))),
+    ]
 
 
 def _count(text: str) -> int:
@@ -91,8 +94,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    about, usage = __doc__.split("\n\n")
-    parser = argparse.ArgumentParser(prog="python -m pairpref.predict", description=usage)
+    parser = argparse.ArgumentParser(prog="python -m pairpref.predict", description=__doc__.split("\n\n")[1])
     parser.add_argument(
         "--input",
         required=True,
@@ -107,6 +109,8 @@ def main(argv: list[str] | None = None) -> None:
         "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
     )
     arguments = parser.parse_args(argv)
+    if arguments.output.is_dir() or arguments.output.resolve() == arguments.input.resolve():
+        sys.exit(f"predict: --output {arguments.output} is a folder, or the input itself; name a CSV of its own")
     try:
         submission = predict(arguments.input, arguments.bundle, arguments.batch_size)
         write(submission, arguments.output)

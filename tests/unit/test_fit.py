@@ -108,7 +108,7 @@ def test_probabilities_are_those_of_the_weights_that_are_returned(run, validatio
 def test_the_card_says_how_to_predict(run, train, small_params):
     card = run(train__epochs=1, inference__dual_order=False).card
     shares = np.bincount(train.labels, minlength=3) / len(train)
-    assert card == classifier.Card("spans", 64, False, False, 1, small_params().clean.model_dump(), tuple(shares))
+    assert card == classifier.Card("spans", 64, False, False, 1, {"utf8": True, "flatten": True}, tuple(shares))
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ def test_too_few_rows_of_a_label():
 
 
 def test_a_fold_without_a_label():
-    # Ties in two groups, which the As and Bs of one group each hold together: some split leaves a fold without one.
-    labels, groups = np.array([0, 1, 2, 0, 1, 2, 0, 1]), np.array([0, 0, 0, 1, 1, 0, 2, 2])
-    with pytest.raises(UserError, match="TIE"):
+    # Every label is in two groups or more, but the split that suits the sizes best still leaves a fold without ties.
+    labels, groups = np.array([2, 2, 2, 0, 1, 0, 0, 1, 1, 2, 0, 2, 2]), np.array([1, 1, 2, 1, 1, 3, 0, 3, 0, 3, 0, 2, 2])
+    with pytest.raises(UserError, match="none with the label"):
         folds.assign(labels, groups, 2, 0)
 
 

@@ -200,6 +200,12 @@ class TestCommandLine:
         assert isinstance(stopped.value.code, str) and len(stopped.value.code.splitlines()) == 1
         assert not (tmp_path / "submission.csv").exists()
 
+    def test_the_input_is_not_written_over(self, pipeline, test_file):
+        before = test_file.read_bytes()
+        with pytest.raises(SystemExit, match="the input itself"):
+            prediction.main(["--input", str(test_file), "--output", str(test_file), "--bundle", str(pipeline / "models")])
+        assert test_file.read_bytes() == before
+
     @pytest.mark.parametrize("size", ["0", "-1", "many"])
     def test_a_batch_has_a_sequence_at_least(self, pipeline, test_file, tmp_path, size, capsys):
         given = ["--input", str(test_file), "--output", str(tmp_path / "s.csv"), "--bundle", str(pipeline / "models")]
@@ -289,7 +295,7 @@ class TestScore:
         [
             (lambda s: s[s["id"] != "c"], "lacks 1 of 6 rows"),
             (lambda s: s.drop(columns="Usage"), "Usage"),
-            (lambda s: s.assign(winner_tie=1), "do not sum to 1"),
+            (lambda s: s.assign(winner_tie=1), "exactly one winner"),
             (lambda s: pd.concat([s, s.iloc[:1]]), "twice"),
         ],
         ids=["lacking", "no usage", "two winners", "twice"],

@@ -12,6 +12,7 @@ from pairpref.data import turns
 from pairpref.data.repair import repair, repair_and_explain
 from pairpref.data.turns import Cell
 from pairpref.data.votes import Bad, Row, read_unjudged
+from pairpref.errors import UserError
 from pairpref.pairs import TEXTS
 from pairpref.params import CleanParams
 
@@ -71,15 +72,25 @@ def read_test(path: Path | str, switches: CleanParams, jobs: int = 1) -> pd.Data
         could not be used and its texts are empty, yet it still needs a prediction.
 
     Raises:
-        UserError: the file as a whole can't be read.
+        UserError: the file as a whole can't be read, or a row has no readable id.
     """
     columns = ("id", *TEXTS, "ok")
-    rows = clean_rows(read_unjudged(path).rows, switches, jobs)
+    rows = (_identified(row, path) for row in clean_rows(read_unjudged(path).rows, switches, jobs))
     values = [
         (row.id, "", "", "", False) if isinstance(row, Bad) else (row.id, row.prompt, row.response_a, row.response_b, True)
         for row in rows
     ]
     return pd.DataFrame(values, columns=columns).astype({"ok": bool})
+
+
+def _identified(row: Clean | Bad, path: Path | str) -> Clean | Bad:
+    """A prediction is for somebody: a row whose id was lost would be one for nobody."""
+    try:
+        if row.id.encode("utf-8"):
+            return row
+    except UnicodeEncodeError:
+        pass
+    raise UserError(f"{path}: line {row.line} has no readable id, which a prediction needs. Mend that line.")
 
 
 def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:

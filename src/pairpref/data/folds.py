@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 
-_REMEDY = "Get more votes, or ask for fewer folds: -S data.folds=2 is the least."
+_REMEDY = "Get more votes, or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest."
 
 
 def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:

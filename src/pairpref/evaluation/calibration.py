@@ -73,7 +73,10 @@ class Calibrator:
             UserError: the file is damaged.
         """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            loaded = cls(**json.loads(path.read_text(encoding="utf-8")))
+            if not 0 < loaded.temperature < np.inf:
+                raise ValueError(f"temperature {loaded.temperature}")
+            return loaded
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: not a saved calibrator ({error}). Run dvc repro -f calibrate.") from None
 

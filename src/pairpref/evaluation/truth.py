@@ -21,15 +21,16 @@ def read(path: Path | str, ids: pd.Series) -> np.ndarray:
         ids: ids of the votes, a series named id.
 
     Raises:
-        UserError: the file has other columns, or lacks a vote.
+        UserError: the file has other columns, holds something else than numbers, names an id twice, or lacks a vote.
     """
     try:
-        known = pd.read_csv(path, usecols=["id", *PROBABILITIES], dtype={"id": ids.dtype})
+        types = {"id": ids.dtype, **dict.fromkeys(PROBABILITIES, float)}
+        known = pd.read_csv(path, usecols=["id", *PROBABILITIES], dtype=types, na_filter=False).drop_duplicates()
+        found = ids.to_frame().merge(known, on="id", how="left", validate="one_to_one")
     except ValueError as error:
         raise UserError(f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}") from None
-    found = ids.to_frame().merge(known, on="id", how="left")
     if missing := int(found["p_a"].isna().sum()):
-        raise UserError(f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with, or null.")
+        raise UserError(f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with.")
     return probabilities(found)
 
 
@@ -67,10 +68,10 @@ def captured(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
         q: predicted probabilities of the same rows; shape (n, 3).
 
     Returns:
-        prior, floor, expected_log_loss and information_captured; the last is nan where p does not vary: nothing to know.
+        prior, floor, expected_log_loss and information_captured; the last is left out where p does not vary: nothing to know.
     """
     found = bounds(p)
     expected = float(cross_entropy(p, q).mean())
     spread = found["prior"] - found["floor"]
-    share = (found["prior"] - expected) / spread if spread > 1e-12 else float("nan")
-    return {**found, "expected_log_loss": expected, "information_captured": share}
+    share = {"information_captured": (found["prior"] - expected) / spread} if spread > 1e-12 else {}
+    return {**found, "expected_log_loss": expected, **share}

@@ -40,7 +40,7 @@ class Card:
         dual_order: average both orders of each pair.
         single: trained on single texts, not on pairs.
         threads: of the process that trained it; another number gives other last bits.
-        clean: the params section its texts were cleaned by.
+        clean: the switches utf8 and flatten its texts were cleaned by.
         prior: shares of A, B and tie among its training votes, for rows without usable text.
     """
 
@@ -49,7 +49,7 @@ class Card:
     dual_order: bool
     single: bool
     threads: int
-    clean: dict[str, bool | float]
+    clean: dict[str, bool]
     prior: tuple[float, float, float]
 
 

@@ -27,7 +27,7 @@ def surprising(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, cou
     Args:
         votes: columns id, label, prompt, response_a, response_b; n rows.
         p: predicted probabilities; shape (n, 3).
-        truth: true probabilities, shape (n, 3), or None: then the example says how likely the vote really was.
+        truth: true probabilities, shape (n, 3): then the example says how likely the vote really was; or None.
         count: how many, at most.
     """
     labels = votes["label"].to_numpy(dtype=int)

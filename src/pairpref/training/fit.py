@@ -78,7 +78,7 @@ def card(params: Params, train: Tokens) -> classifier.Card:
         dual_order=params.inference.dual_order,
         single=train.single,
         threads=params.train.threads,
-        clean=params.clean.model_dump(),
+        clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
     )
 

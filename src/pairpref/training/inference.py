@@ -1,7 +1,5 @@
 """Probabilities of tokenised pairs under one trained model: the same code for evaluation, out-of-fold export and submission."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
@@ -30,7 +28,6 @@ def by_order(
     template: Template,
     batch_size: int,
     dual_order: bool,
-    tick: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order it is shown in, as float64 of shape (orders, n, 3).
 
@@ -41,7 +38,6 @@ def by_order(
         model: a classifier; left in evaluation mode.
         budget: most tokens of one input.
         batch_size: inputs in a forward pass.
-        tick: called with the number of rows done after each batch.
     """
     dataset, collate = PairDataset(tokens, budget, template), collator_for(model, template)
     result = np.zeros((1 + dual_order, len(tokens), len(LABELS)))
@@ -58,5 +54,4 @@ def by_order(
                 logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
                 p = torch.softmax(logits.double(), dim=-1).cpu().numpy()
                 result[order, rows] = swap_probabilities(p) if order else p
-            tick(len(rows))
     return result

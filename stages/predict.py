@@ -24,7 +24,7 @@ METRICS = Path("metrics/test.json")
 
 def predict(params: Params, log: Log) -> None:
     if params.data.test is None:
-        log.say("no test file: the submission has no rows")
+        log.say("no test file for these votes: the submission has no rows. Name one with -S data.test=…")
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
         submission = prediction.predict(

@@ -79,7 +79,8 @@ def _classifiers(bundle: Path) -> list[Path]:
     for name in ("train", "tokenizer", "calibrator.json"):
         if not (bundle / name).exists():
             raise UserError(
-                f"{bundle} has no {name}: not the models of a finished pipeline. Run dvc repro, or name another --bundle."
+                f"{bundle} has no {name}: not the models of a finished pipeline. "
+                "Run dvc repro (or dvc checkout after a failed run), or name another --bundle."
             )
     return [
         bundle / "train",

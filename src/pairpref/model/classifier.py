@@ -21,6 +21,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
@@ -116,6 +117,7 @@ def build(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     """
     if params.backbone == SMALL:
         return _assemble(_small_config(params, tokenizer), params.pooling)
+    disable_progress_bar()
     # float32 whatever the file holds: with "auto", weights published in half precision would be trained in half precision.
     loading = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
@@ -186,7 +188,10 @@ def _refuse_too_long(model: nn.Module, params: ModelParams) -> None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             known = module.num_embeddings
             if params.max_length > known:
-                raise UserError(f"model.max_length is {params.max_length}, but {params.backbone} reads {known} tokens at most.")
+                raise UserError(
+                    f"model.max_length is {params.max_length}, but {params.backbone} reads {known} tokens at most: "
+                    f"-S model.max_length={known}"
+                )
 
 
 def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:

@@ -47,6 +47,8 @@ def load(name: str) -> PreTrainedTokenizerBase:
     """
     if name == SMALL:
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
+    if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
+        raise UserError(f"model.backbone {name!r}: no such folder.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -104,7 +104,20 @@ def test_mangled_rows_in_sound_csv(tmp_path):
     quarantine.write(tmp_path / "quarantine.csv", bad)
     with open(tmp_path / "quarantine.csv", encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == len(bad) + 1
-    assert len(read_test(path, SETTINGS.clean)) == ROWS
+    with pytest.raises(UserError, match="no readable id"):
+        read_test(path, SETTINGS.clean)
+
+
+def test_no_row_of_a_test_file_is_dropped(tmp_path):
+    """Whatever its texts look like, a row with an id gets its prediction, in its place."""
+    rng = Random(4)
+    rows = [[str(i), *mangled(cells[1:4], rng)[:3]] for i, cells in enumerate(good_rows(2_000, rng))]
+    path = tmp_path / "test.csv"
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerows([["id", *TEXTS], *rows])
+    frame = read_test(path, SETTINGS.clean)
+    assert list(frame["id"]) == [row[0] for row in rows]
+    assert 0.05 < frame["ok"].mean() < 0.9
 
 
 def test_mangled_json_lines(tmp_path):

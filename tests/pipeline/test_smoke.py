@@ -22,6 +22,7 @@ def clean_tree(repository):
     """The repository as its small run left it, before and after a test that runs experiments in it."""
     yield repository
     repository.git("reset", "--hard", "--quiet")
+    repository.git("clean", "-d", "--force", "--quiet")
     repository.dvc("checkout", "--force")
 
 
@@ -86,9 +87,9 @@ def test_one_param_is_one_experiment(clean_tree):
     assert "metrics/report.json" in clean_tree.dvc("metrics", "show")
 
 
-def test_plots_show_the_training_curves(repository):
-    repository.dvc("plots", "show", "--out", "shown")
-    page = (repository.path / "shown/index.html").read_text(encoding="utf-8")
+def test_plots_show_the_training_curves(repository, tmp_path):
+    repository.dvc("plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "Training, fold 0" in page and "validation_loss" in page
 
 
@@ -131,7 +132,7 @@ def test_what_cannot_work_is_one_clear_line(clean_tree, override):
     assert named in done.stdout
     restored = clean_tree.run("sh", "-c", "git restore params.yaml dvc.lock metrics plots && dvc checkout")
     assert restored.returncode == 0, restored.stdout
-    assert clean_tree.git("status", "--porcelain", "--untracked-files=no") == ""
+    assert clean_tree.git("status", "--porcelain") == ""
     assert "up to date" in clean_tree.dvc("status")
 
 

@@ -1,4 +1,5 @@
 # make repro: environment, pipeline, headline.   make test: every test.   Both need Python 3.11, git and make, nothing else.
+# make ray: Ray, for parallel.backend=ray and its tests.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint clean
+.PHONY: repro test ray lint clean
 
 repro: $(VENV)/installed
 	@python -m pairpref.params
@@ -15,6 +16,8 @@ repro: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	@python -m pytest
+
+ray: $(VENV)/installed-ray
 
 lint: $(VENV)/installed-dev
 	@ruff check . && ruff format --check .
@@ -29,6 +32,10 @@ $(VENV)/installed: requirements.txt constraints.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-ray: $(VENV)/installed requirements-ray.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
 	@touch $@
 
 clean:

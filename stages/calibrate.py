@@ -6,7 +6,6 @@ data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups) -> model
 data/oof/oof.parquet (the same rows with c_a, c_b, c_tie: the cross-fitted probabilities)
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ import pandas as pd
 from pairpref import monitor
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
 from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.params import Params
 
@@ -46,11 +46,9 @@ def calibrate(params: Params, log: Log) -> None:
         calibrator, calibrated, metrics = Calibrator(), p, {"n": 0}
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
 
-    for path in (CALIBRATOR, OOF, METRICS):
-        path.parent.mkdir(parents=True, exist_ok=True)
     calibrator.save(CALIBRATOR)
-    oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True))).to_parquet(OOF, index=False)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_parquet(OOF, oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True))))
+    write_json(METRICS, metrics)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from pairpref import monitor
 from pairpref.data import folds, groups, quarantine, records
-from pairpref.data.aside import written_aside
 from pairpref.data.clean import Clean, clean_rows
 from pairpref.data.votes import Bad, read_votes
 from pairpref.errors import UserError
+from pairpref.files import written_aside
 from pairpref.monitor import Log
 from pairpref.params import Params, refuse_swaps
 
@@ -45,7 +45,7 @@ def clean(params: Params, log: Log) -> None:
     if votes.form == "text":
         refuse_swaps(params)
     tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
-    rows = clean_rows(votes.rows, params.clean, params.parallel.jobs)
+    rows = clean_rows(votes.rows, params.clean, params.parallel)
     for row in log.track(rows, records.count_lines(params.data.train), "rows"):
         if isinstance(row, Bad):
             bad.append(row)

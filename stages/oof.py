@@ -5,17 +5,17 @@ seed of train.seeds, as independent jobs. Writes data/oof/uncalibrated.parquet, 
 metrics/seeds.json. With oof.enabled off the export is empty.
 """
 
-import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 
-from pairpref import monitor
+from pairpref import monitor, parallel, stopping
 from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.params import Params
 from pairpref.training.folds import train_fold
@@ -30,37 +30,59 @@ def oof(params: Params, log: Log) -> None:
     folds = range(1, params.oof.folds) if params.oof.enabled else ()
     jobs = [(fold, first, MODELS / f"fold{fold}") for fold in folds] + [(0, seed, None) for seed in others]
     # A run with fewer folds than the last may leave none of the old ones for predict to find.
-    shutil.rmtree(MODELS, ignore_errors=True)
-    # One process a GPU: several would fight over its memory.
-    workers = 1 if torch.cuda.is_available() else min(params.parallel.jobs, max(1, len(jobs)))
-    results = Parallel(n_jobs=workers)(delayed(_job)(*job, params) for job in jobs)
+    if not monitor.RANK:
+        shutil.rmtree(MODELS, ignore_errors=True)
+    results = _run_all(jobs, params)
+    if monitor.RANK:
+        return
 
-    for folder in (MODELS, OOF.parent, Path("metrics")):
-        folder.mkdir(parents=True, exist_ok=True)
+    MODELS.mkdir(parents=True, exist_ok=True)
     fold_0 = pd.read_parquet(FOLD_0)
     export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
     _write(export if params.oof.enabled else export.iloc[:0], OOF, Path("metrics/oof.json"), log)
 
     by_seed = [frame.assign(seed=seed) for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)]
-    pd.concat(by_seed, ignore_index=True).to_parquet(SEEDS, index=False)
+    write_parquet(SEEDS, pd.concat(by_seed, ignore_index=True))
     losses = [_scores(frame)["log_loss"] for frame in by_seed]
     spread = {
         "log_loss_mean": float(np.mean(losses)),
         "log_loss_std": float(np.std(losses, ddof=1)) if others else 0.0,
         "n": len(losses),
     }
-    _dump(spread, Path("metrics/seeds.json"))
+    write_json(Path("metrics/seeds.json"), spread)
 
 
-def _job(fold: int, seed: int, save_to: Path | None, params: Params) -> pd.DataFrame:
-    """Runs in a process of its own, with a log of its own."""
-    return train_fold(fold, seed, params, Log(f"oof-fold{fold}-seed{seed}"), save_to).predictions
+def _run_all(jobs: list[tuple[int, int, Path | None]], params: Params) -> list[pd.DataFrame]:
+    # One process a GPU, unless Ray shares out several: two would fight over its memory. And one where `accelerate launch` has already
+    # started as many as are wanted: they train one fold after another together.
+    together = "WORLD_SIZE" in os.environ or (torch.cuda.is_available() and params.parallel.backend == "loky")
+    arguments = [(*job, params, os.getpid()) for job in jobs]
+    with stopping.deferred():
+        return list(parallel.each(_job, arguments, params.parallel, at_most=1 if together else None, gpu=True))
+
+
+def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int) -> pd.DataFrame | None:
+    """One fold, in a process and with a log of its own. None when it was told to stop: the others are to save their work, too."""
+    worker = os.getpid() != stage
+    if worker:
+        stopping.listen(worker=True)
+        if stopping.requested():
+            return None
+    try:
+        done = train_fold(fold, seed, params, Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK)), save_to)
+    except stopping.Stopped:
+        if not worker:
+            raise
+        if stopping.orphaned():
+            os._exit(1)
+        return None
+    return done.predictions if done else None
 
 
 def _write(export: pd.DataFrame, path: Path, metrics: Path, log: Log) -> None:
-    export.to_parquet(path, index=False)
+    write_parquet(path, export)
     figures = _scores(export) if len(export) else {"n": 0}
-    _dump(figures, metrics)
+    write_json(metrics, figures)
     if len(export):
         log.say(f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {figures['log_loss']:.4f}")
     else:
@@ -69,10 +91,6 @@ def _write(export: pd.DataFrame, path: Path, metrics: Path, log: Log) -> None:
 
 def _scores(frame: pd.DataFrame) -> dict[str, float]:
     return scores(frame["label"].to_numpy(), probabilities(frame))
-
-
-def _dump(figures: dict[str, float], path: Path) -> None:
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

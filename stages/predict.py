@@ -4,7 +4,6 @@ Reads data.test, models/; writes submission.csv and metrics/test.json. data.solu
 (true probabilities) are for scoring only. Without a test file the submission has no rows.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from pairpref import predict as prediction
 from pairpref.errors import UserError
 from pairpref.evaluation import truth
 from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.files import write_json
 from pairpref.monitor import Log
 from pairpref.pairs import WINNERS
 from pairpref.params import DataParams, Params, in_arena
@@ -27,13 +27,10 @@ def predict(params: Params, log: Log) -> None:
         log.say("no test file for these votes: the submission has no rows. Name one with -S data.test=…")
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
-        submission = prediction.predict(
-            params.data.test, prediction.BUNDLE, params.predict.batch_size, params.parallel.jobs, log.say
-        )
+        submission = prediction.predict(params.data.test, prediction.BUNDLE, params.predict.batch_size, params.parallel, log.say)
     prediction.write(submission, SUBMISSION)
     metrics = score(submission, params.data)
-    METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(METRICS, metrics)
     log.say(
         f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in metrics.items() if "loss" in k)
     )

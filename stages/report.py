@@ -17,6 +17,7 @@ from pairpref import monitor
 from pairpref.evaluation import metrics, truth, yardsticks
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator
 from pairpref.evaluation.reliability import COLUMNS, reliability
+from pairpref.files import write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
 from pairpref.params import Params
@@ -88,8 +89,6 @@ def _flat(section: dict, prefix: str = "") -> dict[str, object]:
 
 
 def _write(found: Findings) -> None:
-    for folder in (METRICS, PLOTS, REPORT):
-        folder.mkdir(exist_ok=True)
     opening, parts = words.opening(found.headline, found.lossy), sections(found)
     texts = {
         REPORT / "index.html": page.html(opening, parts),
@@ -100,7 +99,7 @@ def _write(found: Findings) -> None:
         PLOTS / "confusion.csv": _confusion_rows(found.confusion),
     }
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write_text(path, text)
 
 
 def _confusion_rows(counts: np.ndarray | None) -> str:

@@ -4,6 +4,7 @@ Reads data/clean/pairs.parquet; writes models/tokenizer/ and data/tokens/. For t
 votes' texts; any other backbone brings its own tokenizer.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from pairpref import monitor
 from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
+from pairpref.parallel import each
 from pairpref.params import SMALL, Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
@@ -18,7 +20,7 @@ from pairpref.text import tokens as token_files
 PAIRS = Path("data/clean/pairs.parquet")
 TOKENS = Path("data/tokens")
 TOKENIZER = Path("models/tokenizer")
-CHUNK = 500
+ROWS_A_PROCESS = 50_000
 
 
 def tokenize(params: Params, log: Log) -> None:
@@ -31,15 +33,18 @@ def tokenize(params: Params, log: Log) -> None:
         tokenizer = tokenizers.load(params.model.backbone)
     tokenizers.save(tokenizer, TOKENIZER)
 
-    chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(frame), CHUNK)]
-    encoder = tokenizers.Encoder(tokenizer)
-    tokens = token_files.tokenize(frame, encoder, log.track(chunks, len(chunks), f"chunks of {CHUNK} rows"))
+    def run(job: Callable, arguments: Iterable[tuple]) -> Iterable:
+        # A tokenizer's threads take all cores as it is: for fewer rows another process would only cost its start.
+        shards = each(job, arguments, params.parallel, at_most=max(1, len(frame) // ROWS_A_PROCESS))
+        return log.track(shards, -(-len(frame) // token_files.SHARD), f"shards of {token_files.SHARD:,} rows")
+
+    tokens = token_files.tokenize(frame, TOKENIZER, run)
     token_files.save(tokens, TOKENS)
 
     lengths = tokens.lengths()
     longer = (lengths > params.model.max_length).mean()
     log.say(f"{lengths.sum():,} tokens, {lengths.mean():.0f} a pair; {longer:.1%} of pairs are longer than model.max_length")
-    log.event("tokenized", rows=len(tokens), tokens=int(lengths.sum()), line_break=encoder.line_break)
+    log.event("tokenized", rows=len(tokens), tokens=int(lengths.sum()), line_break=tokenizers.encoder(TOKENIZER).line_break)
 
 
 if __name__ == "__main__":

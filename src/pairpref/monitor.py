@@ -3,25 +3,32 @@
 Times, hosts, versions and memory live here and nowhere else, so that what a stage declares as an out stays the same byte for byte.
 """
 
+import errno
 import json
 import os
 import platform
 import resource
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from pairpref import params
+from pairpref import params, stopping
 from pairpref.errors import UserError
 
 LOGS = Path("logs")
+LOCKS = Path("work/locks")
+# Under `accelerate launch` a stage runs in several processes at once; the first of them speaks and writes.
+RANK = int(os.environ.get("RANK", 0))
 _PACKAGES = (
     "numpy",
     "torch",
@@ -42,8 +49,8 @@ T = TypeVar("T")
 class Log:
     """The record of one run of one stage. Each event is one line of JSON, with `at`: seconds since its process began."""
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, quiet: bool = False) -> None:
+        self.stage, self._quiet = stage, quiet
         # From the start of the process: importing torch is part of what a stage costs.
         self._began = time.perf_counter() - _age()
         LOGS.mkdir(exist_ok=True)
@@ -59,7 +66,8 @@ class Log:
 
     def say(self, text: str) -> None:
         """Write one line to the terminal and the file."""
-        print(f"{self.stage:>9} │ {text}", flush=True)
+        if not self._quiet:
+            print(f"{self.stage:>9} │ {text}", flush=True)
         self.event("said", text=text)
 
     def track(self, items: Iterable[T], total: int, unit: str, every: float = 5.0) -> Iterator[T]:
@@ -75,25 +83,60 @@ class Log:
 
 
 def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
-    """Run a stage's `body`: load params, log, and turn what a user can mend into one line and exit code 1.
+    """Run a stage's `body`: load params, lock, log, and turn what a user can mend into one line and an exit code.
 
-    Called under `if __name__ == "__main__":` by every `stages/<word>.py`.
+    Called under `if __name__ == "__main__":` by every `stages/<word>.py`. Exit codes: 1 for a fault, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    stopping.listen()
     try:
         settings = params.load()
-        log = Log(stage)
-        log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
-        # Another number of threads adds numbers up in another order: it is a param, not the machine's.
-        with threadpool_limits(settings.train.threads):
-            body(settings, log)
-        log.event("ended", peak_mib=peak_mib())
-        log.close()
+        with _sole(stage):
+            log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))
+            log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
+            # Another number of threads adds numbers up in another order: it is a param, not the machine's.
+            with threadpool_limits(settings.train.threads):
+                body(settings, log)
+            log.event("ended", peak_mib=peak_mib())
+            log.close()
     except UserError as error:
         _fail(stage, str(error), 1)
     except OSError as error:
-        _fail(stage, f"{error.filename or 'file'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        _fail(stage, "interrupted; the same command starts this stage again", 130)
+        _fail(stage, explain(error), 1)
+    except stopping.Stopped as stop:
+        name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
+        _fail(stage, f"stopped by {name}; the same command goes on from here", 128 + stop.signum)
+
+
+def explain(error: OSError) -> str:
+    """One line: which file, and where the disk is full, how much room is left."""
+    where = error.filename or "a file"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: {error.strerror or error}"
+    return (
+        f"{where}: no space left on the disk, {shutil.disk_usage('.').free / 2**20:,.0f} MiB free. Earlier results are untouched. "
+        "Make room (`dvc gc --workspace` drops cached results of other runs, work/ holds those of interrupted training), "
+        "then the same command again."
+    )
+
+
+@contextmanager
+def _sole(stage: str) -> Iterator[None]:
+    """Hold the stage's lock, which the system releases however the process ends."""
+    if RANK:
+        yield
+        return
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    owner = LOCKS / f"{stage}.pid"
+    try:
+        with FileLock(LOCKS / f"{stage}.lock", timeout=0):
+            owner.write_text(str(os.getpid()), encoding="utf-8")
+            yield
+    except Timeout:
+        pid = owner.read_text(encoding="utf-8") if owner.exists() else "?"
+        raise UserError(
+            f"already running here as process {pid}, perhaps left behind by a dvc that is gone. Wait for its end, or stop it with "
+            f"`kill {pid}`; then the same command again. Nothing was touched."
+        ) from None
 
 
 def peak_mib() -> int:
@@ -131,5 +174,6 @@ def _versions() -> dict[str, str]:
 
 
 def _fail(stage: str, message: str, code: int) -> None:
-    print("\n".join(f"{stage}: {line}" for line in message.splitlines()), file=sys.stderr, flush=True)
+    if not RANK:
+        print("\n".join(f"{stage}: {line}" for line in message.splitlines()), file=sys.stderr, flush=True)
     raise SystemExit(code)

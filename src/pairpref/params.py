@@ -127,8 +127,16 @@ class ModelParams(Section):
 class TrainParams(Section):
     epochs: Count
     lr: float = Field(gt=0, lt=1, description="peak learning rate, for pretrained weights")
-    batch_size: Count = Field(description="pairs in a step (both orders count once)")
+    scheduler: Literal["linear", "cosine", "constant"] = Field(description="how the learning rate falls after the warm-up")
+    warmup: Share = Field(description="share of the steps in which the learning rate rises from 0 to its peak")
+    batch_size: Count = Field(description="pairs in a step, of all processes together (both orders count once)")
+    accumulation: Count = Field(description="parts in which a process computes its share of a step, to fit into memory")
     weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0, description="longest gradient; a longer one is scaled down to it")
+    class_weights: bool = Field(description="weigh votes by the rarity of their label; predictions are corrected for it")
+    patience: Count | None = Field(description="epochs without a better validation log loss before training stops; null: never")
+    min_delta: float = Field(ge=0, description="improvements of the log loss below this count as none")
+    resume: bool = Field(description="go on from what is left of the same training in work/; false starts over")
     seeds: tuple[Seed, ...] = Field(min_length=1)
     threads: Count = Field(description="threads of a training process; another number gives other bits")
 
@@ -155,7 +163,10 @@ class ReportParams(Section):
 
 
 class ParallelParams(Section):
-    jobs: Count = Field(description="processes for independent work: folds, and shards of text")
+    """Where independent work runs: folds, and shards of text. Neither changes anything but the time."""
+
+    backend: Literal["loky", "ray"] = Field(description="loky: processes of this machine; ray: of a Ray cluster")
+    jobs: Count = Field(description="processes for independent work; 1: in the stage's own, whatever the backend")
 
 
 class Params(Section):

@@ -13,23 +13,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pairpref.data.aside import written_aside
 from pairpref.data.clean import read_test
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
+from pairpref.files import written_aside
 from pairpref.model import classifier
 from pairpref.pairs import LABELS, WINNERS
-from pairpref.params import CleanParams
+from pairpref.parallel import ALONE
+from pairpref.params import CleanParams, ParallelParams
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
 from pairpref.training.inference import best_device, by_order
 
 BUNDLE = Path("models")
 BATCH_SIZE = 64
-_CHUNK = 500
 
 
-def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: int = 1, say: Callable = print) -> pd.DataFrame:
+def predict(
+    path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, parallel: ParallelParams = ALONE, say: Callable = print
+) -> pd.DataFrame:
     """The submission for a file of pairs: id, winner_model_a, winner_model_b, winner_tie, a row for each of the file's, in its order.
 
     No row is dropped: one whose text can't be read gets the shares of A, B and tie among the training votes.
@@ -38,20 +40,19 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
         path: a CSV (.gz too) or JSONL with id, prompt, response_a and response_b.
         bundle: folder of a finished pipeline's models.
         batch_size: sequences in a forward pass.
-        jobs: processes that clean the text.
+        parallel: where the text is cleaned; by default in this process.
         say: told of each step.
 
     Raises:
         UserError: the file or the bundle can't be used.
     """
     folders = _classifiers(bundle)
-    tokenizer = tokenizers.load(str(bundle / "tokenizer"))
-    template, encoder = tokenizers.Template.of(tokenizer), tokenizers.Encoder(tokenizer)
+    template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     card = classifier.load_card(folders[0])
     torch.set_num_threads(card.threads)
-    frame = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), jobs)
+    frame = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel)
     usable = frame["ok"].to_numpy()
-    tokens = tokenize(frame[usable], encoder, [slice(i, i + _CHUNK) for i in range(0, int(usable.sum()), _CHUNK)])
+    tokens = tokenize(frame[usable], bundle / "tokenizer")
     if len(tokens) and tokens.single != card.single:
         kinds = {True: "single texts", False: "pairs of answers"}
         raise UserError(f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}.")
@@ -59,8 +60,8 @@ def predict(path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, jobs: 
     total = np.zeros((len(tokens), len(LABELS)))
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{', both orders' if card.dual_order else ''}")
-        model, _ = classifier.load(folder)
-        total += by_order(model.to(best_device()), tokens, card.max_length, template, batch_size, card.dual_order).mean(axis=0)
+        model, its_card = classifier.load(folder)
+        total += by_order(model.to(best_device()), its_card, tokens, template, batch_size).mean(axis=0)
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
     p[usable] = Calibrator.load(bundle / "calibrator.json").apply(total / len(folders))
     if unread := len(frame) - len(tokens):

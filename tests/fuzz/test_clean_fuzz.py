@@ -89,6 +89,7 @@ def account(rows: list[Row | Bad]) -> None:
         assert clean.label in (0, 1, 2) and clean.turns > 0
 
 
+@pytest.mark.fault(17)
 def test_mangled_rows_in_sound_csv(tmp_path):
     rng = Random(1)
     rows = [mangled(cells, rng) for cells in good_rows(ROWS, rng)]
@@ -120,6 +121,7 @@ def test_no_row_of_a_test_file_is_dropped(tmp_path):
     assert 0.05 < frame["ok"].mean() < 0.9
 
 
+@pytest.mark.fault(17)
 def test_mangled_json_lines(tmp_path):
     rng = Random(2)
     lines = []
@@ -164,6 +166,7 @@ FILE_DAMAGE: tuple[Callable[[bytes, Random], bytes], ...] = (
 )
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "csv.gz"])
 def test_mangled_files(tmp_path, ending):
     rng = Random(ending)

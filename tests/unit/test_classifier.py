@@ -18,7 +18,7 @@ from pairpref.text.tokenizer import Template
 from pairpref.training.batches import PairDataset
 from pairpref.training.inference import collator_for
 
-CARD = Card("spans", 64, True, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25))
+CARD = Card("spans", 64, True, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
 POOLINGS = ["spans", "cls"]
 BACKBONES = ["deberta-v2", "bert", "modernbert"]
 
@@ -62,7 +62,7 @@ def refused(call, *args) -> str:
 @pytest.mark.parametrize("backbone", [SMALL, *BACKBONES])
 def test_saved_and_loaded_is_the_same_bit_for_bit(build, tiny_backbone, tokens, tmp_path, backbone, pooling):
     model = build(backbone if backbone == SMALL else tiny_backbone(backbone), pooling)
-    card = Card(pooling, 64, True, False, 1, CARD.clean, CARD.prior)
+    card = Card(pooling, 64, True, False, 1, CARD.clean, CARD.prior, CARD.class_weights)
     classifier.save(model, card, tmp_path / "one")
     torch.manual_seed(99)
     loaded, its_card = classifier.load(tmp_path / "one")
@@ -139,6 +139,7 @@ class TestFolders:
         assert str(tmp_path / "none") in refused(build, tmp_path / "none", pooling)
         assert "nobody/nothing" in refused(build, "nobody/nothing", pooling)
 
+    @pytest.mark.fault(18)
     def test_pickled_weights_are_never_loaded(self, build, tiny_backbone, canary, tmp_path, pooling):
         folder, fired = tiny_backbone("bert"), tmp_path / "fired"
         (folder / "model.safetensors").unlink()
@@ -151,6 +152,7 @@ class TestFolders:
         pickle.loads(pickle.dumps(canary(fired)))
         assert fired.exists()
 
+    @pytest.mark.fault(18)
     @pytest.mark.parametrize("kind", ["bert", "evil"])
     def test_code_in_the_folder_never_runs(self, build, tiny_backbone, tmp_path, pooling, kind):
         folder, fired = tiny_backbone("bert"), tmp_path / "fired"

@@ -110,6 +110,7 @@ def spoil(share: int) -> params.Params:
     return with_params
 
 
+@pytest.mark.fault(17, 19)
 def test_bad_rows_are_in_quarantine(here):
     with_params = spoil(share=60)
     pairs, metrics = run(with_params)
@@ -121,6 +122,7 @@ def test_bad_rows_are_in_quarantine(here):
     assert not set(pairs["line"]) & {2, 62, 122, 182}
 
 
+@pytest.mark.fault(17)
 def test_too_many_bad_rows_stop_the_run_and_leave_earlier_results(here):
     run(simulated())
     before = [path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.METRICS)]

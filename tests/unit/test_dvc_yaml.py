@@ -10,8 +10,8 @@ from pairpref.params import Params
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-# They check, log and name things; what they change in an output, a params section or another dep changes too.
-PLUMBING = {f"src/pairpref/{name}.py" for name in ("errors", "monitor", "params", "pairs")}
+# They check, log, name and share out; what they change in an output, a params section or another dep changes too.
+PLUMBING = {f"src/pairpref/{name}.py" for name in ("errors", "monitor", "parallel", "params", "pairs", "stopping")}
 
 
 def imported(path: Path) -> set[Path]:

@@ -2,18 +2,24 @@
 
 import copy
 import math
+import signal
+from uuid import uuid4
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pairpref import stopping
 from pairpref.errors import UserError
 from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
 from pairpref.monitor import Log, last
 from pairpref.text.tokenizer import Template
 from pairpref.training import batches
-from pairpref.training.fit import fit
+from pairpref.training.checkpoints import Store
+from pairpref.training.fingerprint import Fingerprint
+from pairpref.training.fit import exhausted, fit
 from pairpref.training.inference import by_order
 
 PRAISE, BLAME, NOISE = 50, 60, range(70, 90)
@@ -48,11 +54,15 @@ def validation(toy):
 
 @pytest.fixture
 def run(here, small_params, bpe, train, validation):
-    """Fit on the toy pairs with the given changes of the params, and record the sampler's steps."""
+    """Fit on the toy pairs with the given changes of the params, from nothing, or from what is left in work/<store>."""
 
-    def go(seed=0, on=train, **changes: object):
-        return fit(on, validation, small_params(**{"train__epochs": 2, **changes}), bpe, seed, here / "work", Log("fit"))
+    def go(seed=0, on=train, store=None, log=None, **changes: object):
+        settings, log = small_params(**{"train__epochs": 2, **changes}), log or Log("fit")
+        kept = Store(Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex))
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        return fit(on, validation, settings, bpe, seed, kept, log)
 
+    go.params = small_params
     return go
 
 
@@ -99,7 +109,7 @@ def test_history_has_a_row_an_epoch(run, validation):
 @pytest.mark.parametrize("dual_order", [True, False])
 def test_probabilities_are_those_of_the_weights_that_are_returned(run, validation, bpe, dual_order):
     fitted = run(inference__dual_order=dual_order)
-    orders = by_order(fitted.model, validation, 64, Template.of(bpe), 64, dual_order)
+    orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
     assert np.array_equal(fitted.p, orders.mean(axis=0))
     assert fitted.history[-1]["validation_loss"] == scores(validation.labels, orders[0])["log_loss"]
     assert (fitted.history[-1]["validation_loss"] == fitted.history[-1]["log_loss"]) == (not dual_order)
@@ -108,7 +118,7 @@ def test_probabilities_are_those_of_the_weights_that_are_returned(run, validatio
 def test_the_card_says_how_to_predict(run, train, small_params):
     card = run(train__epochs=1, inference__dual_order=False).card
     shares = np.bincount(train.labels, minlength=3) / len(train)
-    assert card == classifier.Card("spans", 64, False, False, 1, {"utf8": True, "flatten": True}, tuple(shares))
+    assert card == classifier.Card("spans", 64, False, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_the_card_says_how_to_predict(run, train, small_params):
     [{"augment__ab": False}, {"augment__ab": True, "augment__mode": "random"}, {"augment__ab": True, "augment__mode": "both"}],
 )
 def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatch, augment):
-    """The Trainer tells the sampler which epoch it is, and shows the model all of it."""
+    """The loop tells the sampler which epoch it is, and shows the model all of it."""
     shown = []
     original = batches.PairDataset.__getitem__
 
@@ -144,14 +154,35 @@ def test_augmentation_changes_what_is_learned(run):
     assert off != random != both != off
 
 
-@pytest.mark.parametrize("lr, multiplier", [(0.9, 1e6), (0.9, 1e30)])
-def test_a_diverging_run_says_so_or_ends_in_numbers(run, lr, multiplier):
-    try:
-        fitted = run(train__lr=lr, model__lr_multiplier=multiplier)
-    except UserError as error:
-        assert len(str(error).splitlines()) == 1 and "train.lr" in str(error)
-    else:
-        assert np.isfinite(fitted.p).all() and all(math.isfinite(v) for row in fitted.history for v in row.values())
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, train, here, monkeypatch, what):
+    """Step, rows and advice; the last good checkpoint stays, and the same command fails at the same step."""
+    always_due(monkeypatch)
+    taken, original = [], torch.nn.functional.cross_entropy
+
+    def broken(logits, *args, **kwargs):
+        taken.append(1)
+        loss = original(logits, *args, **kwargs)
+        if len(taken) < 4:
+            return loss
+        return loss * torch.nan if what == "loss" else torch.sqrt(loss - loss.detach()) + loss.detach()
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", broken)
+    with pytest.raises(UserError, match=r"epoch 1, step 4 of 16.*Lower train\.lr") as caught:
+        run(store="nan")
+    sampler = batches.KeyedBatches(train, 8, run.params().augment, seed=0)
+    fourth = list(sampler)[3]
+    assert all(str(train.ids[row]) in str(caught.value) for row, _ in fourth)
+    assert len(str(caught.value).splitlines()) == 1
+    kept = here / "work" / "nan"
+    assert [path.name for path in sorted(kept.glob("*/step-*"))] == ["step-00000002", "step-00000003"]
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values())
+
+
+def test_an_exploding_loss_stops_the_run(run):
+    with pytest.raises(UserError, match=r"the loss has grown to .* on average .*Lower train\.lr"):
+        run(train__lr=0.9, model__lr_multiplier=1, train__epochs=30)
 
 
 def test_weights_that_are_not_numbers_stop_the_run(run, monkeypatch):
@@ -164,8 +195,190 @@ def test_weights_that_are_not_numbers_stop_the_run(run, monkeypatch):
         return model
 
     monkeypatch.setattr(classifier, "build", broken)
-    with pytest.raises(UserError, match=r"epoch 1.*Lower train\.lr"):
+    with pytest.raises(UserError, match=r"epoch 1, step 1.*Lower train\.lr"):
         run()
+
+
+class Killed(BaseException):
+    """What a kill -9 leaves behind: everything but what is on the disk is gone."""
+
+
+class KilledAt(Log):
+    def __init__(self, step: int) -> None:
+        super().__init__("fit")
+        self._step = step
+
+    def event(self, name: str, **fields: object) -> None:
+        if name == "step" and fields["step"] == self._step:
+            raise Killed
+        super().event(name, **fields)
+
+
+def always_due(monkeypatch) -> None:
+    monkeypatch.setattr(Store, "due", lambda store: True)
+
+
+@pytest.mark.fault(1, 6)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"augment__mode": "random", "train__scheduler": "cosine", "train__warmup": 0.3},
+        {"augment__ab": False, "train__accumulation": 3, "train__patience": None},
+        {"model__pooling": "cls", "train__class_weights": True, "inference__dual_order": False},
+    ],
+)
+@pytest.mark.parametrize("kills", [[1], [2], [8], [9], [15, 16], [3, 6, 7, 10, 12, 13, 24]])
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options, kills):
+    """Weights, history, predictions; with dropout, kills at the first, the last and any step of an epoch."""
+    options = {"train__epochs": 3, "model__dropout": 0.1, **options}
+    expected = run(**options)
+    always_due(monkeypatch)
+    for step in kills:
+        with pytest.raises(Killed):
+            run(store="killed", log=KilledAt(step), **options)
+    fitted = run(store="killed", **options)
+    resumed = [event["step"] for event in last("fit") if event["event"] == "resumed"]
+    assert resumed == [kills[-1] - 1] if kills[-1] > 1 else not resumed
+    assert weights(fitted) == weights(expected) and fitted.history == expected.history and np.array_equal(fitted.p, expected.p)
+
+
+@pytest.mark.fault(7)
+def test_a_kill_at_the_end_of_patience_stops_at_the_same_epoch(run, monkeypatch):
+    """Patience is a function of the history, which is in the checkpoint."""
+    worse = {"train__epochs": 9, "train__patience": 2, "train__min_delta": 5.0}
+    expected = run(**worse)
+    assert len(expected.history) == 3
+    always_due(monkeypatch)
+    with pytest.raises(Killed):
+        run(store="patience", log=KilledAt(8 + 8 + 3), **worse)
+    fitted = run(store="patience", **worse)
+    assert fitted.history == expected.history and weights(fitted) == weights(expected)
+    finished = run(store="patience", **worse)
+    assert finished.history == expected.history, "a training that had stopped early went on"
+
+
+@pytest.mark.fault(5)
+def test_a_signal_stops_at_a_steps_end_with_everything_saved(run, monkeypatch, here):
+    """In the middle of accumulation."""
+    options = {"train__accumulation": 4}
+    expected = run(**options)
+    taken, original = [], torch.nn.functional.cross_entropy
+
+    def signalled(*args, **kwargs):
+        taken.append(1)
+        if len(taken) == 4 * 4 + 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(stopping, "_asked", None)
+    stopping.listen()
+    try:
+        monkeypatch.setattr(torch.nn.functional, "cross_entropy", signalled)
+        with pytest.raises(stopping.Stopped) as stop:
+            run(store="term", **options)
+    finally:
+        for signum, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(signum, handler)
+    assert stop.value.signum == signal.SIGTERM
+    assert [path.name for path in (here / "work/term").glob("*/step-*")] == ["step-00000005"]
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    fitted = run(store="term", **options)
+    assert weights(fitted) == weights(expected) and fitted.history == expected.history
+
+
+@pytest.mark.fault(10)
+def test_another_number_of_threads_is_recorded_and_moves_only_the_last_bits(run):
+    losses = {}
+    for threads in (1, 2):
+        run(train__threads=threads, train__epochs=1)
+        (machine,) = (event for event in last("fit") if event["event"] == "training")
+        assert machine["threads"] == threads and machine["cpu_capability"] and machine["device"] == "cpu"
+        losses[threads] = np.array([event["loss"] for event in steps()])
+    assert np.abs(losses[1] - losses[2]).max() < 1e-5
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    "losses, patience, min_delta, over",
+    [
+        ([1.0, 1.1, 1.2], None, 0.0, False),
+        ([], 1, 0.0, False),
+        ([1.0], 1, 0.0, False),
+        ([1.0, 1.0], 1, 0.0, True),
+        ([1.0, 0.9], 1, 0.0, False),
+        ([1.0, 0.95], 1, 0.1, True),
+        ([1.0, 0.95, 0.89], 2, 0.1, False),
+        ([1.0, 1.1, 0.9, 1.1], 2, 0.0, False),
+        ([1.0, 1.1, 0.9, 1.1, 1.2], 2, 0.0, True),
+    ],
+)
+def test_patience_counts_epochs_without_a_better_loss(losses, patience, min_delta, over):
+    assert exhausted([{"log_loss": loss} for loss in losses], patience, min_delta) == over
+
+
+def test_the_best_epochs_weights_are_kept(run, toy, validation, bpe):
+    """Trained for long on noise, the last epoch is not the best one."""
+    noise = toy(40, seed=5)
+    labels = np.random.default_rng(0).integers(0, 3, len(noise))
+    noise = type(noise)(**{**vars(noise), "labels": labels})
+    options = {"on": noise, "train__epochs": 6, "train__lr": 1e-4}
+    last_epoch, best = run(train__patience=None, **options), run(train__patience=6, **options)
+    losses = [row["log_loss"] for row in best.history]
+    assert last_epoch.history == best.history and np.argmin(losses) < len(losses) - 1
+    assert scores(validation.labels, best.p)["log_loss"] == min(losses)
+    assert scores(validation.labels, last_epoch.p)["log_loss"] == losses[-1]
+    for fitted in (last_epoch, best):
+        orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
+        assert np.array_equal(fitted.p, orders.mean(axis=0))
+
+
+def steps() -> list[dict]:
+    return [event for event in last("fit") if event["event"] == "step"]
+
+
+def test_parts_of_a_step_add_up_to_it(run):
+    run(train__epochs=1)
+    whole = [event["loss"] for event in steps()]
+    for parts in (2, 3, 7, 64):
+        run(train__epochs=1, train__accumulation=parts)
+        assert np.abs(np.array([event["loss"] for event in steps()]) - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "scheduler, expected",
+    [
+        ("linear", [0, 1 / 4, 2 / 4, 3 / 4] + [1 - i / 12 for i in range(12)]),
+        ("cosine", [0, 1 / 4, 2 / 4, 3 / 4] + [0.5 + 0.5 * math.cos(math.pi * i / 12) for i in range(12)]),
+        ("constant", [0, 1 / 4, 2 / 4, 3 / 4] + [1.0] * 12),
+    ],
+)
+def test_the_learning_rate_rises_and_falls(run, scheduler, expected):
+    run(train__scheduler=scheduler, train__warmup=0.25, train__lr=1e-5, model__lr_multiplier=10)
+    assert [event["lr"] for event in steps()] == pytest.approx([1e-4 * factor for factor in expected])
+
+
+def test_gradients_are_clipped(run):
+    run(train__max_grad_norm=1e9, train__epochs=1)
+    free = [event["grad_norm"] for event in steps()]
+    clipped, tight = (run(train__max_grad_norm=norm, train__epochs=1) for norm in (min(free) / 2, 1e9))
+    assert weights(clipped) != weights(tight)
+
+
+def test_class_weights_help_the_rare_class_and_leave_the_shares_alone(run, toy):
+    """Without the correction of the prior, a model that was shown balanced classes would promise as many of the rare one."""
+    votes = toy(400, seed=6)
+    rare = np.flatnonzero((votes.labels != 2) | (np.arange(400) % 6 == 0))
+    votes = votes.take(rare)
+    options = {"on": votes, "train__epochs": 1, "train__lr": 1e-7}
+    share = (votes.labels == 2).mean()
+    off, on = run(**options), run(train__class_weights=True, **options)
+    assert on.card.class_weights == pytest.approx((1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),))
+    # Nearly untrained, the model answers 1/3 each: corrected, that is the shares.
+    assert np.abs(off.p.mean(axis=0) - 1 / 3).max() < 0.05
+    assert np.abs(on.p.mean(axis=0) - [(1 - share) / 2, (1 - share) / 2, share]).max() < 0.05
 
 
 def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_backbone, train, validation, small_params, here):
@@ -180,13 +393,21 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_ba
     for tokens in low:
         for values, _ in tokens.parts:
             values %= 50
+
+    def store(name) -> Store:
+        kept = Store(Fingerprint({"store": 0}, {}), Log("fit"), here / "work" / str(name))
+        kept.folder.mkdir(parents=True)
+        return kept
+
     fitted = [
-        fit(*low, small_params(model__backbone=str(folder), model__lr_multiplier=m), tokenizer, 0, here / "work", Log("fit"))
+        fit(*low, small_params(model__backbone=str(folder), model__lr_multiplier=m), tokenizer, 0, store(m), Log("fit"))
         for m in (1, 100)
     ]
     assert weights(fitted[0]) == weights(fitted[1])
 
 
-def test_the_trainer_leaves_no_pickles_behind(run, here):
+def test_nothing_is_pickled(run, here, monkeypatch):
+    always_due(monkeypatch)
     run(train__epochs=1)
+    assert list(here.rglob("step-*/*.safetensors"))
     assert not [path for path in here.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]

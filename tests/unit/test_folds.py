@@ -10,6 +10,7 @@ from pairpref.data import folds
 from pairpref.errors import UserError
 
 
+@pytest.mark.fault(16)
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_folds_are_stratified_and_share_no_group(seed, number):
@@ -37,6 +38,7 @@ def test_too_few_rows_of_a_label():
         folds.assign(np.array([0, 1] * 50 + [2] * 10), np.array([*range(100)] + [100] * 10), 5, 0)
 
 
+@pytest.mark.fault(16)
 def test_a_fold_without_a_label():
     # Every label is in two groups or more, but the split that suits the sizes best still leaves a fold without ties.
     labels, groups = np.array([2, 2, 2, 0, 1, 0, 0, 1, 1, 2, 0, 2, 2]), np.array([1, 1, 2, 1, 1, 3, 0, 3, 0, 3, 0, 2, 2])
@@ -44,6 +46,7 @@ def test_a_fold_without_a_label():
         folds.assign(labels, groups, 2, 0)
 
 
+@pytest.mark.fault(16)
 def test_a_spread_group_is_refused():
     with pytest.raises(UserError, match="prompt group 4 is in 2 folds"):
         folds.check(pd.DataFrame({"group": [3, 4, 4], "fold": [0, 0, 1]}))

@@ -1,5 +1,7 @@
 """Probabilities of pairs: swap-consistent to the last bit with both orders, and a matter of the pair alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from pairpref.pairs import swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.training.inference import by_order, collator_for
 
-BUDGET = 40
+BOTH = classifier.Card("spans", 40, True, False, 1, {"utf8": True, "flatten": True}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
+ONE = replace(BOTH, dual_order=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,59 +43,59 @@ def exchanged(tokens, pairs_of):
 
 
 def test_both_orders_are_swap_consistent_to_the_last_bit(model, tokens, template, pairs_of):
-    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True).mean(axis=0)
-    q = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=True).mean(axis=0)
+    p = by_order(model, BOTH, tokens, template, 8).mean(axis=0)
+    q = by_order(model, BOTH, exchanged(tokens, pairs_of), template, 8).mean(axis=0)
     assert np.array_equal(swap_probabilities(q), p)
     assert p.std(axis=0).min() > 1e-3
 
 
 def test_one_order_is_not(model, tokens, template, pairs_of):
-    p = by_order(model, tokens, BUDGET, template, 8, dual_order=False)[0]
-    q = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=False)[0]
+    p = by_order(model, ONE, tokens, template, 8)[0]
+    q = by_order(model, ONE, exchanged(tokens, pairs_of), template, 8)[0]
     assert np.abs(swap_probabilities(q) - p).max() > 1e-3
 
 
 def test_the_second_order_is_the_other_pair_swapped_back(model, tokens, template, pairs_of):
-    both = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
-    first = by_order(model, tokens, BUDGET, template, 8, dual_order=False)
-    other = by_order(model, exchanged(tokens, pairs_of), BUDGET, template, 8, dual_order=False)
+    both = by_order(model, BOTH, tokens, template, 8)
+    first = by_order(model, ONE, tokens, template, 8)
+    other = by_order(model, ONE, exchanged(tokens, pairs_of), template, 8)
     assert both.shape == (2, 50, 3) and first.shape == (1, 50, 3) and both.dtype == np.float64
     assert np.array_equal(both[0], first[0]) and np.array_equal(both[1], swap_probabilities(other[0]))
 
 
 def test_they_are_probabilities(model, tokens, template):
-    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    p = by_order(model, BOTH, tokens, template, 8)
     assert (p > 0).all() and np.abs(p.sum(axis=-1) - 1).max() < 1e-12
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50, 1000])
 def test_the_batch_size_changes_nothing_that_matters(model, tokens, template, batch_size):
-    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
-    assert np.abs(by_order(model, tokens, BUDGET, template, batch_size, dual_order=True) - p).max() < 1e-6
+    p = by_order(model, BOTH, tokens, template, 8)
+    assert np.abs(by_order(model, BOTH, tokens, template, batch_size) - p).max() < 1e-6
 
 
 def test_each_row_gets_its_own_whatever_the_order_of_rows(model, tokens, template):
-    p = by_order(model, tokens, BUDGET, template, 8, dual_order=True)
+    p = by_order(model, BOTH, tokens, template, 8)
     order = np.random.default_rng(1).permutation(50)
-    assert np.abs(by_order(model, tokens.take(order), BUDGET, template, 8, dual_order=True) - p[:, order]).max() < 1e-6
+    assert np.abs(by_order(model, BOTH, tokens.take(order), template, 8) - p[:, order]).max() < 1e-6
 
 
 def test_dropout_is_off_and_nothing_is_drawn(model, tokens, template):
     model.train()
     state = torch.get_rng_state()
-    p, q = (by_order(model, tokens, BUDGET, template, 8, dual_order=False) for _ in range(2))
+    p, q = (by_order(model, ONE, tokens, template, 8) for _ in range(2))
     assert np.array_equal(p, q) and not model.training and torch.equal(torch.get_rng_state(), state)
 
 
 def test_labels_play_no_part(model, tokens, template, pairs_of):
     rows = [tokens.pair(row) for row in range(len(tokens))]
     unlabelled = pairs_of(rows, labels=np.full(len(rows), -1))
-    p, q = (by_order(model, t, BUDGET, template, 8, dual_order=True) for t in (tokens, unlabelled))
+    p, q = (by_order(model, BOTH, t, template, 8) for t in (tokens, unlabelled))
     assert np.array_equal(p, q)
 
 
 def test_no_rows_are_no_rows(model, tokens, template):
-    assert by_order(model, tokens.take(np.array([], dtype=int)), BUDGET, template, 8, dual_order=True).shape == (2, 0, 3)
+    assert by_order(model, BOTH, tokens.take(np.array([], dtype=int)), template, 8).shape == (2, 0, 3)
 
 
 def test_who_is_given_segments(small_params, bpe, tiny_backbone):
@@ -104,3 +107,16 @@ def test_who_is_given_segments(small_params, bpe, tiny_backbone):
     assert segments(pooling="spans", backbone=str(tiny_backbone("bert")))
     assert not segments(pooling="cls", backbone=str(tiny_backbone("bert")))
     assert not segments(pooling="cls", backbone=str(tiny_backbone("modernbert")))
+
+
+def test_class_weights_are_divided_out_again(model, tokens, template):
+    weights = np.array([0.5, 1.0, 2.0])
+    plain, p = (by_order(model, card, tokens, template, 8)[0] for card in (ONE, replace(ONE, class_weights=tuple(weights))))
+    expected = plain / weights / (plain / weights).sum(axis=1, keepdims=True)
+    assert np.abs(p - expected).max() < 1e-12 and np.abs(p - plain).max() > 0.05
+
+
+def test_several_processes_share_the_rows(model, tokens, template):
+    shares = [by_order(model, BOTH, tokens, template, 8, (process, 3)) for process in range(3)]
+    assert np.array_equal(sum(shares), by_order(model, BOTH, tokens, template, 8))
+    assert all((share == 0).any() for share in shares)

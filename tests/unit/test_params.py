@@ -123,6 +123,7 @@ def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text,
         ("predict.batch_size", 0),
         ("report.bins", 1),
         ("parallel.jobs", 0),
+        ("parallel.backend", "dask"),
         ("train", [1]),
     ],
 )
@@ -212,6 +213,7 @@ def leaves(raw: object, key: str = "") -> dict[str, object]:
         "model.backbone=microsoft/deberta-v3-base",
         "simulate.judge.order_effect=0.5",
         "data.train=votes.csv",
+        "parallel.backend=ray",
     ],
 )
 def test_an_override_of_dvc_changes_one_value_and_nothing_else(tmp_path, params_yaml, override):

@@ -95,11 +95,11 @@ class TestSubmission:
         shown = {name: [turns.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
         frame = pd.DataFrame({"id": [str(v.id) for v in votes]} | shown)
         tokenizer = tokenizers.load(str(pipeline / "models/tokenizer"))
-        tokens = tokenize(frame, tokenizers.Encoder(tokenizer), [slice(0, 40)])
+        tokens = tokenize(frame, pipeline / "models/tokenizer")
         folds = []
         for name in ("train", "oof/fold1"):
             model, card = classifier.load(pipeline / "models" / name)
-            folds.append(by_order(model, tokens, card.max_length, tokenizers.Template.of(tokenizer), 64, True).mean(axis=0))
+            folds.append(by_order(model, card, tokens, tokenizers.Template.of(tokenizer), 64).mean(axis=0))
         q = Calibrator.load(pipeline / "models/calibrator.json").apply(np.mean(folds, axis=0))
         submission = prediction.predict(test_file, pipeline / "models", **SILENT)
         assert submission[WINNERS].to_numpy() == pytest.approx(q, abs=1e-9)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
-from pairpref.text.tokenizer import Encoder
 from pairpref.text.tokens import Tokens, tokenize
 
 ROWS = [([1, 2], [3], []), ([], [], []), ([4], [], [5, 6, 7]), ([8] * 9, [9] * 5, [10])]
@@ -89,24 +89,40 @@ def frame():
     )
 
 
-def test_each_text_is_encoded_once_in_its_place(bpe, frame):
-    encoder = Encoder(bpe)
-    tokens = tokenize(frame, encoder, [slice(0, 3)])
+@pytest.fixture(scope="module")
+def tokenizer(bpe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizers.save(bpe, folder)
+    return folder
+
+
+def test_each_text_is_encoded_once_in_its_place(bpe, tokenizer, frame, monkeypatch):
+    encoder = tokenizers.Encoder(bpe)
+    tokens = tokenize(frame, tokenizer)
     for row in range(3):
         texts = frame.iloc[row][["prompt", "response_a", "response_b"]]
         assert all(np.array_equal(ids, encoder([text])[0]) for ids, text in zip(tokens.pair(row), texts, strict=True))
     assert tokens.ids.tolist() == ["7", "3", "5"] and not tokens.single
     assert (tokens.labels.tolist(), tokens.groups.tolist(), tokens.folds.tolist()) == ([2, 0, 1], [0, 1, 1], [1, 0, 0])
-    assert same(tokens, tokenize(frame, encoder, [slice(0, 2), slice(2, 4)]))
+    monkeypatch.setattr(token_files, "SHARD", 2)
+    assert same(tokens, tokenize(frame, tokenizer))
 
 
-def test_pairs_to_predict_have_no_labels(bpe, frame):
-    tokens = tokenize(frame[["id", "prompt", "response_a", "response_b"]], Encoder(bpe), [slice(0, 3)])
+def test_pairs_to_predict_have_no_labels(tokenizer, frame):
+    tokens = tokenize(frame[["id", "prompt", "response_a", "response_b"]], tokenizer)
     assert tokens.labels.tolist() == tokens.groups.tolist() == tokens.folds.tolist() == [-1] * 3
-    nothing = tokenize(frame.iloc[:0], Encoder(bpe), [])
-    assert len(nothing) == 0 and not nothing.single
+    nothing = tokenize(frame.iloc[:0], tokenizer)
+    assert len(nothing) == 0 and not nothing.single and nothing.lengths().tolist() == []
 
 
-def test_single_texts_have_no_b(bpe, frame):
-    tokens = tokenize(frame.assign(response_b=None), Encoder(bpe), [slice(0, 3)])
+def test_single_texts_have_no_b(tokenizer, frame):
+    tokens = tokenize(frame.assign(response_b=None), tokenizer)
     assert tokens.single and tokens.pair(0)[2] is None and len(tokens.pair(0)[1])
+
+
+def test_the_tokenizer_of_a_folder_is_the_one_that_was_saved_last(bpe, word_pieces, tmp_path, frame):
+    lengths = []
+    for tokenizer in (bpe, tokenizers.load(str(word_pieces("broth"))), bpe):
+        tokenizers.save(tokenizer, tmp_path)
+        lengths.append(tokenize(frame, tmp_path).lengths().tolist())
+    assert lengths[0] == lengths[2] != lengths[1]

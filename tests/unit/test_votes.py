@@ -47,6 +47,7 @@ def test_a_good_row(tmp_path):
     assert row.prompt.source == '["p", null]'
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(
     ("reason", "row"),
     [
@@ -85,12 +86,14 @@ def test_a_bad_row_is_set_aside_and_the_next_is_read(tmp_path, reason, row):
     assert reason in REASONS
 
 
+@pytest.mark.fault(17)
 def test_bytes_that_are_not_utf8_cost_their_row(tmp_path):
     content = csv_bytes(fields(a='["é"]'), fields("8"))
     bad, good = read(tmp_path, content.replace("é".encode(), "é".encode("latin-1")))
     assert (bad.reason, good.id) == ("not_utf8", "8")
 
 
+@pytest.mark.fault(17)
 def test_the_first_usable_row_of_an_id_stays(tmp_path):
     rows = read(tmp_path, csv_bytes(fields(a="["), fields(a='["kept"]'), fields(), fields()))
     assert [getattr(row, "reason", "kept") for row in rows] == ["broken_json", "kept", "duplicate_id", "duplicate_id"]
@@ -109,6 +112,7 @@ def test_lines_are_physical(tmp_path):
     assert [row.line for row in read(tmp_path, content)] == [2, 7]
 
 
+@pytest.mark.fault(17)
 def test_bom_and_crlf_are_nothing(tmp_path):
     content = csv_bytes(fields(), fields("8"))
     assert read(tmp_path, b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n")) == read(tmp_path, content)
@@ -126,6 +130,7 @@ def test_columns_may_be_in_any_order_and_more(tmp_path):
     assert read(tmp_path, content) == read(tmp_path, csv_bytes(fields()))
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(
     ("content", "name", "says"),
     [
@@ -178,6 +183,7 @@ def test_json_lines_of_pairs(tmp_path):
     assert row.response_b.source == '[["b"]]'
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(
     ("reason", "line"),
     [

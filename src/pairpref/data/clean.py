@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import pandas as pd
-from joblib import Parallel, delayed
 
 from pairpref.data import turns
 from pairpref.data.repair import repair, repair_and_explain
@@ -14,10 +13,10 @@ from pairpref.data.turns import Cell
 from pairpref.data.votes import Bad, Row, read_unjudged
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS
-from pairpref.params import CleanParams
+from pairpref.parallel import ALONE, each
+from pairpref.params import CleanParams, ParallelParams
 
 _SHARD = 100
-_SHARDS_A_JOB = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +52,15 @@ def clean_row(row: Row, switches: CleanParams) -> Clean:
     return Clean(row.line, row.id, texts[0] or "", texts[1], texts[2], row.label, len(asked.turns), key, tuple(found))
 
 
-def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, jobs: int = 1) -> Iterator[Clean | Bad]:
-    """Clean many rows in `jobs` processes, whose number changes nothing but the time. Bad rows pass through in their place."""
+def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, parallel: ParallelParams = ALONE) -> Iterator[Clean | Bad]:
+    """Clean many rows, by shards as independent jobs. Bad rows pass through in their place."""
     rows = iter(rows)
-    with Parallel(n_jobs=jobs) as pool:
-        # A round at a time: joblib would read ahead in a thread of its own, where the reader's errors get lost.
-        while batch := list(islice(rows, jobs * _SHARDS_A_JOB * _SHARD)):
-            shards = (batch[i : i + _SHARD] for i in range(0, len(batch), _SHARD))
-            for shard in pool(delayed(_clean_shard)(shard, switches) for shard in shards):
-                yield from shard
+    shards = iter(lambda: list(islice(rows, _SHARD)), [])
+    for shard in each(_clean_shard, ((shard, switches) for shard in shards), parallel):
+        yield from shard
 
 
-def read_test(path: Path | str, switches: CleanParams, jobs: int = 1) -> pd.DataFrame:
+def read_test(path: Path | str, switches: CleanParams, parallel: ParallelParams = ALONE) -> pd.DataFrame:
     """Every row of a file of pairs to predict, in its order.
 
     Returns:
@@ -75,7 +71,7 @@ def read_test(path: Path | str, switches: CleanParams, jobs: int = 1) -> pd.Data
         UserError: the file as a whole can't be read, or a row has no readable id.
     """
     columns = ("id", *TEXTS, "ok")
-    rows = (_identified(row, path) for row in clean_rows(read_unjudged(path).rows, switches, jobs))
+    rows = (_identified(row, path) for row in clean_rows(read_unjudged(path).rows, switches, parallel))
     values = [
         (row.id, "", "", "", False) if isinstance(row, Bad) else (row.id, row.prompt, row.response_a, row.response_b, True)
         for row in rows

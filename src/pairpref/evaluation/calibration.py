@@ -17,6 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 
 from pairpref.errors import UserError
+from pairpref.files import write_json
 
 CALIBRATED = ["c_a", "c_b", "c_tie"]
 Method = Literal["none", "temperature"]
@@ -63,7 +64,7 @@ class Calibrator:
         return p if self.method == "none" else softmax(_logits(p) / self.temperature, axis=-1)
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -43,6 +43,7 @@ class Card:
         threads: of the process that trained it; another number gives other last bits.
         clean: the switches utf8 and flatten its texts were cleaned by.
         prior: shares of A, B and tie among its training votes, for rows without usable text.
+        class_weights: of A, B and tie in its training loss, which its probabilities are corrected for.
     """
 
     pooling: str
@@ -52,6 +53,7 @@ class Card:
     threads: int
     clean: dict[str, bool]
     prior: tuple[float, float, float]
+    class_weights: tuple[float, float, float]
 
 
 class SpanHead(nn.Module):
@@ -86,6 +88,10 @@ class SpanClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.config = backbone.config
+        # Processes that train together ask for a gradient of every weight that can have one.
+        for name, parameter in backbone.named_parameters():
+            if name.startswith("pooler."):
+                parameter.requires_grad_(False)
         self.head = SpanHead(self.config.hidden_size, getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
 
     def forward(

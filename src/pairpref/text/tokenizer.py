@@ -5,6 +5,7 @@ Byte-level BPE and not Unigram, because Unigram training writes other bytes on e
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,13 @@ class Encoder:
     def _keeps(self, mark: str, unknown: int | None) -> bool:
         marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
         return marked != self._backend.encode("a b", add_special_tokens=False).ids and unknown not in marked
+
+
+def encoder(folder: Path) -> Encoder:
+    """The encoder of a saved tokenizer; a process that is asked again does not load it again."""
+    return _encoder(folder.resolve(), (folder / "tokenizer.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _encoder(folder: Path, _saved_at: int) -> Encoder:
+    return Encoder(load(str(folder)))

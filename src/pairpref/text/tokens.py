@@ -1,7 +1,8 @@
 """data/tokens: each row's prompt, A and B as ids, beside its label, group and fold, as one Arrow data set."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, disable_progress_bars, load_from_disk
 
+from pairpref.files import naming
 from pairpref.pairs import TEXTS
-from pairpref.text.tokenizer import Encoder
+from pairpref.text import tokenizer as tokenizers
 
 PARTS = ("prompt", "a", "b")
+SHARD = 1_000
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,24 @@ class Tokens:
         return sum(np.diff(offsets) for _, offsets in self.parts)
 
 
-def tokenize(frame: pd.DataFrame, encoder: Encoder, chunks: Iterable[slice]) -> Tokens:
-    """Encode the texts of a frame of pairs (see `pairpref.data`), a chunk of rows at a time, in order.
+def tokenize(frame: pd.DataFrame, tokenizer: Path, run: Callable[[Callable, Iterable[tuple]], Iterable] = starmap) -> Tokens:
+    """Encode the texts of a frame of pairs (see `pairpref.data`), by shards of `SHARD` rows as independent jobs.
 
     Columns label, group and fold may be missing (pairs to predict): they are then filled with −1.
+
+    Args:
+        tokenizer: folder of a saved one.
+        run: given a job and each shard's arguments, gives the results in their order, as `starmap` does in this process.
     """
     single = bool(len(frame)) and bool(frame["response_b"].isna().all())
-    values: list[list[np.ndarray]] = [[] for _ in PARTS]
-    for rows in chunks:
-        for part, column in zip(values, TEXTS, strict=True):
-            part.extend(encoder(frame[column].iloc[rows].fillna("").tolist()))
+    shards = (slice(begin, begin + SHARD) for begin in range(0, max(1, len(frame)), SHARD))
+    arguments = ((tokenizer, *(frame[column].iloc[rows].fillna("").tolist() for column in TEXTS)) for rows in shards)
+    encoded = run(_encode, arguments)
 
     def number(name: str) -> np.ndarray:
         return frame[name].to_numpy(np.int64) if name in frame else np.full(len(frame), -1)
 
-    parts = tuple((_concatenate(part), np.cumsum([0, *map(len, part)])) for part in values)
+    parts = tuple(_joined(part) for part in zip(*encoded, strict=True))
     return Tokens(frame["id"].to_numpy(object), parts, single, number("label"), number("group"), number("fold"))
 
 
@@ -97,7 +103,8 @@ def save(tokens: Tokens, folder: Path) -> None:
     }
     # A fixed fingerprint: by default datasets draws one at random and writes it into state.json.
     disable_progress_bars()
-    Dataset(pa.table(columns), fingerprint="pairpref").save_to_disk(folder)
+    with naming(folder):
+        Dataset(pa.table(columns), fingerprint="pairpref").save_to_disk(folder)
 
 
 def load(folder: Path) -> Tokens:
@@ -121,5 +128,12 @@ def load(folder: Path) -> Tokens:
     )
 
 
-def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)
+def _encode(tokenizer: Path, *columns: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """All ids of each column's texts, and how many each text has: two arrays are sent between processes sooner than thousands."""
+    ids = map(tokenizers.encoder(tokenizer), columns)
+    return [(np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64)) for rows in ids]
+
+
+def _joined(shards: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    values, lengths = map(np.concatenate, zip(*shards, strict=True))
+    return values, np.concatenate([[0], np.cumsum(lengths)])

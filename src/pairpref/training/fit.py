@@ -1,24 +1,42 @@
-"""Train one classifier on given rows and evaluate it on others after each epoch."""
+"""Train one classifier on given rows and evaluate it on others after each epoch.
 
+A plain loop, because everything it is at the end of a step has to fit into a checkpoint: the step, the weights, the optimizer's state
+and the history. Order, augmentation and dropout are keyed by seed, epoch, step and row id; the learning rate and early stopping are
+functions of the step and the history. So a training that goes on from a checkpoint ends with the bytes of one that was never stopped.
+"""
+
+import math
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from accelerate import Accelerator, DistributedType
+from torch import nn
+from transformers import PreTrainedTokenizerBase, get_scheduler
 
+from pairpref import stopping
 from pairpref.errors import UserError
 from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
 from pairpref.monitor import Log, peak_mib
 from pairpref.pairs import LABELS
-from pairpref.params import SMALL, Params
+from pairpref.params import SMALL, Params, TrainParams
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
-from pairpref.training.batches import KeyedBatches, PairDataset
+from pairpref.training import determinism
+from pairpref.training.batches import Item, KeyedBatches, PairDataset
+from pairpref.training.checkpoints import State, Store
 from pairpref.training.inference import by_order, collator_for
+
+# A classifier of three that knows nothing loses log 3 = 1.1 a vote. One far beyond that is not learning any more.
+_EXPLODED = 5.0
+_SMOOTHING = 0.98
+_TELL_SECONDS = 10.0
+_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
@@ -26,50 +44,42 @@ class Fitted:
     """A trained classifier.
 
     Attributes:
-        model: the weights after the last epoch.
+        model: the weights after the best epoch, or after the last one without train.patience.
         card: what it needs to be told to predict.
-        history: one row an epoch: epoch, train_loss, validation_loss (of A shown first), log_loss, accuracy and f1_macro (as predicted:
-            of both orders' mean with inference.dual_order).
+        history: one row an epoch: epoch, train_loss (weighted, where votes are), validation_loss (of A shown first), log_loss, accuracy
+            and f1_macro (as predicted: of both orders' mean with inference.dual_order).
         p: probabilities of the validation rows, uncalibrated, shape (n, 3).
     """
 
-    model: torch.nn.Module
+    model: nn.Module
     card: classifier.Card
     history: list[dict[str, float]]
     p: np.ndarray
 
 
 def fit(
-    train: Tokens, validation: Tokens, params: Params, tokenizer: PreTrainedTokenizerBase, seed: int, work: Path, log: Log
+    train: Tokens, validation: Tokens, params: Params, tokenizer: PreTrainedTokenizerBase, seed: int, store: Store, log: Log
 ) -> Fitted:
     """Train on `train`, evaluate on `validation` after each epoch.
 
-    The same arguments give the same weights, bit for bit, on the same kind of machine and with the same params.train.threads.
+    The same arguments give the same weights, bit for bit, on the same kind of machine and with the same params.train.threads, however
+    often the training was interrupted. Started by `accelerate launch`, it runs in all its processes and returns the same in each.
 
     Args:
-        work: a folder for the Trainer's own files.
+        store: where checkpoints are kept and found.
         log: told of steps, rate, padding and time left.
+
+    Raises:
+        UserError: the loss is not a number, or exploded.
+        Stopped: a signal ended it; everything is saved.
     """
-    torch.set_num_threads(params.train.threads)
-    set_seed(seed)
-    model = classifier.build(params.model, tokenizer)
-    trainer = _PairTrainer(model, train, validation, params, Template.of(tokenizer), seed, work, log)
-    began = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - began
-    read = trainer.data_collator
-    log.event(
-        "trained",
-        seconds=round(seconds, 1),
-        tokens=read.tokens,
-        tokens_per_second=round(read.tokens / seconds),
-        padding_share=round(1 - read.tokens / read.padded, 4),
-        peak_mib=peak_mib(),
-    )
-    return Fitted(model, card(params, train), trainer.history, trainer.p)
+    run = _Run(train, validation, params, tokenizer, seed, store, log)
+    with stopping.deferred():
+        run.to_the_end()
+    return Fitted(run.model, run.card, run.state.history, run.best_p())
 
 
-def card(params: Params, train: Tokens) -> classifier.Card:
+def make_card(params: Params, train: Tokens) -> classifier.Card:
     """What a classifier trained on these votes must be told to predict."""
     prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
     return classifier.Card(
@@ -80,126 +90,259 @@ def card(params: Params, train: Tokens) -> classifier.Card:
         threads=params.train.threads,
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
+        class_weights=_class_weights(prior, params),
     )
 
 
-class _PairTrainer(Trainer):
-    """The Trainer with keyed batches of late-composed pairs, evaluated by the project's own inference."""
+def exhausted(history: list[dict[str, float]], patience: int | None, min_delta: float) -> bool:
+    """Whether the log loss has not become better by more than `min_delta` for `patience` epochs. A function of the history alone."""
+    if patience is None:
+        return False
+    best, waited = math.inf, 0
+    for row in history:
+        better = row["log_loss"] < best - min_delta
+        best, waited = (row["log_loss"], 0) if better else (best, waited + 1)
+    return waited >= patience
+
+
+def _class_weights(prior: np.ndarray, params: Params) -> tuple[float, float, float]:
+    """Inverse frequencies of the labels as they are shown, of mean 1 over the votes; all 1 where train.class_weights is off.
+
+    With A/B augmentation A and B are shown equally often, so that they weigh the same.
+    """
+    if not params.train.class_weights:
+        return (1.0, 1.0, 1.0)
+    shown = np.array([prior[:2].mean()] * 2 + [prior[2]]) if params.augment.ab else prior
+    present = shown > 0
+    weights = np.ones(len(shown))
+    weights[present] = 1 / (present.sum() * shown[present])
+    return tuple(weights.tolist())
+
+
+class _Run:
+    """One training: what it is made of, and its state."""
 
     def __init__(
         self,
-        model: torch.nn.Module,
         train: Tokens,
         validation: Tokens,
         params: Params,
-        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
         seed: int,
-        work: Path,
+        store: Store,
         log: Log,
     ) -> None:
-        cuda = torch.cuda.is_available()
-        arguments = TrainingArguments(
-            output_dir=str(work),
-            num_train_epochs=params.train.epochs,
-            per_device_train_batch_size=params.train.batch_size,
-            learning_rate=params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1),
-            weight_decay=params.train.weight_decay,
-            bf16=cuda and torch.cuda.is_bf16_supported(),
-            seed=seed,
-            eval_strategy="epoch",
-            logging_strategy="epoch",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=cuda,
-        )
+        self._params, self._options, self._seed, self._store, self._log = params, params.train, seed, store, log
+        determinism.fix(params.train.threads, seed)
+        self._processes = _accelerator()
+        self._template = Template.of(tokenizer)
+        self._validation = validation
+        self._ids = train.ids
+        self._items = PairDataset(train, params.model.max_length, self._template)
         self._batches = KeyedBatches(train, params.train.batch_size, params.augment, seed)
-        self._params, self._template, self._validation = params, template, validation
-        self.history: list[dict[str, float]] = []
-        self.p = np.empty((0, 3))
-        super().__init__(
-            model=model,
-            args=arguments,
-            data_collator=collator_for(model, template),
-            train_dataset=PairDataset(train, params.model.max_length, template),
-            eval_dataset=PairDataset(validation, params.model.max_length, template),
-            callbacks=[_Progress(log, self)],
+        self._steps_an_epoch = len(self._batches)
+        self._steps = params.train.epochs * self._steps_an_epoch
+        self.card = make_card(params, train)
+
+        self.model = classifier.build(params.model, tokenizer)
+        self._collate = collator_for(self.model, self._template)
+        self._peak = params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1)
+        optimizer = _optimizer(self.model, self._peak, params.train)
+        self._factor = get_scheduler(
+            _SCHEDULERS[params.train.scheduler], optimizer, round(params.train.warmup * self._steps), self._steps
+        ).lr_lambdas[0]
+        self._shown, self._optimizer = self._processes.prepare(self.model, optimizer)
+        machine = {**determinism.machine(), "processes": self._processes.num_processes}
+        self.state = store.restore(self.model, self._optimizer, machine) or State(machine)
+        self._parameters = list(self._shown.parameters())
+        self._weights = torch.tensor(self.card.class_weights, device=self._processes.device)
+        self._began = self._told = time.perf_counter()
+        self._first = self.state.step
+        log.event("training", **machine, steps=self._steps)
+
+    def to_the_end(self) -> None:
+        """Train and evaluate until the epochs are over, patience is at its end, or a signal asks to stop."""
+        while len(self.state.history) < self._options.epochs and not self._is_exhausted():
+            for items in self._rest_of_epoch():
+                stop = self._step(items)
+                if self._processes.is_main_process and (stop or self._store.due()):
+                    self._save()
+                if stop:
+                    raise stopping.Stopped(stopping.requested() or signal.SIGTERM)
+                self._tell()
+            self._evaluate()
+        read, seconds = self._collate, time.perf_counter() - self._began
+        self._log.event(
+            "trained",
+            seconds=round(seconds, 1),
+            tokens=read.tokens,
+            tokens_per_second=round(read.tokens / seconds),
+            padding_share=round(1 - read.tokens / max(1, read.padded), 4),
+            peak_mib=peak_mib(),
         )
-        self.remove_callback(PrinterCallback)
+        if self._options.patience is not None:
+            self.model.load_state_dict({name: tensor for name, tensor in self.state.best.items() if name != "p"})
 
-    def get_train_dataloader(self) -> DataLoader:
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self._batches,
-            collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
+    def best_p(self) -> np.ndarray:
+        return self.state.best["p"].numpy()
+
+    def _is_exhausted(self) -> bool:
+        return exhausted(self.state.history, self._options.patience, self._options.min_delta)
+
+    def _rest_of_epoch(self) -> Iterator[list[Item]]:
+        epoch = len(self.state.history)
+        self._batches.set_epoch(epoch)
+        self._shown.train()
+        done = self.state.step - epoch * self._steps_an_epoch
+        for number, items in enumerate(self._batches):
+            if number >= done:
+                yield items
+
+    def _step(self, items: list[Item]) -> bool:
+        """One step of the optimizer; whether a signal asks to stop."""
+        processes, parts = self._processes, self._options.accumulation
+        mine = _shares(items, processes.num_processes * parts)[processes.process_index * parts :][:parts]
+        loss = torch.zeros((), dtype=torch.float64, device=processes.device)
+        for number, part in enumerate(mine):
+            determinism.seed_step(self._seed, self.state.step, processes.process_index, number)
+            with processes.no_sync(self._shown) if number < parts - 1 else nullcontext():
+                share = self._loss(part or items[:1]) * bool(part) / len(items)
+                # Processes average their gradients; the shares are to be summed.
+                processes.backward(share * processes.num_processes)
+            loss += share.detach()
+        norm = processes.clip_grad_norm_(self._parameters, self._options.max_grad_norm)
+        stop = stopping.requested() is not None
+        if processes.num_processes > 1:
+            # All have to stop at the same step, whoever got the signal.
+            both = processes.reduce(torch.stack([loss, loss.new_tensor(stop)]), "sum")
+            loss, stop = both[0], bool(both[1] > 0)
+        self._take(items, float(loss), float(norm))
+        return stop
+
+    def _loss(self, items: list[Item]) -> torch.Tensor:
+        """Sum of the cross-entropies of some items, each weighted by its class."""
+        batch = {
+            name: tensor.to(self._processes.device) for name, tensor in self._collate([self._items[i] for i in items]).items()
+        }
+        labels = batch.pop("labels")
+        logits = self._shown(**batch)["logits"].float()
+        return nn.functional.cross_entropy(logits, labels, weight=self._weights, reduction="sum")
+
+    def _take(self, items: list[Item], loss: float, norm: float) -> None:
+        """Let the optimizer take its step, unless it would ruin the weights."""
+        state = self.state
+        smooth = _SMOOTHING * state.smooth_loss + (1 - _SMOOTHING) * loss
+        if not (math.isfinite(loss) and math.isfinite(norm)) or smooth > _EXPLODED:
+            raise UserError(self._diagnosis(items, loss, norm, smooth))
+        lr = self._peak * self._factor(state.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        state.step += 1
+        state.loss_sum += loss * len(items)
+        state.items += len(items)
+        state.smooth_loss = smooth
+        self._log.event("step", step=state.step, loss=loss, lr=lr, grad_norm=norm)
+
+    def _diagnosis(self, items: list[Item], loss: float, norm: float, smooth: float) -> str:
+        rows = dict.fromkeys(str(self._ids[row]) for row, _ in items)
+        what = f"the loss is {loss:.4g} and the gradient's length {norm:.4g}"
+        if math.isfinite(loss) and math.isfinite(norm):
+            what = f"the loss has grown to {smooth:.3g} on average (knowing nothing costs {math.log(len(LABELS)):.2f})"
+        return (
+            f"Training broke down in epoch {len(self.state.history) + 1}, step {self.state.step + 1} of {self._steps}: {what}. "
+            f"Rows of this step: {', '.join(rows)}. Lower train.lr (now {self._peak:g} after model.lr_multiplier), or raise "
+            f"train.warmup (now {self._options.warmup:g}). The last good checkpoint stays in {self._store.folder}."
         )
-        return self.accelerator.prepare(loader)
 
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        if "loss" in logs:
-            self._train_loss = logs["loss"]
-        super().log(logs, *args, **kwargs)
-
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Scores of the validation rows, as the params say they are to be predicted."""
-        params = self._params
+    def _evaluate(self) -> None:
+        """Scores of the validation rows, as the params say they are to be predicted; the epoch's row of the history."""
+        processes, state = self._processes, self.state
         orders = by_order(
             self.model,
+            self.card,
             self._validation,
-            params.model.max_length,
             self._template,
-            params.predict.batch_size,
-            params.inference.dual_order,
+            self._params.predict.batch_size,
+            (processes.process_index, processes.num_processes),
         )
-        self.p = orders.mean(axis=0)
-        if not np.isfinite(self.p).all():
+        if processes.num_processes > 1:
+            orders = processes.reduce(torch.from_numpy(orders).to(processes.device), "sum").cpu().numpy()
+        p = orders.mean(axis=0)
+        if not np.isfinite(p).all():
             raise UserError(
-                f"Training broke down in epoch {self.state.epoch:.0f}: the model's probabilities are not numbers. "
-                f"Lower train.lr (now {self.args.learning_rate:g} after model.lr_multiplier)."
+                f"Training broke down in epoch {len(state.history) + 1}: the model's probabilities are not numbers. "
+                f"Lower train.lr (now {self._peak:g} after model.lr_multiplier)."
             )
-        result = scores(self._validation.labels, self.p)
-        self.history.append(
-            {
-                "epoch": round(self.state.epoch),
-                "train_loss": self._train_loss,
-                "validation_loss": scores(self._validation.labels, orders[0])["log_loss"],
-                "log_loss": result["log_loss"],
-                "accuracy": result["accuracy"],
-                "f1_macro": result["f1_macro"],
-            }
-        )
-        metrics = {f"eval_{name}": value for name, value in result.items()}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-
-class _Progress(TrainerCallback):
-    """A line every few seconds while training, and one an epoch."""
-
-    def __init__(self, log: Log, trainer: _PairTrainer, every: float = 10.0) -> None:
-        self._log, self._trainer, self._every = log, trainer, every
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self._began = self._last = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        now = time.perf_counter()
-        if now - self._last < self._every:
-            return
-        self._last = now
-        elapsed, read = now - self._began, self._trainer.data_collator
-        left = elapsed / state.global_step * (state.max_steps - state.global_step)
+        labels = self._validation.labels
+        figures = scores(labels, p)
+        row = {
+            "epoch": len(state.history) + 1,
+            "train_loss": state.loss_sum / state.items,
+            "validation_loss": scores(labels, orders[0])["log_loss"],
+            **{name: figures[name] for name in ("log_loss", "accuracy", "f1_macro")},
+        }
+        best = min((earlier["log_loss"] for earlier in state.history), default=math.inf)
+        if self._options.patience is None or row["log_loss"] < best:
+            kept = {"p": torch.from_numpy(p)}
+            if self._options.patience is not None:
+                kept |= {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            state.best = kept
+        state.history.append(row)
+        state.loss_sum, state.items = 0.0, 0
         self._log.say(
-            f"step {state.global_step:,} of {state.max_steps:,}, {read.tokens / elapsed:,.0f} tokens/s, "
-            f"{1 - read.tokens / read.padded:.0%} padding, {peak_mib():,} MiB, {left:.0f} s left"
-        )
-
-    def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
-        row = self._trainer.history[-1]
-        self._log.say(
-            f"epoch {row['epoch']} of {args.num_train_epochs}: train loss {row['train_loss']:.4f}, log loss {row['log_loss']:.4f}, "
+            f"epoch {row['epoch']} of {self._options.epochs}: train loss {row['train_loss']:.4f}, log loss {row['log_loss']:.4f}, "
             f"accuracy {row['accuracy']:.3f}, macro F1 {row['f1_macro']:.3f}"
         )
         self._log.event("epoch", **row)
+        if self._is_exhausted() and row["epoch"] < self._options.epochs:
+            self._log.say(f"stopping early: no better log loss for {self._options.patience} epochs (train.patience)")
+        if processes.is_main_process:
+            self._save()
+
+    def _save(self) -> None:
+        self._store.save(self.state, self.model, self._optimizer)
+
+    def _tell(self) -> None:
+        """A line every few seconds."""
+        now, step = time.perf_counter(), self.state.step
+        if now - self._told < _TELL_SECONDS:
+            return
+        self._told = now
+        elapsed, read = now - self._began, self._collate
+        left = elapsed / (step - self._first) * (self._steps - step)
+        self._log.say(
+            f"step {step:,} of {self._steps:,}, {read.tokens / elapsed:,.0f} tokens/s, "
+            f"{1 - read.tokens / read.padded:.0%} padding, {peak_mib():,} MiB, {left:.0f} s left"
+        )
+
+
+def _accelerator() -> Accelerator:
+    """This process's part of however many `accelerate launch` has started; without it, the only one."""
+    cuda = torch.cuda.is_available()
+    processes = Accelerator(
+        cpu=not cuda,
+        mixed_precision="bf16" if cuda and torch.cuda.is_bf16_supported() else "no",
+    )
+    if processes.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise UserError(
+            f"accelerate is set up for {processes.distributed_type.value}, but checkpoints are made for whole models: choose plain "
+            "multi-GPU or multi-CPU (accelerate launch --multi_gpu)."
+        )
+    return processes
+
+
+def _optimizer(model: nn.Module, lr: float, options: TrainParams) -> torch.optim.Optimizer:
+    """AdamW without decay of biases and norms."""
+    decayed, others = [], []
+    for parameter in model.parameters():
+        (decayed if parameter.ndim > 1 else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+def _shares(items: list[Item], parts: int) -> list[list[Item]]:
+    """Contiguous parts of nearly equal length; empty ones where there are more parts than items."""
+    ends = np.linspace(0, len(items), parts + 1).round().astype(int)
+    return [items[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model.classifier import SpanClassifier, knows_segments
+from pairpref.model.classifier import Card, SpanClassifier, knows_segments
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
@@ -23,35 +23,42 @@ def collator_for(model: nn.Module, template: Template) -> Collator:
 
 def by_order(
     model: nn.Module,
+    card: Card,
     tokens: Tokens,
-    budget: int,
     template: Template,
     batch_size: int,
-    dual_order: bool,
+    share: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order it is shown in, as float64 of shape (orders, n, 3).
 
-    The first order is A, B; the second, with `dual_order` only, is B, A, swapped back. Their mean is then swap-consistent to the last
-    bit: exchanging A and B exchanges their probabilities.
+    The first order is A, B; the second, where the card asks for both, is B, A, swapped back. Their mean is then swap-consistent to the
+    last bit: exchanging A and B exchanges their probabilities.
+
+    A model trained with class weights w estimates p · w; dividing by w gives p back (Elkan 2001, "The Foundations of Cost-Sensitive
+    Learning", section 3).
 
     Args:
         model: a classifier; left in evaluation mode.
-        budget: most tokens of one input.
+        card: how it was trained, and how it is to predict.
         batch_size: inputs in a forward pass.
+        share: this process's number and how many there are: each fills in its part of the batches and leaves the others zero.
     """
-    dataset, collate = PairDataset(tokens, budget, template), collator_for(model, template)
-    result = np.zeros((1 + dual_order, len(tokens), len(LABELS)))
+    dataset, collate = PairDataset(tokens, card.max_length, template), collator_for(model, template)
+    orders = 1 + card.dual_order
+    result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device
     bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    correction = torch.tensor(card.class_weights, dtype=torch.float64, device=device).log()
     by_length = np.argsort(tokens.lengths(), kind="stable")
+    mine, processes = share
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for begin in range(0, len(tokens), batch_size):
+        for begin in range(mine * batch_size, len(tokens), processes * batch_size):
             rows = by_length[begin : begin + batch_size]
-            for order in range(1 + dual_order):
+            for order in range(orders):
                 batch = collate([dataset[int(row), bool(order)] for row in rows])
                 batch.pop("labels", None)
                 logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
-                p = torch.softmax(logits.double(), dim=-1).cpu().numpy()
+                p = torch.softmax(logits.double() - correction, dim=-1).cpu().numpy()
                 result[order, rows] = swap_probabilities(p) if order else p
     return result

@@ -1,0 +1,57 @@
+"""Files that are whole or not there, and errors that say which file they are about."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError that does not know its file, as those of a full disk don't, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def written_aside(*paths: Path) -> Iterator[list[Path]]:
+    """Give a path beside each of `paths` to write to; they take the names of `paths` when the block ends well."""
+    beside = [path.with_name(f"{path.name}.aside") for path in paths]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield beside
+        for written, path in zip(beside, paths, strict=True):
+            os.replace(written, path)
+    except OSError as error:
+        # A full disk does not say what was being written: the last file that was begun.
+        begun = [path for written, path in zip(beside, paths, strict=True) if written.exists()]
+        error.filename = error.filename or str((begun or paths)[-1])
+        raise
+    finally:
+        for written in beside:
+            written.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8 with the line ends it has."""
+    with written_aside(path) as (to,):
+        to.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, figures: Mapping[str, object]) -> None:
+    """Write figures as JSON, one a line."""
+    write_text(path, json.dumps(figures, indent=2) + "\n")
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame without its index."""
+    with written_aside(path) as (to,):
+        frame.to_parquet(to, index=False)

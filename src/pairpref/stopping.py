@@ -1,0 +1,89 @@
+"""SIGTERM and Ctrl-C: work that can be cut anywhere ends at once; work in progress that is worth keeping is asked to stop instead.
+
+Inside `deferred()` a signal is only noted. Training looks at `requested()` at each step's end, saves, and leaves the block, which then
+raises `Stopped`. The processes that a stage has started are told as well, and they notice by themselves when the stage has died.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_asked: int | None = None
+_depth = 0
+_parent: int | None = None
+
+
+class Stopped(BaseException):
+    """A signal ended the work. Not an Exception: nothing but the process's outermost frame may catch it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def listen(worker: bool = False) -> None:
+    """Take over SIGTERM and SIGINT for this process.
+
+    Args:
+        worker: this process works for another one: it only notes signals (one Ctrl-C reaches it twice), and is to stop when that
+            other one has died.
+    """
+    global _parent
+    if worker and _parent is None:
+        _parent = os.getppid()
+    if threading.current_thread() is threading.main_thread():
+        for signum in _SIGNALS:
+            signal.signal(signum, _note)
+
+
+def requested() -> int | None:
+    """The signal that asked this process to stop; SIGTERM too when the process it works for has died."""
+    return signal.SIGTERM if _asked is None and orphaned() else _asked
+
+
+def orphaned() -> bool:
+    """Whether this process works for one that has died."""
+    return _parent is not None and os.getppid() != _parent
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Note signals instead of ending at once; raise `Stopped` at the end of the outermost block if one has come.
+
+    Whatever else goes wrong after the signal, such as a worker that died of it before it could listen, ends in `Stopped` too.
+    """
+    global _depth
+    _depth += 1
+    try:
+        yield
+    except Exception:
+        if requested() is None or _depth > 1:
+            raise
+    finally:
+        _depth -= 1
+    if not _depth and (signum := requested()) is not None:
+        raise Stopped(signum)
+
+
+def _note(signum: int, frame: object) -> None:
+    global _asked
+    again = _asked is not None
+    _asked = signum
+    if _parent is not None:
+        return
+    _tell_children()
+    # Who presses Ctrl-C a second time doesn't want to wait for the end of the step.
+    if not _depth or (again and signum == signal.SIGINT):
+        raise Stopped(signum)
+
+
+def _tell_children() -> None:
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.terminate()

@@ -1,0 +1,48 @@
+"""The one place where seeds, thread counts and deterministic algorithms are set."""
+
+import hashlib
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def fix(threads: int, seed: int) -> None:
+    """Make what follows repeatable to the last bit on the same kind of machine.
+
+    Args:
+        threads: of this process. Another number adds up in another order.
+        seed: of random weights, and of whatever a backbone draws before the first step.
+    """
+    torch.set_num_threads(threads)
+    # Read when CUDA's matrix library starts; without it, deterministic algorithms refuse to run there.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # An operation without a deterministic form warns: it is better to know than not to be able to train some backbone at all.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def seed_step(*keys: int) -> None:
+    """Seed what dropout draws from by a hash of seed, step and the like: no generator's state has to survive an interruption."""
+    digest = hashlib.blake2b(":".join(map(str, keys)).encode(), digest_size=8).digest()
+    seed = int.from_bytes(digest, "little") >> 1
+    torch.default_generator.manual_seed(seed)
+    # torch.manual_seed would also take a note for a GPU that never comes, at every step.
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
+
+def machine() -> dict[str, Any]:
+    """What besides params, data and code decides the last bits: for the log."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

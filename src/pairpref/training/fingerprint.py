@@ -1,0 +1,85 @@
+"""What a training depends on. Two runs with the same fingerprint end with the same bytes, so one may go on where the other stopped."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from pairpref.params import Params
+
+_PACKAGE = Path(__file__).parents[1]
+_CODE = ("data/folds.py", "evaluation/metrics.py", "pairs.py", "text", "model", "training")
+_LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The job, and what its result depends on.
+
+    Attributes:
+        job: fold and seed.
+        parts: name and value of each param, and the hash of each file that matters.
+    """
+
+    job: dict[str, int]
+    parts: dict[str, Any]
+
+    @classmethod
+    def of(cls, fold: int, seed: int, params: Params, data: tuple[Path, ...]) -> Self:
+        """Fingerprint of training one fold.
+
+        Args:
+            data: files and folders that the training reads.
+        """
+        chosen = params.model_dump(mode="json", include={"augment", "model", "inference", "predict", "train"})
+        chosen["clean"] = params.clean.model_dump(include={"utf8", "flatten"})
+        for name in ("seeds", "resume"):
+            del chosen["train"][name]
+        backbone = Path(params.model.backbone)
+        files = [*data, *([backbone] if backbone.is_dir() else [])]
+        return cls(
+            {"fold": fold, "seed": seed},
+            {
+                **{f"{section}.{name}": value for section, fields in sorted(chosen.items()) for name, value in fields.items()},
+                **{str(path): _hash(path) for path in files},
+                **{f"src/pairpref/{name}": _hash(_PACKAGE / name) for name in _CODE},
+                **{library: metadata.version(library) for library in _LIBRARIES},
+            },
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits, the same wherever the repository lies."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
+
+    def to_json(self) -> str:
+        return json.dumps({"job": self.job, "parts": self.parts}, indent=2, sort_keys=True) + "\n"
+
+    def same_job(self, about: dict[str, Any]) -> bool:
+        """Whether what `to_json` wrote is of the same fold and seed."""
+        return about.get("job") == self.job
+
+    def difference(self, about: dict[str, Any]) -> str:
+        """In words, how an earlier training of the same job differs from this one."""
+        old = about.get("parts", {})
+        changed = [name for name in sorted({*self.parts, *old}) if self.parts.get(name) != old.get(name)]
+        words = [
+            f"{name} has changed" if "/" in name else f"{name} was {old.get(name)} and is {self.parts.get(name)}"
+            for name in changed
+        ]
+        return "; ".join(words)
+
+
+def _hash(path: Path) -> str:
+    """Of a file's bytes, or of the names and bytes of the files in a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()}:{file.stat().st_size}:".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""Signals: at once where nothing is worth keeping, at the next safe point where something is; told on to the processes at work."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+
+def python(here, program: str) -> subprocess.Popen:
+    """A program that listens, and says when it has got somewhere by a line."""
+    path = here / "program.py"
+    path.write_text("import os, signal, sys, time\nfrom pairpref import stopping\n" + textwrap.dedent(program))
+    return subprocess.Popen(
+        [sys.executable, "-u", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def ended(process: subprocess.Popen) -> str:
+    out, _ = process.communicate(timeout=30)
+    return out
+
+
+AT_ONCE = """
+    stopping.listen()
+    print("ready")
+    try:
+        time.sleep(30)
+    except stopping.Stopped as stop:
+        print("stopped by", stop.signum)
+"""
+
+LATER = """
+    stopping.listen()
+    try:
+        with stopping.deferred():
+            print("ready")
+            while stopping.requested() is None:
+                time.sleep(0.01)
+            time.sleep(0.3)
+            print("saved")
+    except stopping.Stopped as stop:
+        print("stopped by", stop.signum)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("program, expected", [(AT_ONCE, ""), (LATER, "saved\n")])
+def test_a_signal_ends_work_at_once_or_at_its_safe_point(here, program, expected, signum):
+    process = python(here, program)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signum)
+    assert ended(process) == f"{expected}stopped by {int(signum)}\n"
+
+
+def test_a_second_ctrl_c_does_not_wait(here):
+    process = python(here, LATER.replace("0.3", "30"))
+    process.stdout.readline()
+    began = time.monotonic()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert ended(process) == "stopped by 2\n" and time.monotonic() - began < 10
+
+
+def test_what_breaks_because_of_the_signal_is_not_reported(here):
+    process = python(here, LATER.replace('print("saved")', "raise ValueError"))
+    process.stdout.readline()
+    process.terminate()
+    assert ended(process) == "stopped by 15\n"
+
+
+def test_what_breaks_without_a_signal_is(here):
+    process = python(
+        here,
+        LATER.replace("while stopping.requested() is None:", "for _ in range(3):").replace('print("saved")', "raise ValueError"),
+    )
+    assert "ValueError" in ended(process)
+
+
+WITH_WORKER = """
+    if len(sys.argv) > 1:
+        stopping.listen(worker=True)
+        print("ready")
+        while stopping.requested() is None:
+            time.sleep(0.01)
+        print("worker told", stopping.requested(), "orphaned", stopping.orphaned())
+        sys.exit()
+    import subprocess
+    stopping.listen()
+    with stopping.deferred():
+        subprocess.run([sys.executable, "-u", __file__, "worker"])
+        while stopping.requested() is None:
+            time.sleep(0.01)
+"""
+
+
+def test_workers_are_told(here):
+    process = python(here, WITH_WORKER)
+    process.stdout.readline()
+    process.terminate()
+    assert "worker told 15 orphaned False\n" in ended(process)
+
+
+@pytest.mark.fault(11)
+def test_workers_notice_that_their_stage_has_died(here):
+    """Nobody trains on for a process that is gone."""
+    process = python(here, WITH_WORKER)
+    process.stdout.readline()
+    process.kill()
+    assert ended(process) == "worker told 15 orphaned True\n"
+
+
+def test_a_worker_is_told_twice_by_one_ctrl_c(here):
+    process = python(here, WITH_WORKER)
+    process.stdout.readline()
+    import os
+
+    os.killpg(process.pid, signal.SIGINT)
+    out = ended(process)
+    assert out.startswith("worker told 2 orphaned False\n") or out.startswith("worker told 15 orphaned False\n")
+    assert "Traceback" not in out.split("worker told")[0]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -15,15 +16,6 @@ FLAT = {"train": set(), "oof": set(), "calibrate": {"log_loss_before", "temperat
 
 def metrics(repository, stage):
     return json.loads((repository.path / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def clean_tree(repository):
-    """The repository as its small run left it, before and after a test that runs experiments in it."""
-    yield repository
-    repository.git("reset", "--hard", "--quiet")
-    repository.git("clean", "-d", "--force", "--quiet")
-    repository.dvc("checkout", "--force")
 
 
 @pytest.mark.parametrize("stage", FLAT)
@@ -74,6 +66,7 @@ def test_second_run_does_nothing(repository):
 
 def test_forced_run_writes_the_same_bytes(repository):
     """dvc.lock holds the hash of every out, metrics file and plot: it may not change."""
+    shutil.rmtree(repository.path / "work")
     repository.dvc("repro", "--force", "--no-run-cache")
     assert repository.git("status", "--porcelain") == ""
 
@@ -136,6 +129,7 @@ def test_what_cannot_work_is_one_clear_line(clean_tree, override):
     assert "up to date" in clean_tree.dvc("status")
 
 
+@pytest.mark.fault(15)
 def test_a_hostile_value_is_data(clean_tree):
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'")
     assert done.returncode != 0

@@ -1,0 +1,70 @@
+"""More than one process: one model over two of them, and folds over a Ray cluster."""
+
+import importlib.util
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from benchmarks.copies import outputs
+
+# What it would be with GPUs; on CPUs the processes speak through gloo.
+TWO = [
+    "accelerate",
+    "launch",
+    "--multi_gpu",
+    "--num_processes=2",
+    "--num_machines=1",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+]
+
+
+def events(repository, log: str, name: str) -> list[dict]:
+    lines = (repository.path / "logs" / f"{log}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+def losses(repository, log: str) -> np.ndarray:
+    return np.array([event["loss"] for event in events(repository, log, "step")])
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, accumulation):
+    """The same global batch, whose last one of an epoch is not a full one: the first 50 losses are equal to 1e-4."""
+    overrides = ["train.epochs=2", f"train.accumulation={accumulation}", "train.batch_size=7", "train.patience=null"]
+    apply_overrides(clean_tree.path / "params.yaml", overrides)
+    done = clean_tree.run(sys.executable, "-m", "stages.train")
+    assert done.returncode == 0, done.stdout
+    alone, figures = losses(clean_tree, "train"), json.loads((clean_tree.path / "metrics/train.json").read_text())
+    shutil.rmtree(clean_tree.path / "work")
+
+    for stage in ("train", "oof"):
+        done = clean_tree.run(*TWO, "-m", f"stages.{stage}")
+        assert done.returncode == 0, done.stdout
+        assert "Traceback" not in done.stdout
+    together = losses(clean_tree, "train")
+    assert len(alone) == len(together) >= 50
+    assert np.abs(alone - together)[:50].max() < 1e-4
+    assert json.loads((clean_tree.path / "metrics/train.json").read_text())["n"] == figures["n"]
+    (machine,) = events(clean_tree, "train-rank1", "training")
+    assert machine["processes"] == 2
+
+    printed = clean_tree.dvc("repro", "oof")
+    assert printed.count("already trained") == 3 and "training on" not in printed
+
+
+def test_folds_over_ray_give_the_bytes_of_loky(clean_tree):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: make ray")
+    before = outputs(clean_tree.path)
+    shutil.rmtree(clean_tree.path / "work")
+    apply_overrides(clean_tree.path / "params.yaml", ["parallel.backend=ray", "parallel.jobs=2"])
+    for stage in ("clean", "tokenize", "oof"):
+        done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
+        assert done.returncode == 0, done.stdout
+    assert outputs(clean_tree.path) == before
+    assert len(list((clean_tree.path / "work").glob("*/finished"))) == 2

@@ -73,8 +73,6 @@ def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int)
     except stopping.Stopped:
         if not worker:
             raise
-        if stopping.orphaned():
-            os._exit(1)
         return None
     return done.predictions if done else None
 

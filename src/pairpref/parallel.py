@@ -6,6 +6,8 @@ Which of the two, and how many processes, changes nothing but the time. Ray is f
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -63,7 +65,7 @@ def each(
 @contextmanager
 def _loky(processes: int) -> Iterator[Parallel]:
     try:
-        with _pool("loky", processes) as pool:
+        with _pool("loky", processes, os.getpid()) as pool:
             yield pool
     except TerminatedWorkerError:
         raise UserError(_KILLED) from None
@@ -88,7 +90,7 @@ def _ray(processes: int, gpu: bool) -> Iterator[Parallel]:
         # A pool larger than the cluster would wait for ever.
         processes = min(processes, max(1, int(resources.get("CPU", 0))), gpus or processes)
         needs = {"num_cpus": 1, "num_gpus": min(gpus, 1), "runtime_env": {"env_vars": _environment(processes)}}
-        with _pool("ray", processes, ray_remote_args=needs) as pool:
+        with _pool("ray", processes, None, ray_remote_args=needs) as pool:
             yield pool
     except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
         raise UserError(_KILLED) from None
@@ -114,16 +116,25 @@ def _connect(processes: int) -> None:
         ) from None
 
 
-def _pool(backend: str, processes: int, **options: object) -> Parallel:
+def _pool(backend: str, processes: int, parent: int | None, **options: object) -> Parallel:
     # Jobs are long: joblib would put several into one as soon as the first few were quick.
-    return Parallel(processes, backend=backend, batch_size=1, initializer=_begin, initargs=(os.getcwd(),), **options)
+    return Parallel(processes, backend=backend, batch_size=1, initializer=_begin, initargs=(os.getcwd(), parent), **options)
 
 
-def _begin(folder: str) -> None:
-    """Runs first in a process that is to take jobs."""
+def _begin(folder: str, parent: int | None) -> None:
+    """Runs first in a process that is to take jobs. Ray's end with their driver; those of loky need to be told to end with `parent`."""
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.chdir(folder)
     # The threads of tokenizers are none of those that joblib limits.
     os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    # Nobody waits for results any more, and what is on the disk is whole at any moment.
+    os._exit(1)
 
 
 def _environment(processes: int) -> dict[str, str]:

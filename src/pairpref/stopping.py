@@ -1,10 +1,9 @@
 """SIGTERM and Ctrl-C: work that can be cut anywhere ends at once; work in progress that is worth keeping is asked to stop instead.
 
 Inside `deferred()` a signal is only noted. Training looks at `requested()` at each step's end, saves, and leaves the block, which then
-raises `Stopped`. The processes that a stage has started are told as well, and they notice by themselves when the stage has died.
+raises `Stopped`. The processes that a stage has started are told as well.
 """
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _asked: int | None = None
 _depth = 0
-_parent: int | None = None
+_worker = False
 
 
 class Stopped(BaseException):
@@ -31,25 +30,18 @@ def listen(worker: bool = False) -> None:
     """Take over SIGTERM and SIGINT for this process.
 
     Args:
-        worker: this process works for another one: it only notes signals (one Ctrl-C reaches it twice), and is to stop when that
-            other one has died.
+        worker: this process works for another one, and only notes signals: one Ctrl-C reaches it twice.
     """
-    global _parent
-    if worker and _parent is None:
-        _parent = os.getppid()
+    global _worker
+    _worker = worker
     if threading.current_thread() is threading.main_thread():
         for signum in _SIGNALS:
             signal.signal(signum, _note)
 
 
 def requested() -> int | None:
-    """The signal that asked this process to stop; SIGTERM too when the process it works for has died."""
-    return signal.SIGTERM if _asked is None and orphaned() else _asked
-
-
-def orphaned() -> bool:
-    """Whether this process works for one that has died."""
-    return _parent is not None and os.getppid() != _parent
+    """The signal that asked this process to stop."""
+    return _asked
 
 
 @contextmanager
@@ -75,7 +67,7 @@ def _note(signum: int, frame: object) -> None:
     global _asked
     again = _asked is not None
     _asked = signum
-    if _parent is not None:
+    if _worker:
         return
     _tell_children()
     # Who presses Ctrl-C a second time doesn't want to wait for the end of the step.

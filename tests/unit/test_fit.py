@@ -19,8 +19,9 @@ from pairpref.text.tokenizer import Template
 from pairpref.training import batches
 from pairpref.training.checkpoints import Store
 from pairpref.training.fingerprint import Fingerprint
-from pairpref.training.fit import exhausted, fit
+from pairpref.training.fit import fit
 from pairpref.training.inference import by_order
+from pairpref.training.recipe import exhausted
 
 PRAISE, BLAME, NOISE = 50, 60, range(70, 90)
 

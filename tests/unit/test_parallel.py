@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pairpref.errors import UserError
@@ -164,6 +165,33 @@ def python(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env={**os.environ, **paths, **environment}, capture_output=True, text=True
     )
+
+
+LONG = """
+import os, sys, time
+from pairpref.parallel import each
+from pairpref.params import ParallelParams
+
+def long(number):
+    print(os.getpid(), flush=True)
+    time.sleep(60 * (number + 1))
+
+if __name__ == "__main__":
+    list(each(long, [(i,) for i in range(2)], ParallelParams(backend="loky", jobs=2)))
+"""
+
+
+@pytest.mark.fault(11)
+def test_processes_end_when_the_one_they_work_for_has_died(here):
+    """Busy or idle: nobody trains on for a stage that is gone, and nobody keeps its memory."""
+    Path("job.py").write_text(LONG)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    main = subprocess.Popen([sys.executable, "-m", "job"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True)
+    workers = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
+    main.kill()
+    main.wait()
+    gone, left = psutil.wait_procs(workers, timeout=15)
+    assert not left and len(gone) == 2
 
 
 @pytest.mark.parametrize("parallel", ["loky", "ray"], indirect=True)

@@ -1,5 +1,6 @@
 """Signals: at once where nothing is worth keeping, at the next safe point where something is; told on to the processes at work."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,8 +26,8 @@ def ended(process: subprocess.Popen) -> str:
 
 AT_ONCE = """
     stopping.listen()
-    print("ready")
     try:
+        print("ready")
         time.sleep(30)
     except stopping.Stopped as stop:
         print("stopped by", stop.signum)
@@ -86,7 +87,7 @@ WITH_WORKER = """
         print("ready")
         while stopping.requested() is None:
             time.sleep(0.01)
-        print("worker told", stopping.requested(), "orphaned", stopping.orphaned())
+        print("worker told", stopping.requested())
         sys.exit()
     import subprocess
     stopping.listen()
@@ -101,24 +102,13 @@ def test_workers_are_told(here):
     process = python(here, WITH_WORKER)
     process.stdout.readline()
     process.terminate()
-    assert "worker told 15 orphaned False\n" in ended(process)
-
-
-@pytest.mark.fault(11)
-def test_workers_notice_that_their_stage_has_died(here):
-    """Nobody trains on for a process that is gone."""
-    process = python(here, WITH_WORKER)
-    process.stdout.readline()
-    process.kill()
-    assert ended(process) == "worker told 15 orphaned True\n"
+    assert "worker told 15\n" in ended(process)
 
 
 def test_a_worker_is_told_twice_by_one_ctrl_c(here):
     process = python(here, WITH_WORKER)
     process.stdout.readline()
-    import os
-
     os.killpg(process.pid, signal.SIGINT)
     out = ended(process)
-    assert out.startswith("worker told 2 orphaned False\n") or out.startswith("worker told 15 orphaned False\n")
+    assert out.startswith(("worker told 2\n", "worker told 15\n"))
     assert "Traceback" not in out.split("worker told")[0]

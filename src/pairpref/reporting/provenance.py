@@ -28,7 +28,7 @@ def markdown() -> str:
             f"| {stage} | {_number(ended, 'at', ',.1f')} | {f'{rates[-1]:,.0f}' if rates else '·'} "
             f"| {_number(ended, 'peak_mib', ',.0f')} |"
         )
-        for name, value in _versions(began):
+        for name, value in (*_facts(began), *_facts(_find(stage, "training"))):
             versions.setdefault((name, value), []).append(stage)
     return "\n".join(
         [
@@ -41,9 +41,12 @@ def markdown() -> str:
             "|---|---:|---:|---:|",
             *rows,
             "",
-            "| what ran | version | in |",
+            "| what ran, and on what | version or value | in |",
             "|---|---|---|",
-            *(f"| {name} | {value} | {', '.join(stages)} |" for (name, value), stages in sorted(versions.items())),
+            *(
+                f"| {name} | {value} | {'all' if stages == list(STAGES) else ', '.join(stages)} |"
+                for (name, value), stages in sorted(versions.items())
+            ),
             "",
         ]
     )
@@ -57,5 +60,5 @@ def _number(event: dict, field: str, form: str) -> str:
     return format(event[field], form) if field in event else "·"
 
 
-def _versions(began: dict) -> Iterator[tuple[str, str]]:
-    yield from ((name, str(value)) for name, value in began.items() if name not in ("event", "at"))
+def _facts(event: dict) -> Iterator[tuple[str, str]]:
+    yield from ((name.replace("_", " "), str(value)) for name, value in event.items() if name not in ("event", "at", "steps"))

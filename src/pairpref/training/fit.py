@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedTokenizerBase
 
 from pairpref import stopping
 from pairpref.errors import UserError
@@ -24,10 +24,10 @@ from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
 from pairpref.monitor import Log, peak_mib
 from pairpref.pairs import LABELS
-from pairpref.params import SMALL, Params, TrainParams
+from pairpref.params import SMALL, Params
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
-from pairpref.training import determinism
+from pairpref.training import determinism, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
 from pairpref.training.checkpoints import State, Store
 from pairpref.training.inference import by_order, collator_for
@@ -36,7 +36,6 @@ from pairpref.training.inference import by_order, collator_for
 _EXPLODED = 5.0
 _SMOOTHING = 0.98
 _TELL_SECONDS = 10.0
-_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
@@ -90,33 +89,8 @@ def make_card(params: Params, train: Tokens) -> classifier.Card:
         threads=params.train.threads,
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
-        class_weights=_class_weights(prior, params),
+        class_weights=recipe.class_weights(prior, params.train.class_weights, symmetric=params.augment.ab),
     )
-
-
-def exhausted(history: list[dict[str, float]], patience: int | None, min_delta: float) -> bool:
-    """Whether the log loss has not become better by more than `min_delta` for `patience` epochs. A function of the history alone."""
-    if patience is None:
-        return False
-    best, waited = math.inf, 0
-    for row in history:
-        better = row["log_loss"] < best - min_delta
-        best, waited = (row["log_loss"], 0) if better else (best, waited + 1)
-    return waited >= patience
-
-
-def _class_weights(prior: np.ndarray, params: Params) -> tuple[float, float, float]:
-    """Inverse frequencies of the labels as they are shown, of mean 1 over the votes; all 1 where train.class_weights is off.
-
-    With A/B augmentation A and B are shown equally often, so that they weigh the same.
-    """
-    if not params.train.class_weights:
-        return (1.0, 1.0, 1.0)
-    shown = np.array([prior[:2].mean()] * 2 + [prior[2]]) if params.augment.ab else prior
-    present = shown > 0
-    weights = np.ones(len(shown))
-    weights[present] = 1 / (present.sum() * shown[present])
-    return tuple(weights.tolist())
 
 
 class _Run:
@@ -147,10 +121,8 @@ class _Run:
         self.model = classifier.build(params.model, tokenizer)
         self._collate = collator_for(self.model, self._template)
         self._peak = params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1)
-        optimizer = _optimizer(self.model, self._peak, params.train)
-        self._factor = get_scheduler(
-            _SCHEDULERS[params.train.scheduler], optimizer, round(params.train.warmup * self._steps), self._steps
-        ).lr_lambdas[0]
+        optimizer = recipe.optimizer(self.model, self._peak, params.train.weight_decay)
+        self._factor = recipe.schedule(optimizer, params.train, self._steps)
         self._shown, self._optimizer = self._processes.prepare(self.model, optimizer)
         machine = {**determinism.machine(), "processes": self._processes.num_processes}
         self.state = store.restore(self.model, self._optimizer, machine) or State(machine)
@@ -187,7 +159,7 @@ class _Run:
         return self.state.best["p"].numpy()
 
     def _is_exhausted(self) -> bool:
-        return exhausted(self.state.history, self._options.patience, self._options.min_delta)
+        return recipe.exhausted(self.state.history, self._options.patience, self._options.min_delta)
 
     def _rest_of_epoch(self) -> Iterator[list[Item]]:
         epoch = len(self.state.history)
@@ -331,15 +303,6 @@ def _accelerator() -> Accelerator:
             "multi-GPU or multi-CPU (accelerate launch --multi_gpu)."
         )
     return processes
-
-
-def _optimizer(model: nn.Module, lr: float, options: TrainParams) -> torch.optim.Optimizer:
-    """AdamW without decay of biases and norms."""
-    decayed, others = [], []
-    for parameter in model.parameters():
-        (decayed if parameter.ndim > 1 else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def _shares(items: list[Item], parts: int) -> list[list[Item]]:

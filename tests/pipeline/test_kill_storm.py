@@ -1,0 +1,95 @@
+"""A small storm: runs killed, or told to end, in the middle of training and elsewhere; and a look at what a storm finds fault with."""
+
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.copies import SMALL, working_tree
+from benchmarks.kill_storm import Calm, Run, described, draw, ride_out, undisturbed
+from benchmarks.repro import Strike, stop
+
+pytestmark = pytest.mark.slow
+
+_PARAMS = [*SMALL, "simulate.rows=2400", "train.epochs=3"]
+_ELSEWHERE = ["simulate", "clean", "tokenize", "calibrate", "predict", "report"]
+_KILLED = [
+    [Strike("train", 0.65, ("stage", "dvc"))],
+    [Strike("oof", 0.65, ("worker", "stage", "dvc")), Strike("oof", 0.3, ("group",))],
+    *draw(2, _ELSEWHERE, random.Random(0)),
+]
+_TOLD = [[Strike("train", 0.65, ("group",))], [Strike("oof", 0.7, ("stage", "dvc"))]]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> Calm:
+    """An undisturbed run, and a copy of the repository before each of its stages."""
+    stages = ["train", "oof", *_ELSEWHERE]
+    return undisturbed(working_tree(tmp_path_factory.mktemp("calm"), _PARAMS), tmp_path_factory.mktemp("before"), stages)
+
+
+@pytest.fixture
+def storm(calm, tmp_path):
+    """Kill a run by the given strikes and finish it; nothing of it is still at work when the test ends."""
+
+    def ride(strikes: list[Strike], signum: signal.Signals = signal.SIGKILL, calm: Calm = calm) -> Run:
+        run = ride_out(strikes, calm, tmp_path / "run", signum)
+        print("\n".join(described(run)))
+        return run
+
+    yield ride
+    stop(tmp_path)
+
+
+@pytest.fixture
+def changed(calm, storm, tmp_path):
+    """Kill the report stage in a repository in which the text of one file has been changed before."""
+
+    def ride(name: str, change: Callable[[str], str]) -> Run:
+        repository = calm.before["report"].copy(tmp_path / "changed")
+        path = repository.path / name
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return storm([Strike("report", 0.3, ("group",))], calm=replace(calm, before={"report": repository}))
+
+    return ride
+
+
+@pytest.mark.fault(1, 6)
+@pytest.mark.parametrize("strikes", _KILLED, ids=lambda strikes: strikes[0].stage)
+def test_killed_run_ends_with_the_same_bytes(storm, strikes):
+    finished(storm(strikes), strikes)
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("strikes", _TOLD, ids=lambda strikes: strikes[0].stage)
+def test_run_told_to_end_ends_with_the_same_bytes(storm, strikes):
+    finished(storm(strikes, signal.SIGTERM), strikes)
+
+
+def finished(run: Run, strikes: list[Strike]) -> None:
+    assert not run.lost
+    assert not run.different
+    assert not run.failed and not run.strays
+    if len(run.kills) < len(strikes) or not all(kill.hit for kill in run.kills):
+        pytest.skip("the stage was over sooner than when it was measured: nothing was killed in the middle of it")
+
+
+def test_storm_sees_other_bytes(changed):
+    """A stage that draws a number without a seed is found out."""
+    unseeded = 'import random\n\nPath("metrics/report.json").write_text(str(random.random()))\n'
+    run = changed("stages/report.py", lambda text: text + unseeded)
+    assert not run.lost
+    assert "metrics/report.json" in run.different and "report/report.md" not in run.different
+
+
+def test_storm_sees_a_run_that_cannot_be_finished(changed):
+    run = changed("stages/report.py", lambda text: text + 'raise SystemExit("no more")\n')
+    assert "failed to reproduce 'report'" in run.lost
+
+
+def test_storm_mends_an_empty_lock_file_and_says_so(changed):
+    run = changed("dvc.lock", lambda text: "")
+    assert run.mended == 1
+    assert not run.lost and not run.different

@@ -15,7 +15,7 @@ repro: $(VENV)/installed
 	@python -m pairpref.reporting.headline
 
 test: $(VENV)/installed-dev
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 ray: $(VENV)/installed-ray
 

@@ -31,9 +31,9 @@ def written_aside(*paths: Path) -> Iterator[list[Path]]:
         for written, path in zip(beside, paths, strict=True):
             os.replace(written, path)
     except OSError as error:
-        # A full disk does not say what was being written: the last file that was begun.
+        # A full disk does not say what was being written: the last file that was begun. Some writers take the first away again.
         begun = [path for written, path in zip(beside, paths, strict=True) if written.exists()]
-        error.filename = error.filename or str((begun or paths)[-1])
+        error.filename = error.filename or str((begun or paths[:1])[-1])
         raise
     finally:
         for written in beside:

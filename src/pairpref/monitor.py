@@ -112,8 +112,9 @@ def explain(error: OSError) -> str:
     where = error.filename or "a file"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: {error.strerror or error}"
+    disk = next(folder for folder in Path(where).absolute().parents if folder.is_dir())
     return (
-        f"{where}: no space left on the disk, {shutil.disk_usage('.').free / 2**20:,.0f} MiB free. Earlier results are untouched. "
+        f"{where}: no space left on the disk, {shutil.disk_usage(disk).free / 2**20:,.1f} MiB free. Earlier results are untouched. "
         "Make room (`dvc gc --workspace` drops cached results of other runs, work/ holds those of interrupted training), "
         "then the same command again."
     )

@@ -7,6 +7,7 @@ metrics/seeds.json. With oof.enabled off the export is empty.
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ def oof(params: Params, log: Log) -> None:
     results = _run_all(jobs, params)
     if monitor.RANK:
         return
+    if any(result is None for result in results):
+        # Only a worker was told to stop. It has saved its work; without its fold there is nothing to export.
+        raise stopping.Stopped(signal.SIGTERM)
 
     MODELS.mkdir(parents=True, exist_ok=True)
     fold_0 = pd.read_parquet(FOLD_0)

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def write_json(path: Path, figures: Mapping[str, object]) -> None:
     write_text(path, json.dumps(figures, indent=2) + "\n")
 
 
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+def write_parquet(path: Path, frame: "pd.DataFrame") -> None:
     """Write a frame without its index."""
     with written_aside(path) as (to,):
         frame.to_parquet(to, index=False)

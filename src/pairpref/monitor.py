@@ -24,6 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from pairpref import params, stopping
 from pairpref.errors import UserError
+from pairpref.files import naming
+from pairpref.inputs import Inputs
 
 LOGS = Path("logs")
 LOCKS = Path("work/locks")
@@ -54,12 +56,14 @@ class Log:
         # From the start of the process: importing torch is part of what a stage costs.
         self._began = time.perf_counter() - _age()
         LOGS.mkdir(exist_ok=True)
-        self._file = (LOGS / f"{stage}.jsonl").open("w", encoding="utf-8", buffering=1)
+        self._path = LOGS / f"{stage}.jsonl"
+        self._file = self._path.open("w", encoding="utf-8", buffering=1)
 
     def event(self, name: str, **fields: object) -> None:
         """Write one event to the file only."""
         record = {"event": name, "at": round(time.perf_counter() - self._began, 3), **fields}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with naming(self._path):
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -88,14 +92,16 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
     Called under `if __name__ == "__main__":` by every `stages/<word>.py`. Exit codes: 1 for a fault, 130 after Ctrl-C, 143 after SIGTERM.
     """
     stopping.listen()
+    settings = None
     try:
-        settings = params.load()
+        inputs, settings = Inputs(stage), params.load()
         with _sole(stage):
             log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))
             log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
             # Another number of threads adds numbers up in another order: it is a param, not the machine's.
             with threadpool_limits(settings.train.threads):
                 body(settings, log)
+            inputs.check()
             log.event("ended", peak_mib=peak_mib())
             log.close()
     except UserError as error:
@@ -104,7 +110,9 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
         _fail(stage, explain(error), 1)
     except stopping.Stopped as stop:
         name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
-        _fail(stage, f"stopped by {name}; the same command goes on from here", 128 + stop.signum)
+        over = settings is not None and not settings.train.resume
+        again = "starts over, since train.resume is off" if over else "goes on from here"
+        _fail(stage, f"stopped by {name}; the same command {again}", 128 + stop.signum)
 
 
 def explain(error: OSError) -> str:

@@ -6,6 +6,8 @@ LABELS = ("A", "B", "TIE")
 A, B, TIE = range(3)
 
 PROBABILITIES = ["p_a", "p_b", "p_tie"]
+ORDERS = (["ab_a", "ab_b", "ab_tie"], ["ba_a", "ba_b", "ba_tie"])
+"""p_a, p_b and p_tie as a model says them where A, and where B is shown first."""
 WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
 TEXTS = ["prompt", "response_a", "response_b"]
 

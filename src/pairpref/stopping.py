@@ -4,18 +4,23 @@ Inside `deferred()` a signal is only noted. Training looks at `requested()` at e
 raises `Stopped`. The processes that a stage has started are told as well.
 """
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import psutil
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_SECONDS = 5.0
 
 _asked: int | None = None
 _depth = 0
 _worker = False
+_ending: float | None = None
 
 
 class Stopped(BaseException):
@@ -60,11 +65,16 @@ def deferred() -> Iterator[None]:
     finally:
         _depth -= 1
     if not _depth and (signum := requested()) is not None:
-        raise Stopped(signum)
+        _end(signum)
 
 
 def _note(signum: int, frame: object) -> None:
     global _asked
+    if _ending is not None:
+        # Whoever asks again while this process is on its way out would only cut its last words short; unless it does not get there.
+        if time.monotonic() - _ending > _GRACE_SECONDS:
+            os._exit(128 + signum)
+        return
     again = _asked is not None
     _asked = signum
     if _worker:
@@ -72,7 +82,13 @@ def _note(signum: int, frame: object) -> None:
     _tell_children()
     # Who presses Ctrl-C a second time doesn't want to wait for the end of the step.
     if not _depth or (again and signum == signal.SIGINT):
-        raise Stopped(signum)
+        _end(signum)
+
+
+def _end(signum: int) -> NoReturn:
+    global _ending
+    _ending = time.monotonic()
+    raise Stopped(signum)
 
 
 def _tell_children() -> None:

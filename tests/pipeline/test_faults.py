@@ -120,6 +120,40 @@ def test_sigterm_stops_and_the_same_command_goes_on(long_training):
 
 
 @pytest.mark.fault(5)
+def test_one_worker_told_to_end_ends_the_stage(clean_tree):
+    """Without its fold there is nothing to export: the rest alone would look like a result."""
+    seed = next(SEEDS)
+    apply_overrides(
+        clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"]
+    )
+    clean_tree.dvc("repro", "tokenize")
+    log, export = f"oof-fold1-seed{seed}", clean_tree.path / "data/oof/uncalibrated.parquet"
+    export.unlink()
+    with running(clean_tree, sys.executable, "-m", "stages.oof") as stage:
+        wait_for(lambda: any(event["event"] == "step" for event in events(clean_tree, log)))
+        worker = next(
+            child
+            for child in psutil.Process(stage.pid).children()
+            if any(Path(file.path).stem == log for file in child.open_files())
+        )
+        worker.terminate()
+        out, _ = stage.communicate(timeout=120)
+    assert stage.returncode == 143 and "oof: stopped by SIGTERM; the same command goes on from here" in out
+    assert not export.exists()
+
+
+@pytest.mark.fault(9)
+def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long_training):
+    """By an experiment that another dvc refuses, for one: it has written its switch into params.yaml before."""
+    with running(long_training, *DVC, "repro", "train") as repro:
+        in_the_middle(long_training)
+        apply_overrides(long_training.path / "params.yaml", ["train.lr=1e-9"])
+        out, _ = repro.communicate(timeout=120)
+    assert repro.returncode != 0 and "train: train.lr changed while the stage ran" in out
+    assert "1e-09" not in (long_training.path / "dvc.lock").read_text(encoding="utf-8")
+
+
+@pytest.mark.fault(5)
 def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
     """As a person does it: the terminal tells every process of the group."""
     with running(long_training, *DVC, "repro", "train") as repro:

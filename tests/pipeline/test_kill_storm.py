@@ -16,11 +16,11 @@ pytestmark = pytest.mark.slow
 _PARAMS = [*SMALL, "simulate.rows=2400", "train.epochs=3"]
 _ELSEWHERE = ["simulate", "clean", "tokenize", "calibrate", "predict", "report"]
 _KILLED = [
-    [Strike("train", 0.65, ("stage", "dvc"))],
-    [Strike("oof", 0.65, ("worker", "stage", "dvc")), Strike("oof", 0.3, ("group",))],
+    [Strike("train", 0.45, ("stage", "dvc"))],
+    [Strike("oof", 0.45, ("worker", "stage", "dvc")), Strike("oof", 0.3, ("group",))],
     *draw(2, _ELSEWHERE, random.Random(0)),
 ]
-_TOLD = [[Strike("train", 0.65, ("group",))], [Strike("oof", 0.7, ("stage", "dvc"))]]
+_TOLD = [[Strike("train", 0.45, ("group",))], [Strike("oof", 0.45, ("stage", "dvc"))]]
 
 
 @pytest.fixture(scope="module")

@@ -112,13 +112,40 @@ def test_no_flipped_bit_of_a_manifest_lets_damage_pass(saved, position):
     content = bytearray((folder / "manifest.json").read_bytes())
     content[position] ^= 4
     (folder / "manifest.json").write_bytes(content)
-    assert fault(folder) is not None
+    assert fault(folder, fingerprint().digest) is not None
 
 
-def test_where_all_are_damaged_training_starts_anew(saved):
+@pytest.mark.fault(2, 3, 5)
+def test_where_all_are_damaged_training_starts_anew_and_keeps_what_it_saves(saved):
+    """Steps of damaged checkpoints are higher than those of the first new ones, and the highest two are kept."""
     for folder in saved.folder.glob("step-*"):
         flip(folder / "model.safetensors")
     assert saved.restore(*model_and_optimizer(), MACHINE) is None
+    saved.save(state(1), *model_and_optimizer())
+    assert saved.restore(*model_and_optimizer(), MACHINE).step == 1
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("manifest", ["{}", "[]", '{"files": {}}', '{"owner": "another", "files": {}}'])
+def test_an_emptied_manifest_vouches_for_nothing(saved, manifest):
+    (saved.folder / "step-00000002" / "manifest.json").write_text(manifest)
+    assert saved.restore(*model_and_optimizer(), MACHINE).step == 1
+
+
+@pytest.mark.fault(9)
+def test_whole_folders_of_another_training_are_not_used(saved, here):
+    saved.finish(fill, MACHINE)
+    other = Store(fingerprint(fold=1), Log("test"))
+    other.folder.mkdir()
+    saved.finished.rename(other.finished)
+    assert not other.is_finished(MACHINE) and f"it belongs to {saved.folder.name}" in said()
+
+
+@pytest.mark.fault(10)
+def test_results_of_another_machine_are_named(saved):
+    saved.finish(fill, MACHINE)
+    assert saved.is_finished(MACHINE) and "begun with" not in said()
+    assert saved.is_finished({**MACHINE, "device": "gpu"}) and "it was begun with {'device': 'cpu'}" in said()
 
 
 @pytest.mark.fault(18)
@@ -127,8 +154,9 @@ def test_a_pickle_in_a_checkpoint_is_never_loaded(saved, file, canary, tmp_path)
     path, fired = saved.folder / "step-00000002" / file, tmp_path / "fired"
     torch.save({"weight": canary(fired)}, path)
     manifest = path.with_name("manifest.json")
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), file: checkpoints._hash(path)}))
-    assert fault(path.parent) is None
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "files": {**content["files"], file: checkpoints._hash(path)}}))
+    assert fault(path.parent, fingerprint().digest) is None
     with pytest.raises(UserError, match="no checkpoint of this model.*train.resume=false"):
         saved.restore(*model_and_optimizer(), MACHINE)
     assert not fired.exists()
@@ -203,23 +231,23 @@ def fill(folder: Path) -> None:
 
 
 def test_finished_work_is_marked_and_its_checkpoints_go(saved):
-    assert not saved.is_finished()
-    saved.finish(fill)
-    assert saved.is_finished() and not list(saved.folder.glob("step-*"))
+    assert not saved.is_finished(MACHINE)
+    saved.finish(fill, MACHINE)
+    assert saved.is_finished(MACHINE) and not list(saved.folder.glob("step-*"))
     assert (saved.finished / "deep" / "result.txt").read_text() == "42"
 
 
 @pytest.mark.parametrize("damage", [delete, cut, flip])
 def test_damaged_results_are_named_and_not_used(saved, damage):
-    saved.finish(fill)
+    saved.finish(fill, MACHINE)
     damage(saved.finished / "deep" / "result.txt")
-    assert not saved.is_finished() and "finished is damaged and not used" in said()
+    assert not saved.is_finished(MACHINE) and "finished is damaged and not used" in said()
 
 
 def test_starting_over_throws_away_what_is_left(saved):
-    saved.finish(fill)
+    saved.finish(fill, MACHINE)
     saved.open(resume=False).release()
-    assert not saved.is_finished() and saved.restore(*model_and_optimizer(), MACHINE) is None
+    assert not saved.is_finished(MACHINE) and saved.restore(*model_and_optimizer(), MACHINE) is None
 
 
 @pytest.mark.fault(11)

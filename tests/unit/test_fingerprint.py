@@ -78,12 +78,19 @@ def test_code_changes_it_and_is_named(small_params, data, here, monkeypatch):
         (package / name).write_text("pass") if name.endswith(".py") else (package / name).mkdir()
     (package / "training" / "fit.py").write_text("pass")
     monkeypatch.setattr(module, "_PACKAGE", package)
+    as_read = of(small_params(), data)
+    assert as_read.digest == of(small_params(), data).digest, "what this process read is what it runs"
+    module._code.cache_clear()
     old = of(small_params(), data)
     (package / "training" / "__pycache__").mkdir()
     (package / "training" / "__pycache__" / "fit.pyc").write_bytes(b"1")
+    module._code.cache_clear()
     assert of(small_params(), data).digest == old.digest
     (package / "training" / "fit.py").write_text("pass  # changed")
+    assert of(small_params(), data).digest == old.digest
+    module._code.cache_clear()
     new = of(small_params(), data)
+    module._code.cache_clear()
     assert new.digest != old.digest and new.difference({"parts": old.parts}) == "src/pairpref/training has changed"
 
 

@@ -8,7 +8,7 @@ import pytest
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
-from pairpref.pairs import PROBABILITIES
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import folds
@@ -77,7 +77,8 @@ def test_a_fold_is_predicted_by_a_model_of_the_others(store, tokens, small_param
     assert seed == 7 and set(train.folds) == {1 - fold} and set(validation.folds) == {fold}
     assert len(train) + len(validation) == len(tokens)
     frame = done.predictions
-    assert list(frame) == ["id", "fold", "label", "p_a", "p_b", "p_tie"]
+    assert list(frame) == ["id", "fold", "label", *PROBABILITIES, *ORDERS[0], *ORDERS[1]]
+    np.testing.assert_array_equal(frame[PROBABILITIES], np.stack([frame[columns] for columns in ORDERS]).mean(axis=0))
     held_out = tokens.folds == fold
     assert frame["id"].tolist() == tokens.ids[held_out].tolist() and frame["label"].tolist() == tokens.labels[held_out].tolist()
     assert (frame["fold"] == fold).all()

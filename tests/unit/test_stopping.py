@@ -28,7 +28,8 @@ AT_ONCE = """
     stopping.listen()
     try:
         print("ready")
-        time.sleep(30)
+        for _ in range(600):
+            time.sleep(0.05)  # a signal that comes just before one long sleep would wait for its end
     except stopping.Stopped as stop:
         print("stopped by", stop.signum)
 """
@@ -64,6 +65,15 @@ def test_a_second_ctrl_c_does_not_wait(here):
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     assert ended(process) == "stopped by 2\n" and time.monotonic() - began < 10
+
+
+def test_signals_on_the_way_out_do_not_cut_the_last_words_short(here):
+    process = python(here, AT_ONCE.replace('print("stopped', 'time.sleep(1); print("stopped'))
+    process.stdout.readline()
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert ended(process) == "stopped by 2\n"
 
 
 def test_what_breaks_because_of_the_signal_is_not_reported(here):

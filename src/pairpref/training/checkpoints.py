@@ -28,6 +28,7 @@ from pairpref.training.fingerprint import Fingerprint
 
 WORK = Path("work")
 MANIFEST = "manifest.json"
+_MACHINE = "machine.json"
 
 _KEPT_STEPS = 2
 _KEPT_TRAININGS = 3
@@ -38,8 +39,11 @@ _SHARE = 0.02
 _SHORTEST_SECONDS = 1.0
 
 
-def write(folder: Path, fill: Callable[[Path], None]) -> None:
+def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     """Make a folder out of what `fill` writes into the path it is given, all of it or nothing.
+
+    Args:
+        owner: whose it is; `fault` finds fault with anybody else's.
 
     Raises:
         OSError: naming the file; what was there before is untouched.
@@ -50,7 +54,7 @@ def write(folder: Path, fill: Callable[[Path], None]) -> None:
     try:
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
-        manifest = {path.relative_to(aside).as_posix(): _hash(path) for path in files}
+        manifest = {"owner": owner, "files": {path.relative_to(aside).as_posix(): _hash(path) for path in files}}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for path in [*files, aside / MANIFEST, *(path for path in aside.rglob("*") if path.is_dir()), aside]:
             _sync(path)
@@ -65,16 +69,18 @@ def write(folder: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def fault(folder: Path) -> str | None:
-    """What is wrong with a folder that `write` made; None when it is whole."""
+def fault(folder: Path, owner: str) -> str | None:
+    """What is wrong with a folder that `write` made for `owner`; None when it is whole."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, expected in manifest.items():
+        if manifest["owner"] != owner:
+            return f"it belongs to {manifest['owner']}"
+        for name, expected in manifest["files"].items():
             if _hash(folder / name) != expected:
                 return f"{name} is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is not readable ({error})"
     return None
 
@@ -89,7 +95,7 @@ class State:
         loss_sum, items: of this epoch's steps so far.
         smooth_loss: exponential mean of the steps' losses, from that of a classifier that knows nothing.
         history: a row an epoch that was evaluated.
-        best: the best epoch's weights and its validation rows' probabilities `p`, on the CPU; None before the first evaluation.
+        best: the best epoch's weights and its validation rows' probabilities by order, on the CPU; None before the first evaluation.
     """
 
     machine: dict[str, Any]
@@ -107,6 +113,7 @@ class Store:
     def __init__(self, fingerprint: Fingerprint, log: Log, work: Path = WORK) -> None:
         self.folder = work / fingerprint.digest
         self._fingerprint, self._log, self._work = fingerprint, log, work
+        self._owner = fingerprint.digest
         self._saved, self._took = time.perf_counter(), 0.0
 
     @property
@@ -143,13 +150,31 @@ class Store:
         self._prune_trainings()
         return lock
 
-    def is_finished(self) -> bool:
-        """Whether whole results lie here; damaged ones are named."""
-        return self.finished.exists() and self._whole(self.finished)
+    def is_finished(self, machine: dict[str, Any]) -> bool:
+        """Whether whole results lie here; damaged ones are named.
 
-    def finish(self, fill: Callable[[Path], None]) -> None:
-        """Keep results, which make the checkpoints worthless."""
-        write(self.finished, fill)
+        Args:
+            machine: as in `State`; a difference is told.
+        """
+        if not (self.finished.exists() and self._whole(self.finished)):
+            return False
+        job = ", ".join(f"{name} {number}" for name, number in self._fingerprint.job.items())
+        self._log.say(f"{job}: already trained, in {self.folder}")
+        self._compare(json.loads((self.finished / _MACHINE).read_text(encoding="utf-8")), machine)
+        return True
+
+    def finish(self, fill: Callable[[Path], None], machine: dict[str, Any]) -> None:
+        """Keep results, which make the checkpoints worthless.
+
+        Args:
+            machine: as in `State`.
+        """
+
+        def fill_all(folder: Path) -> None:
+            fill(folder)
+            (folder / _MACHINE).write_text(json.dumps(machine), encoding="utf-8")
+
+        write(self.finished, fill_all, self._owner)
         for path in self._steps():
             shutil.rmtree(path)
 
@@ -160,7 +185,7 @@ class Store:
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint, and drop all but the newest two."""
         began = time.perf_counter()
-        write(self.folder / f"step-{state.step:08d}", lambda folder: _write_state(folder, state, model, optimizer))
+        write(self.folder / f"step-{state.step:08d}", lambda folder: _write_state(folder, state, model, optimizer), self._owner)
         for path in self._steps()[:-_KEPT_STEPS]:
             shutil.rmtree(path)
         self._saved = time.perf_counter()
@@ -189,15 +214,18 @@ class Store:
                     ) from None
                 self._log.say(f"going on from step {state.step:,}, found in {path}")
                 self._log.event("resumed", step=state.step)
-                if other := {name: value for name, value in state.machine.items() if machine.get(name) != value}:
-                    self._log.say(
-                        f"it was begun with {other}, here it is not: the last bits will not be those of an undisturbed run"
-                    )
+                self._compare(state.machine, machine)
                 return state
+            # Kept, it would count as one of the newest, and push out the whole ones that are written from here on.
+            shutil.rmtree(path)
         return None
 
+    def _compare(self, there: dict[str, Any], here: dict[str, Any]) -> None:
+        if other := {name: value for name, value in there.items() if here.get(name) != value}:
+            self._log.say(f"it was begun with {other}, here it is not: the last bits are not those of an undisturbed run")
+
     def _whole(self, folder: Path) -> bool:
-        problem = fault(folder)
+        problem = fault(folder, self._owner)
         if problem:
             self._log.say(f"{folder} is damaged and not used: {problem}")
         return problem is None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -45,7 +45,7 @@ class Fingerprint:
             {
                 **{f"{section}.{name}": value for section, fields in sorted(chosen.items()) for name, value in fields.items()},
                 **{str(path): _hash(path) for path in files},
-                **{f"src/pairpref/{name}": _hash(_PACKAGE / name) for name in _CODE},
+                **_code(),
                 **{library: metadata.version(library) for library in _LIBRARIES},
             },
         )
@@ -83,3 +83,12 @@ def _hash(path: Path) -> str:
             while block := opened.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@cache
+def _code() -> dict[str, str]:
+    """Hashes of the code that trains, as it was when this process read it: an edit made since is not what runs."""
+    return {f"src/pairpref/{name}": _hash(_PACKAGE / name) for name in _CODE}
+
+
+_code()

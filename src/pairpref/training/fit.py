@@ -10,7 +10,8 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,13 +48,21 @@ class Fitted:
         card: what it needs to be told to predict.
         history: one row an epoch: epoch, train_loss (weighted, where votes are), validation_loss (of A shown first), log_loss, accuracy
             and f1_macro (as predicted: of both orders' mean with inference.dual_order).
-        p: probabilities of the validation rows, uncalibrated, shape (n, 3).
+        orders: probabilities of the validation rows, uncalibrated, where A and where B is shown first; shape (2, n, 3), or of single
+            texts (1, n, 3).
+        machine: what decides the last bits besides the arguments, where the training began.
     """
 
     model: nn.Module
     card: classifier.Card
     history: list[dict[str, float]]
-    p: np.ndarray
+    orders: np.ndarray
+    machine: dict[str, Any]
+
+    @property
+    def p(self) -> np.ndarray:
+        """The validation rows' probabilities as the card says they are to be predicted; shape (n, 3)."""
+        return self.orders[: 1 + self.card.dual_order].mean(axis=0)
 
 
 def fit(
@@ -75,7 +84,7 @@ def fit(
     run = _Run(train, validation, params, tokenizer, seed, store, log)
     with stopping.deferred():
         run.to_the_end()
-    return Fitted(run.model, run.card, run.state.history, run.best_p())
+    return Fitted(run.model, run.card, run.state.history, run.best_orders(), run.state.machine)
 
 
 def make_card(params: Params, train: Tokens) -> classifier.Card:
@@ -153,10 +162,10 @@ class _Run:
             peak_mib=peak_mib(),
         )
         if self._options.patience is not None:
-            self.model.load_state_dict({name: tensor for name, tensor in self.state.best.items() if name != "p"})
+            self.model.load_state_dict({name: tensor for name, tensor in self.state.best.items() if name != "orders"})
 
-    def best_p(self) -> np.ndarray:
-        return self.state.best["p"].numpy()
+    def best_orders(self) -> np.ndarray:
+        return self.state.best["orders"].numpy()
 
     def _is_exhausted(self) -> bool:
         return recipe.exhausted(self.state.history, self._options.patience, self._options.min_delta)
@@ -231,9 +240,10 @@ class _Run:
     def _evaluate(self) -> None:
         """Scores of the validation rows, as the params say they are to be predicted; the epoch's row of the history."""
         processes, state = self._processes, self.state
+        # Both orders, whichever of them the answer is made from: how much the order matters is worth knowing in any case.
         orders = by_order(
             self.model,
-            self.card,
+            replace(self.card, dual_order=not self.card.single),
             self._validation,
             self._template,
             self._params.predict.batch_size,
@@ -241,7 +251,7 @@ class _Run:
         )
         if processes.num_processes > 1:
             orders = processes.reduce(torch.from_numpy(orders).to(processes.device), "sum").cpu().numpy()
-        p = orders.mean(axis=0)
+        p = orders[: 1 + self.card.dual_order].mean(axis=0)
         if not np.isfinite(p).all():
             raise UserError(
                 f"Training broke down in epoch {len(state.history) + 1}: the model's probabilities are not numbers. "
@@ -257,7 +267,7 @@ class _Run:
         }
         best = min((earlier["log_loss"] for earlier in state.history), default=math.inf)
         if self._options.patience is None or row["log_loss"] < best:
-            kept = {"p": torch.from_numpy(p)}
+            kept = {"orders": torch.from_numpy(orders)}
             if self._options.patience is not None:
                 kept |= {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
             state.best = kept

@@ -13,11 +13,12 @@ from accelerate import PartialState
 from pairpref.data import folds as splits
 from pairpref.model import classifier
 from pairpref.monitor import Log
-from pairpref.pairs import PROBABILITIES
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.params import Params, refuse_swaps
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
+from pairpref.training import determinism
 from pairpref.training.checkpoints import Store
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
@@ -30,7 +31,11 @@ _CLASSIFIER, _PREDICTIONS, _HISTORY = "classifier", "predictions.parquet", "hist
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's job leaves behind: a row an epoch, and its rows' predictions (id, fold, label, p_a, p_b, p_tie)."""
+    """What a fold's job leaves behind: a row an epoch, and its rows' predictions.
+
+    Attributes:
+        predictions: id, fold, label, p_a, p_b, p_tie, and for pairs the same of each order alone (see `pairpref.pairs.ORDERS`).
+    """
 
     history: list[dict[str, float]]
     predictions: pd.DataFrame
@@ -60,10 +65,8 @@ def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | N
     try:
         # The others look only after the first has cleared up.
         processes.wait_for_everyone()
-        finished = store.is_finished()
-        if finished:
-            log.say(f"fold {fold}, seed {seed}: already trained, in {store.folder}")
-        else:
+        determinism.fix(params.train.threads, seed)
+        if not store.is_finished({**determinism.machine(), "processes": processes.num_processes}):
             _train(tokens, fold, seed, params, store, log, processes.is_main_process)
         processes.wait_for_everyone()
         return _fetch(store.finished, save_to) if processes.is_main_process else None
@@ -78,6 +81,8 @@ def _train(tokens: Tokens, fold: int, seed: int, params: Params, store: Store, l
     fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, store, log)
     predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
     predictions[PROBABILITIES] = fitted.p
+    for columns, p in zip(ORDERS, fitted.orders, strict=False):
+        predictions[columns] = p
 
     def fill(folder: Path) -> None:
         classifier.save(fitted.model, fitted.card, folder / _CLASSIFIER)
@@ -85,7 +90,7 @@ def _train(tokens: Tokens, fold: int, seed: int, params: Params, store: Store, l
         (folder / _HISTORY).write_text(json.dumps(fitted.history), encoding="utf-8")
 
     if keep:
-        store.finish(fill)
+        store.finish(fill, fitted.machine)
 
 
 def _fetch(finished: Path, save_to: Path | None) -> Fold:

@@ -1,0 +1,63 @@
+"""A stage's inputs must be at its end what they were when it began: DVC writes down params and files as they are then.
+
+Whoever edits params.yaml for the next experiment while this one runs would otherwise have its result recorded as the next one's.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pairpref.errors import UserError
+
+_DVC, _PARAMS = Path("dvc.yaml"), Path("params.yaml")
+_SMALL = 2**20
+
+
+class Inputs:
+    """The params and files that dvc.yaml names as a stage's inputs, as they are now. Without a dvc.yaml there are none."""
+
+    def __init__(self, stage: str) -> None:
+        stages = yaml.safe_load(_DVC.read_text(encoding="utf-8"))["stages"] if _DVC.exists() else {}
+        self._named = stages.get(stage, {})
+        self._before = self._now()
+
+    def check(self) -> None:
+        """Refuse to end where an input has changed since.
+
+        Raises:
+            UserError: naming what has changed.
+        """
+        now = self._now()
+        if changed := [name for name in sorted({*self._before, *now}) if self._before.get(name) != now.get(name)]:
+            raise UserError(
+                f"{', '.join(changed)} changed while the stage ran: what it made belongs to what was there before, and is not kept. "
+                "The same command again runs it on what is there now."
+            )
+
+    def _now(self) -> dict[str, Any]:
+        params = _flat(yaml.safe_load(_PARAMS.read_text(encoding="utf-8"))) if self._named else {}
+        of_stage = tuple(self._named.get("params", ()))
+        found = {name: value for name, value in params.items() if any(name == p or name.startswith(f"{p}.") for p in of_stage)}
+        for dep in self._named.get("deps", ()):
+            path = Path(str(params.get(dep[2:-1], "")) if dep.startswith("${") else dep)
+            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    found[file.as_posix()] = _seen(file)
+        return found
+
+
+def _seen(file: Path) -> object:
+    """A small file's bytes, hashed; of a large one, which nobody edits by hand, size and time are enough."""
+    status = file.stat()
+    if status.st_size < _SMALL:
+        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    return status.st_size, status.st_mtime_ns
+
+
+def _flat(section: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in section.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

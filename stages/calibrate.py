@@ -15,6 +15,7 @@ from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
 from pairpref.evaluation.metrics import probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
+from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
 
 UNCALIBRATED = Path("data/oof/uncalibrated.parquet")
@@ -25,7 +26,7 @@ METRICS = Path("metrics/calibrate.json")
 
 
 def calibrate(params: Params, log: Log) -> None:
-    oof = pd.read_parquet(UNCALIBRATED)
+    oof = pd.read_parquet(UNCALIBRATED, columns=["id", "fold", "label", *PROBABILITIES])
     p, labels = probabilities(oof), oof["label"].to_numpy(dtype=int)
     if len(oof):
         groups = oof[["id"]].merge(pd.read_parquet(PAIRS, columns=["id", "group"]), on="id", how="left", validate="one_to_one")
@@ -37,9 +38,10 @@ def calibrate(params: Params, log: Log) -> None:
             **scores(labels, calibrated),
             "log_loss_in_sample": scores(labels, calibrator.apply(p))["log_loss"],
             "temperature": calibrator.temperature,
+            "tie": calibrator.tie,
         }
         log.say(
-            f"temperature {calibrator.temperature:.3f} from {len(oof):,} votes: "
+            f"temperature {calibrator.temperature:.3f}, tie {calibrator.tie:+.3f} from {len(oof):,} votes: "
             f"log loss {metrics['log_loss_before']:.4f} before, {metrics['log_loss']:.4f} across folds"
         )
     else:

@@ -12,7 +12,7 @@ from pairpref import monitor
 from pairpref import predict as prediction
 from pairpref.errors import UserError
 from pairpref.evaluation import truth
-from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.evaluation.metrics import losses, probabilities, scores
 from pairpref.files import write_json
 from pairpref.monitor import Log
 from pairpref.pairs import WINNERS
@@ -43,7 +43,7 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
     if data.solution and len(submission):
         solution = _solution(data.solution, submission["id"])
         labels = solution[WINNERS].to_numpy().argmax(axis=1)
-        metrics |= scores(labels, p)
+        metrics |= scores(labels, p) | {"log_loss_error": float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)}
         for usage in ("Public", "Private"):
             rows = (solution["Usage"] == usage).to_numpy()
             if rows.any():

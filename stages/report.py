@@ -2,83 +2,105 @@
 
 Everything the other stages found, for a person to read: one page, the same tables as Markdown, the headline as metrics.
 
-data/clean/pairs.parquet, data/oof/oof.parquet, models/calibrator.json, metrics/{clean,train,test}.json, plots/train.csv
-and data.truth where it is known -> report/index.html, report/report.md, metrics/report.json, plots/reliability.csv,
-plots/confusion.csv and, no declared out because it holds times, report/run.md
+Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
+data/oof/, models/calibrator.json, metrics/{clean,calibrate,test}.json, plots/train.csv and data.truth where it is known. Writes
+report/index.html, report/report.md, report/headline.json, metrics/report.json, plots/{reliability,confusion,buckets,yardsticks}.csv and, no
+declared out because it holds times, report/run.md.
 """
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from pairpref import monitor
-from pairpref.evaluation import metrics, truth, yardsticks
+from pairpref.evaluation import buckets, truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator
-from pairpref.evaluation.reliability import COLUMNS, reliability
-from pairpref.files import write_text
+from pairpref.evaluation.metrics import probabilities
+from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
 from pairpref.params import Params
 from pairpref.reporting import page, provenance, words
-from pairpref.reporting.examples import surprising
-from pairpref.reporting.glossary import HEADLINE
-from pairpref.reporting.sections import Findings, sections
+from pairpref.reporting.findings import Findings, Votes, find, orders_of
+from pairpref.reporting.sections import sections
+from pairpref.text import tokenizer as tokenizers
+from pairpref.text import tokens as token_files
+from pairpref.text.compose import composed_lengths
 
 METRICS, PLOTS, REPORT = Path("metrics"), Path("plots"), Path("report")
-PAIRS = Path("data/clean/pairs.parquet")
-OOF = Path("data/oof/oof.parquet")
+PAIRS, TOKENS, TOKENIZER = Path("data/clean/pairs.parquet"), Path("data/tokens"), Path("models/tokenizer")
+OOF = Path("data/oof")
 CALIBRATOR = Path("models/calibrator.json")
 
 
 def report(params: Params, log: Log) -> None:
-    pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "label", "fold"])
-    oof = pd.read_parquet(OOF)
-    calibrator = Calibrator.load(CALIBRATOR)
-
-    headline = _yardsticks(pairs, oof["fold"].unique() if len(oof) else [0])
-    curves, confusion, surprises = pd.DataFrame(columns=["stage", *COLUMNS]), None, []
-    if len(oof):
-        votes = oof[["id", "label"]].merge(pairs[["id", *TEXTS]], on="id", how="left", validate="one_to_one")
-        labels = votes["label"].to_numpy(dtype=int)
-        before, after = metrics.probabilities(oof), metrics.probabilities(oof, CALIBRATED)
-        known = truth.read(params.data.truth, votes["id"]) if params.data.truth else None
-        headline |= {"log_loss_before": metrics.scores(labels, before)["log_loss"], **metrics.scores(labels, after)}
-        if known is not None:
-            headline |= truth.captured(known, after)
-        stages = {"before": before, "after": after}
-        curves = pd.concat([reliability(labels, p, params.report.bins).assign(stage=name) for name, p in stages.items()])
-        confusion = metrics.confusion(labels, after)
-        surprises = surprising(votes, after, known)
-    else:
-        headline |= {name: value for name, value in _metrics("train").items() if name in HEADLINE}
-
-    found = Findings(
-        headline=headline,
+    by_seed = pd.read_parquet(OOF / "seeds.parquet")
+    votes = _votes(params, by_seed)
+    yardsticks = pd.read_parquet(OOF / "yardsticks.parquet")
+    simple = {
+        name: probabilities(votes.frame[["id"]].merge(table, on="id", how="left", validate="one_to_one"))
+        for name, table in yardsticks.groupby("yardstick", sort=False)
+    }
+    log.say(f"judging {len(votes.frame):,} votes")
+    found = find(
+        votes,
+        simple,
+        by_seed,
+        params.report.bins,
         curves=pd.read_csv(PLOTS / "train.csv"),
-        reliability=curves,
-        confusion=confusion,
-        calibrator=calibrator,
-        clean=_metrics("clean"),
-        test=_metrics("test"),
-        surprises=surprises,
+        calibrator=Calibrator.load(CALIBRATOR),
+        **{
+            stage: json.loads((METRICS / f"{stage}.json").read_text(encoding="utf-8")) for stage in ("calibrate", "clean", "test")
+        },
         params=_flat(params.model_dump(mode="json")),
-        lossy=params.simulate.lossy > 0,
+        defaults=_flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
     )
     _write(found)
-    log.say(f"log loss {headline['log_loss']:.4f}, class shares {headline['class_prior']:.4f}; read {REPORT / 'index.html'}")
+    best = found.yardsticks[-1]
+    log.say(
+        f"log loss {found.headline['log_loss']:.4f}, best yardstick ({best.name.replace('_', ' ')}) {best.log_loss:.4f}; "
+        f"read {REPORT / 'index.html'}"
+    )
 
 
-def _yardsticks(pairs: pd.DataFrame, folds) -> dict[str, float]:
-    rows = pairs["fold"].isin(folds).to_numpy()
-    labels = pairs["label"].to_numpy(dtype=int)[rows]
-    named = {"class_prior": yardsticks.class_prior, "length_only": yardsticks.length_only}
-    return {name: metrics.scores(labels, predict(pairs)[rows])["log_loss"] for name, predict in named.items()}
+def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
+    uncalibrated = pd.read_parquet(OOF / "uncalibrated.parquet")
+    if len(uncalibrated):
+        after = probabilities(pd.read_parquet(OOF / "oof.parquet"), CALIBRATED)
+    else:
+        uncalibrated = by_seed[by_seed["seed"] == params.train.seeds[0]]
+        after = probabilities(uncalibrated)
+    pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "group", "turns"])
+    # Cut where all votes fall into three equal parts: the same for every model of these votes, however many folds it has.
+    lengths = _lengths()
+    cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if params.report.cuts == "thirds" else params.report.cuts
+    frame = uncalibrated[["id", "label"]]
+    for known in (pairs, lengths):
+        frame = frame.merge(known, on="id", how="left", validate="one_to_one")
+    lengths = frame["tokens"].to_numpy()
+    return Votes(
+        frame=frame[["id", *TEXTS, "label"]],
+        groups=frame["group"].to_numpy(),
+        before=probabilities(uncalibrated),
+        after=after,
+        orders=orders_of(uncalibrated),
+        truth=truth.read(params.data.truth, frame["id"]) if params.data.truth else None,
+        kinds={
+            "length": buckets.by_length(lengths, cuts),
+            "turns": np.where(frame["turns"] > 1, "several", "one"),
+            "truncated": np.where(lengths > params.model.max_length, "yes", "no"),
+        },
+        cuts=cuts,
+    )
 
 
-def _metrics(stage: str) -> dict[str, float]:
-    return json.loads((METRICS / f"{stage}.json").read_text(encoding="utf-8"))
+def _lengths() -> pd.DataFrame:
+    tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
+    return pd.DataFrame({"id": tokens.ids, "tokens": composed_lengths(tokens.lengths(), tokens.single, template)})
 
 
 def _flat(section: dict, prefix: str = "") -> dict[str, object]:
@@ -89,23 +111,27 @@ def _flat(section: dict, prefix: str = "") -> dict[str, object]:
 
 
 def _write(found: Findings) -> None:
-    opening, parts = words.opening(found.headline, found.lossy), sections(found)
-    texts = {
-        REPORT / "index.html": page.html(opening, parts),
-        REPORT / "report.md": page.markdown(opening, parts),
-        REPORT / "run.md": provenance.markdown(),
-        METRICS / "report.json": json.dumps(found.headline, indent=2) + "\n",
-        PLOTS / "reliability.csv": found.reliability[["stage", *COLUMNS]].round(6).to_csv(index=False, lineterminator="\n"),
-        PLOTS / "confusion.csv": _confusion_rows(found.confusion),
+    opening, parts = words.opening(found), sections(found)
+    low, high = found.ends["log_loss"]
+    write_text(REPORT / "index.html", page.html(opening, parts))
+    write_text(REPORT / "report.md", page.markdown(opening, parts))
+    write_text(REPORT / "run.md", provenance.markdown())
+    write_json(REPORT / "headline.json", {"figures": found.headline, "ends": found.ends})
+    write_json(METRICS / "report.json", found.headline | {"log_loss_low": low, "log_loss_high": high})
+    confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
+    levels = [(y.name, y.log_loss, *y.ends) for y in found.yardsticks]
+    levels += [
+        (name, found.headline[key], *found.ends[key])
+        for name, key in (("model uncalibrated", "log_loss_before"), ("model", "log_loss"))
+    ]
+    tables = {
+        "reliability": found.reliability,
+        "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
+        "buckets": found.buckets,
+        "yardsticks": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
     }
-    for path, text in texts.items():
-        write_text(path, text)
-
-
-def _confusion_rows(counts: np.ndarray | None) -> str:
-    """A row a vote, as DVC's `confusion` template counts them itself; in order of label, which git packs to almost nothing."""
-    cells = [] if counts is None else [(a, p, counts[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
-    return "actual,predicted\n" + "".join(f"{actual},{predicted}\n" * count for actual, predicted, count in cells)
+    for name, table in tables.items():
+        write_text(PLOTS / f"{name}.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

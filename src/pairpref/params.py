@@ -147,7 +147,9 @@ class OofParams(Section):
 
 
 class CalibrateParams(Section):
-    method: Literal["none", "temperature"]
+    method: Literal["none", "temperature", "temperature_tie"] = Field(
+        description="temperature: one for all logits; temperature_tie: and a bias for ties. Both leave A and B alike"
+    )
 
 
 class InferenceParams(Section):
@@ -160,6 +162,15 @@ class PredictParams(Section):
 
 class ReportParams(Section):
     bins: int = Field(ge=2, le=100, description="equal-mass bins of the reliability curve")
+    cuts: Literal["thirds"] | tuple[Count, Count] = Field(
+        description="tokens up to which a pair is short, and medium; thirds: so that the votes fall into three equal parts"
+    )
+
+    @model_validator(mode="after")
+    def _cuts_rise(self) -> Self:
+        if self.cuts != "thirds" and self.cuts[0] >= self.cuts[1]:
+            raise ValueError(f"cuts are {list(self.cuts)}: the second should be the larger")
+        return self
 
 
 class ParallelParams(Section):

@@ -3,6 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator, cross_fitted
@@ -22,29 +25,32 @@ def spoken(n: int, seed: int, boldness: float = 1.0) -> tuple[np.ndarray, np.nda
 cases = st.builds(spoken, st.integers(1, 200), st.integers(0, 2**32 - 1), st.floats(0.05, 20))
 
 
+METHODS = st.sampled_from(["temperature", "temperature_tie"])
+
+
 @settings(deadline=None, max_examples=50)
-@given(cases)
-def test_temperature_never_worsens_the_loss_it_was_fitted_on(case):
+@given(cases, METHODS)
+def test_calibration_never_worsens_the_loss_it_was_fitted_on(case, method):
     p, labels = case
-    calibrator = Calibrator.fit(p, labels)
+    calibrator = Calibrator.fit(p, labels, method)
     assert scores(labels, calibrator.apply(p))["log_loss"] <= scores(labels, p)["log_loss"] + 1e-9
     assert calibrator.n == len(labels)
 
 
 @settings(deadline=None)
-@given(cases, st.floats(0.05, 20))
-def test_swapping_the_answers_swaps_the_calibrated_probabilities(case, temperature):
+@given(cases, st.floats(0.05, 20), st.floats(-3, 3))
+def test_swapping_the_answers_swaps_the_calibrated_probabilities(case, temperature, tie):
     p, _ = case
-    calibrator = Calibrator("temperature", temperature, 1)
+    calibrator = Calibrator("temperature_tie", temperature, tie)
     np.testing.assert_allclose(calibrator.apply(swap_probabilities(p)), swap_probabilities(calibrator.apply(p)), rtol=1e-12)
 
 
 @settings(deadline=None, max_examples=25)
-@given(cases)
-def test_swapped_votes_give_the_same_temperature(case):
+@given(cases, METHODS)
+def test_swapped_votes_give_the_same_calibrator(case, method):
     p, labels = case
-    mirrored = Calibrator.fit(swap_probabilities(p), swap_labels(labels))
-    before, after = Calibrator.fit(p, labels).apply(p), mirrored.apply(p)
+    mirrored = Calibrator.fit(swap_probabilities(p), swap_labels(labels), method)
+    before, after = Calibrator.fit(p, labels, method).apply(p), mirrored.apply(p)
     assert scores(labels, before)["log_loss"] == pytest.approx(scores(labels, after)["log_loss"], abs=1e-6)
 
 
@@ -52,7 +58,7 @@ def test_swapped_votes_give_the_same_temperature(case):
 @given(cases, st.floats(0.2, 5))
 def test_the_ranking_of_the_three_stays(case, temperature):
     p, _ = case
-    q = Calibrator("temperature", temperature, 1).apply(p)
+    q = Calibrator("temperature", temperature).apply(p)
     order = np.argsort(p, axis=1)
     assert (np.diff(np.take_along_axis(q, order, axis=1), axis=1) >= 0).all()
     np.testing.assert_allclose(q.sum(axis=1), 1)
@@ -61,6 +67,36 @@ def test_the_ranking_of_the_three_stays(case, temperature):
 @pytest.mark.parametrize("boldness", [0.5, 1.0, 2.0])
 def test_a_known_temperature_is_found(boldness):
     assert Calibrator.fit(*spoken(20_000, 0, boldness)).temperature == pytest.approx(boldness, rel=0.03)
+
+
+def test_a_known_bias_for_ties_is_found():
+    p, labels = spoken(20_000, 0, 2.0)
+    tilted = p * [1, 1, np.exp(0.8)]
+    calibrator = Calibrator.fit(tilted / tilted.sum(axis=1, keepdims=True), labels, "temperature_tie")
+    assert calibrator.temperature == pytest.approx(2, rel=0.03) and calibrator.tie == pytest.approx(-0.4, abs=0.03)
+
+
+def test_the_temperature_is_scikit_learns():
+    """Its calibrator takes logits as the decision function of a classifier."""
+
+    class Logits(ClassifierMixin, BaseEstimator):
+        def fit(self, x, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def decision_function(self, x):
+            return x
+
+        def predict(self, x):
+            return x.argmax(axis=1)
+
+    p, labels = spoken(500, 0, 1.7)
+    every, logits = np.arange(500), np.log(p)
+    model = FrozenEstimator(Logits().fit(logits, labels))
+    theirs = CalibratedClassifierCV(model, method="temperature", cv=[(every, every)]).fit(logits, labels)
+    assert Calibrator.fit(p, labels).temperature == pytest.approx(
+        1 / theirs.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-5
+    )
 
 
 def test_a_class_nobody_voted_for_and_probabilities_of_zero_do_no_harm():
@@ -72,7 +108,7 @@ def test_a_class_nobody_voted_for_and_probabilities_of_zero_do_no_harm():
 def test_none_leaves_probabilities_alone():
     p, labels = spoken(50, 0, 3)
     calibrator = Calibrator.fit(p, labels, "none")
-    assert calibrator == Calibrator("none", 1.0, 50)
+    assert calibrator == Calibrator("none", n=50)
     np.testing.assert_array_equal(calibrator.apply(p), p)
 
 

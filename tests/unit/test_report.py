@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from pairpref.monitor import Log
 from pairpref.reporting import headline
 from stages.calibrate import calibrate
 from stages.report import report
+from stages.tokenize import tokenize
+from stages.yardsticks import yardsticks
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
-OUTS = ["report/index.html", "report/report.md", "metrics/report.json", "plots/reliability.csv", "plots/confusion.csv"]
+PLOTS = [f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "yardsticks")]
+OUTS = ["report/index.html", "report/report.md", "report/headline.json", "metrics/report.json", *PLOTS]
 
 
 @pytest.fixture
@@ -31,16 +35,21 @@ def settings(tmp_path, monkeypatch):
         Path(folder).mkdir(parents=True)
     texts = {"prompt": "why?", "response_a": ["a" * k for k in rng.integers(0, 90, n)], "response_b": "<b>because</b>"}
     pairs = pd.DataFrame({"id": ids, **texts, "label": label, "group": np.arange(n) // 2, "fold": fold})
+    pairs["turns"] = 1 + (np.arange(n) % 10 == 0)
     pairs.to_parquet("data/clean/pairs.parquet", index=False)
     names = ["p_a", "p_b", "p_tie"]
     oof = pd.DataFrame({"id": ids, "fold": fold, "label": label}).join(pd.DataFrame(bold.astype(np.float32), columns=names))
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
+    oof[fold == 0].assign(seed=0).to_parquet("data/oof/seeds.parquet", index=False)
     pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=names)).iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
     scores = {"log_loss": 1.0, "accuracy": 0.5, "f1_macro": 0.5, "n": n // 5}
     for name, value in {"clean": {"rows": n}, "train": scores, "oof": scores, "test": {"n": 0}}.items():
         Path(f"metrics/{name}.json").write_text(json.dumps(value))
     Path("plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n")
-    return params.load(PARAMS)
+    settings = params.load(PARAMS)
+    tokenize(settings, Log("tokenize"))
+    yardsticks(settings, Log("yardsticks"))
+    return settings
 
 
 def run(settings) -> dict:
@@ -61,11 +70,29 @@ def test_headline_of_simulated_votes(settings):
 
 
 def test_plots_are_what_dvc_expects(settings):
-    run(settings)
-    curves, votes = pd.read_csv("plots/reliability.csv"), pd.read_csv("plots/confusion.csv")
-    assert list(curves) == ["stage", "class", "bin", "predicted", "observed", "n"]
-    assert len(curves) == 2 * 4 * settings.report.bins
-    assert list(votes) == ["actual", "predicted"] and len(votes) == 600 and set(votes["actual"]) <= {"A", "B", "TIE"}
+    found = run(settings)
+    curves, votes, buckets, levels = (pd.read_csv(path) for path in PLOTS)
+    assert len(curves) == 2 * 4 * settings.report.bins and set(curves["stage"]) == {"before", "after"}
+    assert list(votes) == ["actual", "predicted", "n"] and votes["n"].sum() == 600 and set(votes["actual"]) == {"A", "B", "TIE"}
+    assert buckets.loc[0, "log_loss"] == pytest.approx(found["log_loss"], abs=1e-6)
+    assert set(buckets["kind"]) == {"all", "length", "turns", "truncated"}
+    assert list(levels["name"])[-2:] == ["model uncalibrated", "model"]
+
+
+def test_intervals_are_told_with_the_figures(settings):
+    found = run(settings)
+    told = json.loads(Path("report/headline.json").read_text())
+    assert told["ends"]["log_loss"] == [found["log_loss_low"], found["log_loss_high"]]
+    assert all(low - 1e-9 <= told["figures"][name] <= high + 1e-9 for name, (low, high) in told["ends"].items())
+    assert {"information_captured", "accuracy", "f1_macro", "brier", "expected_log_loss"} <= set(told["ends"])
+
+
+def test_lengths_can_be_cut_where_one_likes(settings):
+    cut = settings.model_copy(update={"report": settings.report.model_copy(update={"cuts": (5, 10_000)})})
+    run(cut)
+    buckets = pd.read_csv("plots/buckets.csv")
+    assert set(buckets.loc[buckets["kind"] == "length", "bucket"]) == {"medium"}
+    assert "medium up to 10,000" in Path("report/report.md").read_text()
 
 
 def test_real_votes_have_no_truth(settings):
@@ -84,9 +111,9 @@ def test_only_one_fold_trained(settings):
 def test_nothing_exported(settings):
     pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet("data/oof/uncalibrated.parquet", index=False)
     found = run(settings)
-    assert set(found) == {"class_prior", "length_only", "log_loss", "accuracy", "f1_macro", "n"} and found["n"] == 120
-    assert Path("plots/confusion.csv").read_text() == "actual,predicted\n"
-    assert Path("plots/reliability.csv").read_text() == "stage,class,bin,predicted,observed,n\n"
+    assert found["n"] == 120 and found["log_loss"] == found["log_loss_before"]
+    assert pd.read_csv("plots/confusion.csv")["n"].sum() == 120
+    assert "Probabilities were not calibrated" in Path("report/report.md").read_text()
 
 
 def test_two_runs_write_the_same_bytes(settings):
@@ -105,8 +132,12 @@ def test_how_the_run_went_is_told_apart_from_the_page(settings):
     told = Path("report/run.md").read_text()
     assert "12,346 | 321" in told and "| torch | 9.9.9 | train |" in told
     assert "9.9.9" not in Path("report/report.md").read_text()
-    shown = {name: value for name, value, _ in headline.rows()}
+    shown = {name: value for name, value, *_ in headline.rows()}
     assert shown["Training tokens/s"] == "12,346" and shown["Information captured"].endswith("%")
+
+
+def test_the_defaults_are_those_the_project_comes_with():
+    assert resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8") == PARAMS.read_text("utf-8")
 
 
 def test_the_table_at_the_terminal_loads_nothing_heavy():

@@ -1,53 +1,77 @@
 import re
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
+from pairpref.evaluation import buckets
 from pairpref.evaluation.calibration import Calibrator
-from pairpref.evaluation.reliability import reliability
-from pairpref.reporting import page, words
-from pairpref.reporting.examples import shortened, surprising
-from pairpref.reporting.sections import Findings, sections
+from pairpref.reporting import glossary, page, words
+from pairpref.reporting.examples import hardest, shortened, surprising
+from pairpref.reporting.findings import Findings, Votes, find
+from pairpref.reporting.sections import sections
 from pairpref.reporting.tables import Table, markdown
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
-HEADLINE = {
-    "class_prior": 1.09,
-    "length_only": 1.05,
-    "log_loss_before": 0.97,
-    "log_loss": 0.95,
-    "accuracy": 0.5,
-    "f1_macro": 0.4,
-    "n": 60,
-}
-KNOWN = {"prior": 1.09, "floor": 0.8, "expected_log_loss": 0.94, "information_captured": 0.517}
+KNOWN = "run headline yardsticks truth reliability buckets confusion order training seeds test examples clean params".split()
+UNKNOWN = [name for name in KNOWN if name not in ("truth", "order", "test")]
+TEST = {"n": 20, "log_loss": 1.0, "log_loss_error": 0.1, "log_loss_public": 1.01, "n_public": 5, "log_loss_private": 0.9}
+CURVES = ("train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
 
 
-def findings(**changes) -> Findings:
+def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True) -> Findings:
+    """Findings about a model that knows the truth to a degree, from 0, the shares alone, to 1; below 0 it takes A for B."""
     rng = np.random.default_rng(0)
-    p, labels = rng.dirichlet([1, 1, 1], size=60), rng.integers(0, 3, 60)
-    texts = {name: [NASTY] * 60 for name in ("prompt", "response_a", "response_b")}
-    votes = pd.DataFrame({"id": range(60), "label": labels, **texts})
-    usual = {
-        "headline": HEADLINE | KNOWN,
-        "curves": pd.DataFrame(
-            {"epoch": [1, 2], **dict.fromkeys(["train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro"], 0.5)}
-        ),
-        "reliability": pd.concat([reliability(labels, p, 5).assign(stage=stage) for stage in ("before", "after")]),
-        "confusion": np.array([[9, 1, 2], [3, 8, 4], [5, 6, 22]]),
-        "calibrator": Calibrator("temperature", 1.2, 60),
-        "clean": {"rows": 61, "quarantined": 1},
-        "test": {"n": 20, "log_loss_public": 1.01},
-        "surprises": surprising(votes, p, p),
-        "params": {"data.train": NASTY, "train.epochs": 3},
-    }
-    return Findings(**(usual | changes))
+    logits = 1.5 * rng.normal(size=(n, 3))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    shares = np.tile(p.mean(axis=0), (n, 1))
+    model = abs(skill) * (p if skill > 0 else p[:, [1, 0, 2]]) + (1 - abs(skill)) * shares
+    texts = dict.fromkeys(["prompt", "response_a", "response_b"], NASTY)
+    frame = pd.DataFrame({"id": np.arange(n).astype(str), "label": labels} | texts)
+    lengths = rng.integers(10, 100, n)
+    first_favoured = np.stack([0.9 * model + 0.1 * np.eye(3)[first] for first in (0, 1)])
+    votes = Votes(
+        frame=frame,
+        groups=np.arange(n) // 2,
+        before=model,
+        after=model,
+        orders=first_favoured if known else None,
+        truth=p if known else None,
+        kinds={"length": buckets.by_length(lengths, (40, 70)), "turns": np.where(lengths > 95, "several", "one")},
+        cuts=(40, 70),
+    )
+    of_seed = frame[["id", "label"]].join(pd.DataFrame(model, columns=["p_a", "p_b", "p_tie"]))
+    params = {"data.train": NASTY, "train.epochs": 3, "inference.dual_order": True}
+    return find(
+        votes,
+        {"uniform": np.full((n, 3), 1 / 3), "class_prior": shares, "length_only": 0.7 * shares + 0.3 * p},
+        pd.concat([of_seed.assign(seed=seed) for seed in range(seeds)]),
+        5,
+        curves=pd.DataFrame({"epoch": [1, 2], **dict.fromkeys(CURVES, 0.5)}),
+        calibrator=Calibrator("temperature", 1.2, n=n),
+        calibrate={"log_loss": 0.9, "log_loss_in_sample": 0.89},
+        clean={"rows": n + 1, "kept": n, "quarantined": 1, "prompts": n // 2},
+        test=TEST if known else {"n": 0},
+        params=params,
+        defaults=params | {"data.train": "votes.csv"},
+    )
+
+
+@cache
+def findings() -> Findings:
+    return judged()
 
 
 def rendered(found: Findings) -> str:
-    return page.html(words.opening(found.headline), sections(found))
+    return page.html(words.opening(found), sections(found))
+
+
+def by_id(found: Findings) -> dict:
+    return {section.id: section for section in sections(found)}
 
 
 def without_plotly(html: str) -> str:
@@ -71,43 +95,72 @@ def test_the_page_needs_nothing_from_elsewhere():
 
 
 def test_every_id_is_used_once_and_every_figure_has_its_place():
-    found = findings()
-    ids = re.findall(r'\bid="([^"]+)"', without_plotly(rendered(found)))
+    ids = re.findall(r'\bid="([^"]+)"', without_plotly(rendered(findings())))
     assert len(ids) == len(set(ids))
-    assert {f"figure-{name}" for section in sections(found) for name in section.figures} <= set(ids)
+    assert {f"figure-{name}" for section in sections(findings()) for name in section.figures} <= set(ids)
 
 
 def test_the_same_findings_give_the_same_bytes():
-    assert rendered(findings()) == rendered(findings())
+    assert rendered(judged()) == rendered(judged())
 
 
 def test_sections_without_anything_to_show_are_left_out():
-    nothing = findings(
-        headline=HEADLINE, reliability=pd.DataFrame(columns=["stage", "n"]), confusion=None, surprises=[], test={"n": 0}
-    )
-    shown = [section.id for section in sections(nothing)]
-    assert shown == ["headline", "training", "clean", "params"]
-    rendered(nothing)
+    assert list(by_id(findings())) == KNOWN
+    assert list(by_id(judged(known=False))) == UNKNOWN
 
 
 def test_uncalibrated_curves_are_drawn_once():
-    curves = {s.id: s for s in sections(findings(calibrator=Calibrator("none", 1.0, 60)))}["reliability"]
-    assert [trace.name for trace in curves.figures["reliability-tie"].data] == ["as reported", "perfect"]
-    assert "not calibrated" in curves.text
+    section = by_id(replace(findings(), calibrator=Calibrator("none", n=60)))["reliability"]
+    assert [trace.name for trace in section.figures["reliability-tie"].data] == ["as reported", "perfect"]
+    assert "not calibrated" in section.text and len(section.tables[0].rows) == 4
 
 
 @pytest.mark.parametrize(
-    ("loss", "verdict"),
-    [(1.10, "learned nothing of use"), (1.09, "learned nothing of use"), (1.07, "knows a little"), (0.95, "has learned")],
+    ("skill", "verdict"),
+    [
+        (-0.5, "it misleads"),
+        (0.0, "not shown that the model has learned anything"),
+        (0.1, "lengths of the texts does better"),
+        (0.3, "is not shown to be better"),
+        (1.0, "has earned its cost"),
+    ],
 )
-def test_the_opening_says_how_good_the_model_is(loss, verdict):
-    assert verdict in words.opening(HEADLINE | {"log_loss": loss})[0]
+def test_the_opening_says_no_more_than_the_intervals_bear_out(skill, verdict):
+    assert verdict in words.opening(judged(skill, 1500))[0]
 
 
 def test_the_opening_speaks_of_truth_only_where_it_is_known():
-    assert len(words.opening(HEADLINE)) == 2
-    assert "52\N{NO-BREAK SPACE}%" in words.opening(HEADLINE | KNOWN)[2]
-    assert "cannot be reached" in words.opening(HEADLINE | KNOWN, lossy=True)[3]
+    assert "truth" not in " ".join(words.opening(judged(known=False)))
+    assert "the model goes 100\N{NO-BREAK SPACE}%" in " ".join(words.opening(findings()))
+    lossy = replace(findings(), params=findings().params | {"simulate.lossy": 0.1})
+    assert "cannot be reached" in " ".join(words.opening(lossy))
+
+
+def test_only_what_differs_from_the_default_is_named():
+    section = by_id(findings())["run"]
+    assert section.tables[0].rows == [("data.train", NASTY, "votes.csv")]
+    same = by_id(replace(findings(), params=findings().defaults))["run"]
+    assert "All parameters are the default's" in same.text and not same.tables
+
+
+def test_order_is_told_as_it_is():
+    """A tenth of each answer's probability is a taste for what comes first."""
+    found = findings()
+    assert found.orders["A first"]["first_favoured"] == pytest.approx(0.1)
+    assert found.orders["average"]["largest_distance"] == 0
+    assert "raises an answer's probability of winning by 0.1000" in words.order(found)
+
+
+def test_several_seeds_say_what_their_t_rests_on():
+    found = judged(seeds=3)
+    assert "2 degrees of freedom" in words.seeds(found) and "train.seeds" in words.seeds(findings())
+    assert [row[0] for row in by_id(found)["seeds"].tables[0].rows] == ["0", "1", "2", "mean ± std"]
+
+
+def test_a_bucket_of_few_prompts_says_so():
+    section = by_id(judged(n=150))["buckets"]
+    few = [row for row in section.tables[0].rows if row[-1] == "few"]
+    assert few and f"{len(few)} rows of the table stand on fewer than 30 prompts" in section.text
 
 
 def test_markdown_takes_cells_literally():
@@ -119,9 +172,16 @@ def test_markdown_takes_cells_literally():
 
 def test_markdown_and_page_show_the_same_tables():
     found = findings()
-    text = page.markdown(words.opening(found.headline), sections(found))
-    assert "| Log loss | 0.9500 |" in text and "| quarantined | 1 |" in text and "| A | 9 | 1 | 2 |" in text
+    text, html = page.markdown(words.opening(found), sections(found)), rendered(found)
+    for section in sections(found):
+        for table in section.tables:
+            assert markdown(table).rstrip("\n") in text
+            assert all(column in html for column in table.columns)
     assert "<script>" not in text
+
+
+def test_a_percent_sign_stands_after_one_space():
+    assert glossary.spaced(glossary.spaced("2% or 3 %")) == "2\N{NO-BREAK SPACE}% or 3\N{NO-BREAK SPACE}%"
 
 
 def test_long_texts_are_shortened_and_missing_ones_named():
@@ -129,9 +189,10 @@ def test_long_texts_are_shortened_and_missing_ones_named():
     assert shortened("") == "(empty)"
 
 
-def test_the_most_surprising_vote_comes_first():
+def test_votes_to_look_at():
     votes = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 2], "prompt": list("abc"), "response_a": "", "response_b": ""})
     p = np.array([[0.8, 0.1, 0.1], [0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])
     worst, next_worst = surprising(votes, p, None, count=2)
     assert worst.texts[0] == ("Prompt", "b") and next_worst.texts[0] == ("Prompt", "c")
     assert worst.title.startswith("Voted B, which the model gave 1.0\N{NO-BREAK SPACE}%; it held A most likely")
+    assert [example.texts[0][1] for example in hardest(votes, p, None)] == ["c", "a", "b"]

@@ -1,7 +1,8 @@
-"""Temperature scaling: one number that makes all answers bolder or more careful, and changes nothing else.
+"""Calibration that treats A and B alike: one temperature makes all answers bolder or more careful; a bias makes ties more likely or less.
 
-Guo et al. (2017), "On Calibration of Modern Neural Networks". Dividing all logits by one T treats A and B alike, so swapped
-answers still give swapped probabilities, and the order of the three probabilities stays.
+Temperature scaling: Guo et al. (2017), "On Calibration of Modern Neural Networks". Dividing all logits by one T changes no ranking.
+The bias is vector scaling (ibid., section 4.2) under the condition that A and B have the same: swapped answers still give swapped
+probabilities.
 """
 
 import json
@@ -10,39 +11,41 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 
 from pairpref.errors import UserError
 from pairpref.files import write_json
+from pairpref.pairs import TIE
 
 CALIBRATED = ["c_a", "c_b", "c_tie"]
-Method = Literal["none", "temperature"]
+Method = Literal["none", "temperature", "temperature_tie"]
 
 _SPLITS = 5
 _TINY = 1e-12
+_SHARPEST, _BLUNTEST = 1e-3, 1e3  # of 1 / temperature: votes that a model always or never got right have no best one
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """q = softmax(log p / temperature). With the method "none" the temperature is 1 and p is left alone.
+    """q = softmax(log p / temperature + (0, 0, tie)). With the method "none" p is left alone.
 
     Attributes:
-        method: how the temperature came about.
+        method: how the two came about.
         temperature: above 1 the answers become more careful, below 1 bolder.
-        n: how many votes it was fitted on.
+        tie: added to the logit of a tie; 0 unless the method is "temperature_tie".
+        n: how many votes they were fitted on.
     """
 
     method: Method = "none"
     temperature: float = 1.0
+    tie: float = 0.0
     n: int = 0
 
     @classmethod
     def fit(cls, p: np.ndarray, labels: np.ndarray, method: Method = "temperature") -> Self:
-        """The temperature of least log loss.
+        """The temperature, and for "temperature_tie" the bias, of least log loss. (It is convex in 1 / temperature and bias.)
 
         Args:
             p: probabilities; shape (n, 3).
@@ -50,18 +53,28 @@ class Calibrator:
         """
         if method == "none" or len(labels) == 0:
             return cls(n=len(labels))
-        # scikit-learn asks for every class among the labels. Three rows of equal logits, one of each class, see to that; their
-        # loss is log 3 at any temperature, so they don't move the optimum.
-        logits = np.vstack([_logits(p), np.zeros((3, 3))])
-        labels = np.append(labels, [0, 1, 2])
-        every = np.arange(len(labels))
-        model = FrozenEstimator(_Logits().fit(logits, labels))
-        fitted = CalibratedClassifierCV(model, method="temperature", cv=[(every, every)]).fit(logits, labels)
-        return cls(method, float(1 / fitted.calibrated_classifiers_[0].calibrators[0].beta_), len(p))
+        logits, happened = _logits(p), np.eye(3)[labels]
+        free = 2 if method == "temperature_tie" else 1
+
+        def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+            scaled = x[0] * logits
+            scaled[:, TIE] += x[1] if free > 1 else 0.0
+            log_q = log_softmax(scaled, axis=1)
+            error = np.exp(log_q) - happened
+            slope = [(error * logits).sum(), error[:, TIE].sum()]
+            return -log_q[happened == 1].mean(), np.array(slope[:free]) / len(labels)
+
+        begin, bounds = [1.0, 0.0], [(_SHARPEST, _BLUNTEST), (-10, 10)]
+        found = minimize(loss, begin[:free], jac=True, method="L-BFGS-B", bounds=bounds[:free], options={"ftol": 0, "gtol": 1e-9})
+        return cls(method, float(1 / found.x[0]), float(found.x[1]) if free > 1 else 0.0, len(p))
 
     def apply(self, p: np.ndarray) -> np.ndarray:
         """Calibrated probabilities; shape (n, 3), as p."""
-        return p if self.method == "none" else softmax(_logits(p) / self.temperature, axis=-1)
+        if self.method == "none":
+            return p
+        scaled = _logits(p) / self.temperature
+        scaled[..., TIE] += self.tie
+        return softmax(scaled, axis=-1)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -75,15 +88,15 @@ class Calibrator:
         """
         try:
             loaded = cls(**json.loads(path.read_text(encoding="utf-8")))
-            if not 0 < loaded.temperature < np.inf:
-                raise ValueError(f"temperature {loaded.temperature}")
+            if not (0 < loaded.temperature < np.inf and np.isfinite(loaded.tie)):
+                raise ValueError(f"temperature {loaded.temperature}, tie {loaded.tie}")
             return loaded
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: not a saved calibrator ({error}). Run dvc repro -f calibrate.") from None
 
 
 def cross_fitted(p: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: np.ndarray, method: Method) -> np.ndarray:
-    """Every row calibrated by a temperature that was fitted without it: what calibration is worth on votes it has not seen.
+    """Every row calibrated by what was fitted without it: what calibration is worth on votes it has not seen.
 
     Fitted on the other folds; where there is only one fold, on the other prompt groups inside it (in five parts).
 
@@ -113,17 +126,3 @@ def _splits(folds: np.ndarray, groups: np.ndarray):
 
 def _logits(p: np.ndarray) -> np.ndarray:
     return np.log(np.clip(p, _TINY, 1))
-
-
-class _Logits(ClassifierMixin, BaseEstimator):
-    """A classifier whose input is its decision function: the model has spoken already."""
-
-    def fit(self, x, y):
-        self.classes_ = np.unique(y)
-        return self
-
-    def decision_function(self, x):
-        return x
-
-    def predict(self, x):
-        return x.argmax(axis=1)

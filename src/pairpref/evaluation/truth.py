@@ -75,3 +75,28 @@ def captured(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
     spread = found["prior"] - found["floor"]
     share = {"information_captured": (found["prior"] - expected) / spread} if spread > 1e-12 else {}
     return {**found, "expected_log_loss": expected, **share}
+
+
+def distance(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
+    """How far predictions are from the truth: total_variation, the mean over rows of ½ Σ |p − q|, from 0 to 1.
+
+    Args:
+        p, q: true and predicted probabilities of the same rows; shape (n, 3).
+    """
+    return {"total_variation": float(np.abs(p - q).sum(axis=1).mean() / 2)}
+
+
+FROM_SUMS = ("expected_log_loss", "information_captured", "total_variation")
+
+
+def summands(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """What `captured_from_sums` needs of each row: shape (n, 7)."""
+    return np.column_stack([np.ones(len(p)), cross_entropy(p, q), entropy(p), np.abs(p - q).sum(axis=1) / 2, p])
+
+
+def captured_from_sums(sums: np.ndarray) -> np.ndarray:
+    """The figures of `FROM_SUMS` of the sums of `summands` over any rows; from shape (..., 7) to (..., 3)."""
+    n, expected, floor, distance = np.moveaxis(sums[..., :4], -1, 0)
+    prior = entropy(sums[..., 4:] / n[..., None])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.stack([expected / n, (prior - expected / n) / (prior - floor / n), distance / n], axis=-1)

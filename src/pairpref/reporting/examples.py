@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.evaluation.metrics import losses
+from pairpref.evaluation.truth import entropy
 from pairpref.pairs import LABELS, TEXTS
 from pairpref.reporting.glossary import spaced
 
@@ -30,9 +31,17 @@ def surprising(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, cou
         truth: true probabilities, shape (n, 3): then the example says how likely the vote really was; or None.
         count: how many, at most.
     """
-    labels = votes["label"].to_numpy(dtype=int)
-    worst = np.argsort(-losses(labels, p), kind="stable")[:count]
-    return [_example(votes.iloc[i], p[i], None if truth is None else truth[i]) for i in worst]
+    return _examples(-losses(votes["label"].to_numpy(dtype=int), p), votes, p, truth, count)
+
+
+def hardest(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5) -> list[Example]:
+    """The votes of which the model is least sure, by the entropy of its probabilities; arguments as of `surprising`."""
+    return _examples(-entropy(p), votes, p, truth, count)
+
+
+def _examples(key: np.ndarray, votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int) -> list[Example]:
+    first = np.argsort(key, kind="stable")[:count]
+    return [_example(votes.iloc[i], p[i], None if truth is None else truth[i]) for i in first]
 
 
 def _example(vote: pd.Series, p: np.ndarray, truth: np.ndarray | None) -> Example:

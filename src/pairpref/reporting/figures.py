@@ -20,10 +20,11 @@ _LAYOUT = {
     "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     "dragmode": False,
 }
+_SHADES = [[0, "rgba(74,143,214,0.04)"], [1, "rgba(74,143,214,0.75)"]]
 _STYLES = (
     {"line": {"color": BLUE, "dash": "dot"}, "marker": {"symbol": "circle-open", "size": 8}},
     {"line": {"color": ORANGE, "dash": "solid"}, "marker": {"symbol": "square", "size": 7}},
-    {"line": {"color": GREY, "dash": "dash"}, "marker": {"symbol": "diamond-open", "size": 8}},
+    {"line": {"color": GREY, "dash": "dash"}, "marker": {"symbol": "diamond-open", "size": 14}},
 )
 
 
@@ -76,7 +77,7 @@ def confusion(counts: np.ndarray) -> go.Figure:
         y=list(LABELS),
         zmin=0,
         zmax=1,
-        colorscale=[[0, "rgba(74,143,214,0.04)"], [1, "rgba(74,143,214,0.75)"]],
+        colorscale=_SHADES,
         showscale=False,
         hoverinfo="skip",
         xgap=2,
@@ -88,6 +89,63 @@ def confusion(counts: np.ndarray) -> go.Figure:
             figure.add_annotation(x=predicted, y=voted, text=text, showarrow=False)
     figure.update_xaxes(title="most likely", showgrid=False)
     figure.update_yaxes(title="voted", autorange="reversed", showgrid=False)
+    return figure
+
+
+def levels(rows: list[tuple[str, float, tuple[float, float]]], title: str, floor: float | None) -> go.Figure:
+    """Values with intervals, one below the other; the last row, the model itself, stands out by colour and marker.
+
+    Args:
+        rows: name, value and interval.
+        floor: what nothing can be better than; a dashed line.
+    """
+    figure = go.Figure(layout=_LAYOUT | {"height": 60 + 34 * len(rows), "showlegend": False})
+    last = len(rows) - 1
+    for i, (name, value, (low, high)) in enumerate(rows):
+        marker = {"symbol": "square" if i == last else "circle-open", "size": 9, "color": ORANGE if i == last else BLUE}
+        spread = {"type": "data", "symmetric": False, "array": [round(high - value, 5)], "arrayminus": [round(value - low, 5)]}
+        figure.add_scatter(x=[round(value, 5)], y=[name], error_x=spread, mode="markers", marker=marker)
+        figure.add_annotation(x=high, y=name, text=f"{value:.4f}", showarrow=False, xanchor="left", xshift=6)
+    figure.update_xaxes(title=title)
+    figure.update_yaxes(autorange="reversed", type="category")
+    if floor is not None:
+        line = {"color": GREY, "width": 1, "dash": "dash"}
+        figure.add_vline(x=floor, line=line, annotation_text="floor", annotation_position="top")
+    figure.update_xaxes(range=_room(rows, floor))
+    return figure
+
+
+def _room(rows: list[tuple[str, float, tuple[float, float]]], floor: float | None) -> list[float]:
+    ends = [end for *_, pair in rows for end in pair] + ([] if floor is None else [floor])
+    width = max(ends) - min(ends) or 1.0
+    return [round(min(ends) - 0.04 * width, 5), round(max(ends) + 0.14 * width, 5)]
+
+
+def heat(grid: pd.DataFrame) -> go.Figure:
+    """Log loss by length (down) and by what was voted (across), written out with the number of votes; darker is worse.
+
+    Args:
+        grid: rows lengths; columns (log_loss or n, label).
+    """
+    loss, n = grid["log_loss"], grid["n"]
+    figure = go.Figure(layout=_LAYOUT | {"height": 110 + 56 * len(grid)})
+    figure.add_heatmap(
+        z=loss.round(5).astype(object).where(loss.notna(), None).to_numpy().tolist(),
+        x=list(loss.columns),
+        y=list(loss.index),
+        colorscale=_SHADES,
+        showscale=False,
+        hoverinfo="skip",
+        xgap=2,
+        ygap=2,
+    )
+    for length in loss.index:
+        for label in loss.columns:
+            if pd.notna(loss.loc[length, label]):
+                text = f"{loss.loc[length, label]:.3f}<br>{n.loc[length, label]:,.0f} votes"
+                figure.add_annotation(x=label, y=length, text=text, showarrow=False)
+    figure.update_xaxes(title="voted", showgrid=False, side="top", type="category")
+    figure.update_yaxes(title="pairs", autorange="reversed", showgrid=False, type="category")
     return figure
 
 

@@ -1,5 +1,7 @@
-"""The headline figures in words, in the order of telling. Page, Markdown and terminal all name them from here."""
+"""The figures in words, in the order of telling. Page, Markdown and terminal all name them from here."""
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -14,7 +16,9 @@ class Figure(NamedTuple):
 HEADLINE = {
     "prior": Figure("Prior", ".4f", "expected log loss of always answering with the average true probabilities"),
     "class_prior": Figure("Class shares", ".4f", "log loss of always answering with the shares of A, B and tie"),
-    "length_only": Figure("Lengths only", ".4f", "log loss of a softmax that sees nothing but how long the texts are"),
+    "length_only": Figure("Lengths only", ".4f", "of a softmax that sees nothing but how long the texts are"),
+    "tfidf": Figure("TF-IDF", ".4f", "of a softmax on which words A has and B has not"),
+    "boosting": Figure("Boosted trees", ".4f", "of trees on what can be counted in a pair without knowing a word"),
     "log_loss_before": Figure("Log loss before calibration", ".4f", "of the model's probabilities as they come"),
     "log_loss": Figure("Log loss", ".4f", "of the model's final probabilities; lower is better"),
     "expected_log_loss": Figure(
@@ -22,15 +26,42 @@ HEADLINE = {
     ),
     "floor": Figure("Floor", ".4f", "expected log loss of the true probabilities: voters are not of one mind"),
     "information_captured": Figure("Information captured", ".1%", "of the way from prior to floor; 100 % is perfect"),
+    "total_variation": Figure("Off the truth by", ".1%", "of probability that is in the wrong place, on average"),
+    "brier": Figure("Brier score", ".4f", "squared error of the three probabilities, 0 to 2; lower is better"),
     "accuracy": Figure("Accuracy", ".1%", "votes for which the most likely answer was right"),
     "f1_macro": Figure("Macro F1", ".3f", "mean over A, B and tie of precision and recall's harmonic mean; 1 is perfect"),
     "n": Figure("Votes", ",.0f", "that the model was judged on, none of which it was trained on"),
 }
+NAMES = {key: figure.name for key, figure in HEADLINE.items()} | {"uniform": "A third each"}
+
+TEST = {
+    "n": ("pairs predicted", ",.0f"),
+    "log_loss": ("log loss", ".4f"),
+    "log_loss_error": ("its standard error", ".4f"),
+    "log_loss_public": ("log loss of the public part", ".4f"),
+    "n_public": ("pairs in it", ",.0f"),
+    "log_loss_private": ("log loss of the private part", ".4f"),
+    "n_private": ("pairs in it ", ",.0f"),
+    "brier": ("Brier score", ".4f"),
+    "accuracy": ("accuracy", ".1%"),
+    "f1_macro": ("macro F1", ".3f"),
+    "expected_log_loss": ("expected log loss", ".4f"),
+    "information_captured": ("information captured", ".1%"),
+}
 
 
-def headline(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
-    """Name, written value and meaning of those headline figures that there are."""
-    return [(f.name, written(metrics[key], f.form), f.meaning) for key, f in HEADLINE.items() if key in metrics]
+def headline(figures: Mapping[str, float], ends: Mapping[str, tuple[float, float]]) -> list[tuple[str, str, str, str]]:
+    """Name, written value, interval ("" where there is none) and meaning of those headline figures that there are."""
+    return [
+        (f.name, written(figures[key], f.form), between(ends[key], f.form) if key in ends else "", f.meaning)
+        for key, f in HEADLINE.items()
+        if key in figures
+    ]
+
+
+def between(ends: tuple[float, float], form: str) -> str:
+    """An interval as people write it."""
+    return f"{written(ends[0], form)} to {written(ends[1], form)}"
 
 
 def written(value: float, form: str) -> str:
@@ -40,4 +71,4 @@ def written(value: float, form: str) -> str:
 
 def spaced(text: str) -> str:
     """Each percent sign after a space that no line breaks at."""
-    return text.replace("%", "\N{NO-BREAK SPACE}%")
+    return re.sub(r"\s*%", "\N{NO-BREAK SPACE}%", text)

@@ -1,6 +1,6 @@
 """python -m pairpref.reporting.headline
 
-The last run in a dozen lines: how good, against what, how fast, and where the page is. Reads metrics/report.json and logs/ only.
+The last run in a dozen lines: how good, against what, how fast, and where the page is. Reads report/headline.json and logs/ only.
 """
 
 import json
@@ -12,32 +12,36 @@ from rich.table import Table
 
 from pairpref.reporting import glossary, provenance
 
-METRICS = Path("metrics/report.json")
+HEADLINE = Path("report/headline.json")
 PAGE = Path("report/index.html")
+_ROOM_FOR_MEANINGS = 120
 
 
-def rows() -> list[tuple[str, str, str]]:
-    """Name, value and meaning of every figure there is; on real votes those that need the truth are not there."""
-    found = glossary.headline(json.loads(METRICS.read_text(encoding="utf-8")))
+def rows() -> list[tuple[str, str, str, str]]:
+    """Name, value, interval and meaning of every figure there is; on real votes those that need the truth are not there."""
+    found = glossary.headline(**json.loads(HEADLINE.read_text(encoding="utf-8")))
     if spent := provenance.seconds():
-        found.append(("Seconds", f"{spent:,.0f}", "all stages together, each at its last run on this machine"))
+        found.append(("Seconds", f"{spent:,.0f}", "", "all stages together, each at its last run on this machine"))
     if rate := provenance.tokens_per_second():
-        found.append(("Training tokens/s", f"{rate:,.0f}", "of the last training run on this machine"))
+        found.append(("Training tokens/s", f"{rate:,.0f}", "", "of the last training run on this machine"))
     return found
 
 
 def main() -> None:
-    if not METRICS.exists():
-        sys.exit(f"{METRICS}: no such file. `dvc repro` makes it; run from the repository's root.")
-    table = Table(box=None, pad_edge=False, show_header=False)
+    if not HEADLINE.exists():
+        sys.exit(f"{HEADLINE}: no such file. `dvc repro` makes it; run from the repository's root.")
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim")
-    for row in rows():
-        table.add_row(*row)
-    console = Console()
+    table.add_column("95 % interval", no_wrap=True)
+    if roomy := console.width >= _ROOM_FOR_MEANINGS:
+        table.add_column(style="dim")
+    for *figures, meaning in rows():
+        table.add_row(*figures, *([meaning] if roomy else []))
     console.print(table)
-    console.print(f"\nThe whole report: {PAGE}", highlight=False)
+    more = "" if roomy else ", which says what each figure means"
+    console.print(f"\nThe whole report: {PAGE}{more}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from pairpref.reporting.sections import Section
+from pairpref.reporting.tables import literal
 from pairpref.reporting.tables import markdown as table_markdown
 
 TITLE = "Which answer will people prefer?"
@@ -26,12 +27,12 @@ def html(opening: list[str], sections: list[Section]) -> str:
 
 
 def markdown(opening: list[str], sections: list[Section]) -> str:
-    """Opening, and every section that has tables, for a pull request. What is folded on the page is folded here too."""
-    parts = [f"# {TITLE}", " ".join(opening)]
+    """Opening, and every section that says something without figures, for a pull request. What is folded on the page is folded here."""
+    parts = [f"# {TITLE}", literal(" ".join(opening))]
     for section in sections:
         tables = [table_markdown(table) for table in section.tables]
         if tables and section.folded:
             parts += [f"<details><summary>{section.title}</summary>", *tables, "</details>"]
-        elif tables:
-            parts += [f"## {section.title}", section.text, *tables]
+        elif tables or not (section.figures or section.examples):
+            parts += [f"## {section.title}", *map(literal, section.text.split("\n\n")), *tables]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pairpref import monitor
 
-STAGES = ("simulate", "clean", "tokenize", "train", "oof", "calibrate", "predict", "report")
+STAGES = ("simulate", "clean", "yardsticks", "tokenize", "train", "oof", "calibrate", "predict", "report")
 
 
 def seconds() -> float:

@@ -1,124 +1,161 @@
-"""The report's sections, each a function of what was found; a section without anything to show is left out."""
+"""The report's sections in order of reading, each a function of what was found; one without anything to show is left out."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pairpref.evaluation.calibration import Calibrator
+from pairpref.evaluation import buckets
 from pairpref.evaluation.reliability import CONFIDENCE, CURVES
 from pairpref.pairs import LABELS
 from pairpref.reporting import figures, glossary, words
 from pairpref.reporting.examples import Example
+from pairpref.reporting.findings import Findings
+from pairpref.reporting.glossary import between, spaced, written
 from pairpref.reporting.tables import Table
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that the report tells, as the stages measured it.
-
-    Attributes:
-        headline: metrics/report.json.
-        curves: plots/train.csv.
-        reliability: plots/reliability.csv; no rows where nothing was exported.
-        confusion: shape (3, 3), rows voted, columns predicted; or None.
-        calibrator: as used by predict.
-        clean, test: the metrics of these stages.
-        surprises: votes to look at.
-        params: dotted key to value.
-        lossy: whether simulated text was destroyed after the vote.
-    """
-
-    headline: dict[str, float]
-    curves: pd.DataFrame
-    reliability: pd.DataFrame
-    confusion: np.ndarray | None
-    calibrator: Calibrator
-    clean: dict[str, float]
-    test: dict[str, float]
-    surprises: list[Example]
-    params: dict[str, object]
-    lossy: bool = False
-
-
-@dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it. Tables beside figures are folded: they are the same in numbers."""
+    """A heading and what stands under it: paragraphs parted by empty lines, figures, tables, votes to look at.
+
+    Tables beside figures are folded: they are the same in numbers.
+    """
 
     id: str
     title: str
     text: str
     figures: dict[str, go.Figure] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
-    examples: list[Example] = field(default_factory=list)
+    examples: tuple[tuple[str, list[Example]], ...] = ()
     folded: bool = False
 
 
 def sections(found: Findings) -> list[Section]:
     """All sections in order of reading."""
-    return [
-        section
-        for make in (_headline, _test, _training, _reliability, _confusion, _clean, _surprises, _params)
-        for section in make(found)
+    makers = (
+        _run,
+        _headline,
+        _yardsticks,
+        _truth,
+        _reliability,
+        _buckets,
+        _confusion,
+        _order,
+        _training,
+        _seeds,
+        _test,
+        _examples,
+        _clean,
+        _params,
+    )
+    return [section for make in makers for section in make(found)]
+
+
+def _run(found: Findings) -> Iterator[Section]:
+    changed = [
+        (key, _value(value), _value(found.defaults.get(key, "not there")))
+        for key, value in found.params.items()
+        if value != found.defaults.get(key)
     ]
+    kept, train = found.clean.get("kept", 0), found.params["data.train"]
+    text = f"{kept:,} usable votes on {found.clean.get('prompts', 0):,} different prompts, from {train}. " + (
+        "These parameters differ from the default:" if changed else "All parameters are the default's."
+    )
+    tables = (Table(("parameter", "here", "default"), changed, ("here", "default")),) if changed else ()
+    yield Section("run", "What was run", text, tables=tables)
 
 
 def _headline(found: Findings) -> Iterator[Section]:
-    text = "All log losses are in nats. Nothing here was measured on votes that the figure in question was fitted on."
+    rows = glossary.headline(found.headline, found.ends)
+    text = (
+        "All log losses are in nats. Nothing here was measured on votes that the figure in question was fitted on. The interval says "
+        "where the figure would lie, 95 times in 100, had other prompts been voted on: whole groups of votes on one prompt are drawn "
+        "again, a thousand times."
+    )
     yield Section(
         "headline",
         "In figures",
         text,
-        tables=(Table(("figure", "value", "meaning"), glossary.headline(found.headline), ("meaning",)),),
+        tables=(Table(("figure", "value", "95 % interval", "meaning"), rows, ("meaning",)),),
     )
 
 
-def _test(found: Findings) -> Iterator[Section]:
-    if found.test.get("n"):
-        text = "Predictions for the test file, made by all trained folds together and scored as a leaderboard would."
-        yield Section("test", "On the test file", text, tables=(_plain(found.test, "figure"),))
-
-
-def _training(found: Findings) -> Iterator[Section]:
-    curves = found.curves
-    columns = {"train_loss": "training loss", "validation_loss": "validation loss", "log_loss": "log loss, as reported"}
-    drawn = {
-        "training-loss": figures.curves(curves, "epoch", columns, "nats"),
-        "training-scores": figures.curves(curves, "epoch", {"accuracy": "accuracy", "f1_macro": "macro F1"}, "share"),
-    }
-    rows = [
-        tuple(f"{value:g}" if name == "epoch" else f"{value:.4f}" for name, value in row.items())
-        for row in curves.to_dict("records")
+def _yardsticks(found: Findings) -> Iterator[Section]:
+    rows = []
+    for yardstick in found.yardsticks:
+        against = yardstick.against
+        rows.append(
+            (
+                glossary.NAMES.get(yardstick.name, yardstick.name),
+                written(yardstick.log_loss, ".4f"),
+                f"{against.difference:+.4f}",
+                f"{against.low:+.4f} to {against.high:+.4f}",
+                against.verdict,
+            )
+        )
+    table = Table(("yardstick", "its log loss", "model minus it", "95 % interval", "the model is"), rows, ("the model is",))
+    levels = [(glossary.NAMES.get(y.name, y.name), y.log_loss, y.ends) for y in found.yardsticks]
+    levels += [
+        (name, found.headline[key], found.ends[key])
+        for name, key in (("model, uncalibrated", "log_loss_before"), ("model", "log_loss"))
     ]
-    text = (
-        "The model of fold 0 after each epoch: trained on the other folds, judged on fold 0. Where validation loss rises while "
-        "training loss falls, it has begun to learn its votes by heart. Validation loss is of A shown first; the log loss as "
-        "reported is of the final answer, which averages both orders where inference.dual_order is on."
-    )
-    yield Section("training", "Training", text, drawn, (Table(tuple(curves.columns), rows),))
+    drawn = {"yardsticks": figures.levels(levels, "log loss (nats)", found.headline.get("floor"))}
+    yield Section("yardsticks", "Has the model earned its cost?", words.yardsticks(found), drawn, (table,))
+
+
+def _truth(found: Findings) -> Iterator[Section]:
+    if "expected_log_loss" not in found.headline:
+        return
+    yield Section("truth", "How close to the best any model could be?", words.truth(found))
 
 
 def _reliability(found: Findings) -> Iterator[Section]:
-    if found.reliability.empty:
-        return
     titles = dict(zip(CURVES, ("A wins", "B wins", "a tie", "best guess is right"), strict=True))
     stages = ("before", "after") if found.calibrator.method != "none" else ("after",)
     names = {"before": "before calibration", "after": "after" if len(stages) > 1 else "as reported"}
-    drawn = {}
+    drawn, rows = {}, []
     for curve in (CONFIDENCE, *LABELS):
         of_curve = found.reliability[found.reliability["class"] == curve]
         parts = {names[stage]: of_curve[of_curve["stage"] == stage] for stage in stages}
         drawn[f"reliability-{curve.lower()}"] = figures.reliability(parts, titles[curve])
-    text = words.calibration(found.calibrator, found.headline, int(found.reliability["n"].min()))
-    yield Section("reliability", "Can the probabilities be taken at their word?", text, drawn)
+        for stage in stages:
+            error = found.errors[(found.errors["class"] == curve) & (found.errors["stage"] == stage)].iloc[0]
+            ends = between((error["low"], error["high"]), ".1%")
+            rows.append((f"{titles[curve]}, {names[stage]}", written(error["error"], ".1%"), ends))
+    table = Table(("calibration error", "off by", "95 % interval"), rows)
+    yield Section("reliability", "Can the probabilities be taken at their word?", words.calibration(found), drawn, (table,))
+
+
+def _buckets(found: Findings) -> Iterator[Section]:
+    table = found.buckets
+    grid = table[table["kind"] == "length"].pivot(index="bucket", columns="label", values=["log_loss", "n", "f1"])
+    rows = [
+        (
+            f"{row.kind}: {row.bucket}" if row.kind != buckets.ALL else "all votes",
+            {buckets.ALL: "all"}.get(row.label, row.label),
+            f"{row.n:,}",
+            f"{row.log_loss:.4f}",
+            between((row.log_loss_low, row.log_loss_high), ".3f"),
+            f"{row.f1:.3f}",
+            between((row.f1_low, row.f1_high), ".3f"),
+            "few" if row.groups < buckets.FEW else "",
+        )
+        for row in table.itertuples()
+    ]
+    columns = ("votes", "voted", "n", "log loss", "95 % interval", "F1", "95 % interval ", " ")
+    names = [name for name in buckets.LENGTHS if name in grid.index]
+    drawn = {
+        "buckets": figures.heat(
+            grid.reindex(index=names, columns=pd.MultiIndex.from_product([["log_loss", "n"], [buckets.ALL, *LABELS]]))
+        )
+    }
+    yield Section("buckets", "Where is it weak?", words.weakness(found), drawn, (Table(columns, rows, ("voted", " ")),))
 
 
 def _confusion(found: Findings) -> Iterator[Section]:
-    if found.confusion is None:
-        return
     rows = [(voted, *(f"{count:,}" for count in row)) for voted, row in zip(LABELS, found.confusion, strict=True)]
     table = Table(("voted", *(f"most likely {label}" for label in LABELS)), rows)
     text = (
@@ -128,31 +165,94 @@ def _confusion(found: Findings) -> Iterator[Section]:
     yield Section("confusion", "What is taken for what", text, {"confusion": figures.confusion(found.confusion)}, (table,))
 
 
+def _order(found: Findings) -> Iterator[Section]:
+    if found.orders is None:
+        return
+    names = {"A first": "asked once, A first", "B first": "asked once, B first", "average": "asked both ways, averaged"}
+    rows = [
+        (
+            names[name],
+            f"{row['log_loss']:.4f}",
+            f"{row['mean_distance']:.4f}",
+            f"{row['largest_distance']:.4f}",
+            written(row["flipped"], ".1%"),
+        )
+        for name, row in found.orders.items()
+    ]
+    columns = ("before calibration", "log loss", "mean change when swapped", "largest", "verdicts flipped")
+    yield Section("order", "Does it matter which answer comes first?", words.order(found), tables=(Table(columns, rows),))
+
+
+def _training(found: Findings) -> Iterator[Section]:
+    curves = found.curves
+    columns = {"train_loss": "training loss", "validation_loss": "validation loss, A first", "log_loss": "log loss, as reported"}
+    drawn = {
+        "training-loss": figures.curves(curves, "epoch", columns, "nats"),
+        "training-scores": figures.curves(curves, "epoch", {"accuracy": "accuracy", "f1_macro": "macro F1"}, "share"),
+    }
+    rows = [
+        tuple(f"{value:g}" if name == "epoch" else f"{value:.4f}" for name, value in row.items())
+        for row in curves.to_dict("records")
+    ]
+    text = (
+        "The model of fold 0 after each epoch: trained on the other folds, judged on fold 0, before calibration. Where validation loss "
+        "rises while training loss falls, it has begun to learn its votes by heart. Validation loss is of A shown first; the log loss "
+        "as reported is of the answer as inference.dual_order makes it."
+    )
+    yield Section("training", "Training", text, drawn, (Table(tuple(curves.columns), rows),))
+
+
+def _seeds(found: Findings) -> Iterator[Section]:
+    table = found.seeds.scores
+    rows = [(f"{row.seed:g}", *(f"{v:.4f}" for v in (row.log_loss, row.accuracy, row.f1_macro))) for row in table.itertuples()]
+    if len(table) > 1:
+        columns = ["log_loss", "accuracy", "f1_macro"]
+        spread = zip(table[columns].mean(), table[columns].std(ddof=1), strict=True)
+        rows.append(("mean ± std", *(f"{mean:.4f} ± {std:.4f}" for mean, std in spread)))
+    yield Section(
+        "seeds",
+        "Was it a lucky seed?",
+        words.seeds(found),
+        tables=(Table(("seed, fold 0, before calibration", "log loss", "accuracy", "macro F1"), rows),),
+    )
+
+
+def _test(found: Findings) -> Iterator[Section]:
+    if not found.test.get("n"):
+        return
+    rows = [(name, written(found.test[key], form)) for key, (name, form) in glossary.TEST.items() if key in found.test]
+    yield Section("test", "On the test file", words.test(found.test), tables=(Table(("figure", "value"), rows),))
+
+
+def _examples(found: Findings) -> Iterator[Section]:
+    if not found.surprises:
+        return
+    text = (
+        "The votes that surprised the model most: some are its faults, others are votes that few would have cast. And those of "
+        "which it was least sure."
+    )
+    yield Section("examples", "Votes to look at", text, examples=(("Most surprising", found.surprises), ("Hardest", found.hard)))
+
+
 def _clean(found: Findings) -> Iterator[Section]:
+    rows = [(_spoken(key), f"{value:,}") for key, value in found.clean.items()]
     text = (
         "What was read, repaired and set aside before anything was learned. Rows set aside stand in data/clean/quarantine.csv, "
         "each with the reason."
     )
-    yield Section("clean", "What cleaning found", text, tables=(_plain(found.clean, "count"),))
-
-
-def _surprises(found: Findings) -> Iterator[Section]:
-    if found.surprises:
-        text = "The votes that surprised the model most. Some are its faults; others are votes that few would have cast."
-        yield Section("surprises", "Most surprising votes", text, examples=found.surprises)
+    yield Section("clean", "What cleaning found", text, tables=(Table(("what", "how many"), rows),))
 
 
 def _params(found: Findings) -> Iterator[Section]:
-    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in found.params.items()]
+    rows = [(key, _value(value)) for key, value in found.params.items()]
     yield Section(
-        "params", "Parameters of this run", "As in params.yaml.", tables=(Table(("key", "value"), rows, ("value",)),), folded=True
+        "params", "All parameters", "As in params.yaml.", tables=(Table(("key", "value"), rows, ("value",)),), folded=True
     )
 
 
-def _plain(metrics: dict[str, float], what: str) -> Table:
-    rows = [(_spoken(key), f"{value:,}" if isinstance(value, int) else f"{value:.4f}") for key, value in metrics.items()]
-    return Table((what, "value"), rows)
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spoken(key: str) -> str:
-    return "votes" if key == "n" else key.replace("bad_", "set aside: ").replace("_", " ")
+    return spaced(key.replace("bad_", "set aside: ").replace("_", " "))

@@ -26,10 +26,11 @@ class Table:
 def markdown(table: Table) -> str:
     """The table as GitHub Markdown, with whatever its cells hold taken literally."""
     rule = ["---:" if table.kind(i) == "number" else "---" for i in range(len(table.columns))]
-    lines = [map(_literal, table.columns), rule, *(map(_literal, row) for row in table.rows)]
+    lines = [map(literal, table.columns), rule, *(map(literal, row) for row in table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _literal(cell: str) -> str:
-    escaped = html.escape(" ".join(cell.split()), quote=False)
+def literal(text: str) -> str:
+    """A paragraph or a cell as Markdown that shows it as it is."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
     return "".join(f"\\{c}" if c in r"\`*_[]|~" else c for c in escaped)

@@ -1,63 +1,213 @@
-"""What the figures come to, in sentences, for a reader who did not build the model."""
+"""What the figures come to, in sentences, for a reader who did not build the model. No word that the intervals do not bear out."""
 
-from pairpref.evaluation.calibration import Calibrator
-from pairpref.reporting.glossary import spaced
+from pairpref.evaluation import buckets
+from pairpref.evaluation.comparison import Comparison
+from pairpref.reporting.findings import Findings, Yardstick
+from pairpref.reporting.glossary import between, spaced
+
+_SIMULATED = "These votes are simulated, so the true probability of each is known."
 
 
-def opening(headline: dict[str, float], lossy: bool = False) -> list[str]:
-    """How good the model is: a verdict, the figures behind it and, on simulated votes, how far it is from the best there can be.
-
-    Args:
-        headline: as in metrics/report.json, with log_loss, class_prior, length_only and n at least.
-        lossy: whether part of the simulated text was destroyed after the vote.
-    """
-    loss, prior, lengths = (headline[key] for key in ("log_loss", "class_prior", "length_only"))
-    if loss >= prior:
-        verdict = "The model has learned nothing of use: it is no better than always answering with the shares of A, B and tie."
-    elif loss >= lengths:
-        verdict = (
-            "The model knows a little: it is better than always answering with the shares of A, B and tie, but no better than a "
-            "guess from the lengths of the texts."
-        )
+def opening(found: Findings) -> list[str]:
+    """How good the model is: a verdict, the figures behind it and, on simulated votes, how far it is from the best there can be."""
+    headline, best = found.headline, found.yardsticks[-1]
+    prior = next(y for y in found.yardsticks if y.name == "class_prior")
+    if prior.against.verdict == "worse":
+        verdict = "The model is worse than always answering with the shares of A, B and tie: it misleads."
+    elif prior.against.verdict == "not shown":
+        verdict = "It is not shown that the model has learned anything: it may be no better than the shares of A, B and tie."
+    elif best.against.verdict == "better":
+        verdict = f"The model has earned its cost: it beats every simple yardstick, the best of which is {_name(best)}."
+    elif best.against.verdict == "worse":
+        verdict = f"The model has learned something, but has not earned its cost: {_name(best)} does better."
     else:
         verdict = (
-            "The model has learned from what the texts say: it beats both the shares of A, B and tie and a guess from the "
-            "lengths of the texts."
+            f"The model has learned something, but is not shown to be better than {_name(best)}: it has not earned its cost."
         )
-    figures = (
-        f"On {headline['n']:,.0f} votes it was not trained on, its log loss is {loss:.4f}, against {prior:.4f} for the shares "
-        f"and {lengths:.4f} for the lengths. (Log loss is how surprised the model was by the votes, on average. Lower is better.)"
-    )
-    sentences = [verdict, figures]
+    sentences = [
+        verdict,
+        f"On {headline['n']:,.0f} votes it was not trained on, its log loss is {headline['log_loss']:.4f} (95 % interval "
+        f"{between(found.ends['log_loss'], '.4f')}), against {best.log_loss:.4f} for {_name(best)} and {prior.log_loss:.4f} for the "
+        "shares. (Log loss is how surprised the model was by the votes, on average. Lower is better.)",
+        _calibrated(found),
+    ]
     if "information_captured" in headline:
         sentences.append(
-            "These votes are simulated, so the true probability of each is known. Voters are not of one mind: even the truth "
-            f"itself has an expected log loss of {headline['floor']:.4f}. Of the way there from the best constant answer "
-            f"({headline['prior']:.4f}), the model goes {headline['information_captured']:.0%}."
+            f"{_SIMULATED} Voters are not of one mind: even the truth itself has an expected log loss of "
+            f"{headline['floor']:.4f}. Of the way there from the best constant answer ({headline['prior']:.4f}), the model goes "
+            f"{headline['information_captured']:.0%} (95 % interval {between(found.ends['information_captured'], '.0%')})."
         )
-        if lossy:
+        if found.params.get("simulate.lossy"):
             sentences.append("That floor cannot be reached here: part of the text was destroyed after the vote (simulate.lossy).")
+    sentences.append(_weakest(found))
     return [spaced(sentence) for sentence in sentences]
 
 
-def calibration(calibrator: Calibrator, headline: dict[str, float], smallest_bin: int) -> str:
-    """What the reliability curves show, and how much of their wiggle is chance.
+def _name(yardstick: Yardstick) -> str:
+    return {
+        "uniform": "a third each",
+        "class_prior": "the shares themselves",
+        "length_only": "a guess from the lengths of the texts",
+        "tfidf": "a softmax on single words (TF-IDF)",
+        "boosting": "boosted trees on counts",
+    }.get(yardstick.name, yardstick.name)
 
-    Args:
-        smallest_bin: fewest votes behind any point of the curves.
-    """
-    chance = smallest_bin**-0.5  # two standard errors of a share near one half
+
+def _calibrated(found: Findings) -> str:
+    of_after = found.errors[found.errors["stage"] == "after"].set_index("class").drop("CONFIDENCE")
+    worst = of_after["error"].idxmax()
+    event = {"A": "that A wins", "B": "that B wins", "TIE": "of a tie"}[worst]
+    row = of_after.loc[worst]
+    return (
+        f"Its probabilities can be taken at their word to within {row['error']:.1%} or better: that is how far the least reliable of them, "
+        f"{event}, is off on average (95 % interval {between((row['low'], row['high']), '.1%')})."
+    )
+
+
+def _cells(found: Findings):
+    table = found.buckets
+    return table[(table["kind"] == "length") & (table["label"] != buckets.ALL)]
+
+
+def _weakest(found: Findings) -> str:
+    cells = _cells(found)
+    cells = cells[cells["groups"] >= min(buckets.FEW, cells["groups"].max())]
+    worst = cells.loc[cells["log_loss"].idxmax()]
+    what = {"A": "votes for A", "B": "votes for B", "TIE": "ties"}[worst["label"]]
+    return (
+        f"It is weakest on {what} in {worst['bucket']} pairs: log loss {worst['log_loss']:.4f} (95 % interval "
+        f"{between((worst['log_loss_low'], worst['log_loss_high']), '.3f')}, {worst['n']:,} votes)."
+    )
+
+
+def yardsticks(found: Findings) -> str:
+    """How the model compares with answers that hardly read."""
+    best = found.yardsticks[-1]
+    lead = {
+        "better": f"The best of them, {_name(best)}, is beaten",
+        "worse": f"The best of them, {_name(best)}, beats the model: the text model has not earned its cost",
+        "not shown": f"That the model beats the best of them, {_name(best)}, is not shown: the text model has not earned its cost",
+    }[best.against.verdict]
+    return spaced(
+        f"Each of these was fitted and judged on the same folds as the model. {lead} ({_short(best.against)}). The comparison is vote by "
+        "vote, so that luck which both had in common cancels out."
+    )
+
+
+def _short(comparison: Comparison) -> str:
+    return (
+        f"log loss {comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}, better in "
+        f"{comparison.favour:.1%} of resamples"
+    )
+
+
+def truth(found: Findings) -> str:
+    """How close predictions are to true probabilities."""
+    h, ends = found.headline, found.ends
+    captured = (
+        f" Of the information that there is, from the best constant answer ({h['prior']:.4f}) to the truth itself ({h['floor']:.4f}), "
+        f"the model has captured {h['information_captured']:.1%} (95 % interval {between(ends['information_captured'], '.1%')})."
+        if "information_captured" in h
+        else ""
+    )
+    return spaced(
+        f"{_SIMULATED} Judged by them instead of by votes, which are luck, the model's log loss is {h['expected_log_loss']:.4f} (95 % "
+        f"interval {between(ends['expected_log_loss'], '.4f')}).{captured} Its probabilities are off the true ones by "
+        f"{h['total_variation']:.1%} on average (95 % interval {between(ends['total_variation'], '.1%')}): so much of each vote's "
+        "probability stands with the wrong outcome."
+    )
+
+
+def calibration(found: Findings) -> str:
+    """What the reliability curves show, how much of their wiggle is chance, and what calibration was worth."""
+    smallest = int(found.reliability["n"].min())
+    chance = smallest**-0.5  # two standard errors of a share near one half
     reading = (
         "When the model says 30%, does it happen in 30% of cases? A point on the diagonal says yes; below it the model "
-        f"promised too much. Each point stands for {smallest_bin:,} votes or more, so up to about ±{chance:.2f} may be chance."
+        f"promised too much. Each point stands for {smallest:,} votes or more, so up to about ±{chance:.2f} may be chance. The "
+        "calibration error is how far the points are off on average, less what chance alone would make of it."
     )
-    reading = spaced(reading)
+    calibrator = found.calibrator
     if calibrator.method == "none":
-        return f"{reading} Probabilities were not calibrated."
-    t = calibrator.temperature
-    change = "more careful" if t > 1 else "bolder"
-    before, after = headline["log_loss_before"], headline["log_loss"]
-    return (
-        f"{reading} Calibration divides all logits by one temperature, {t:.3f}: it makes every answer {change} and changes no "
-        f"ranking. Log loss went from {before:.4f} to {after:.4f}, each vote judged with a temperature fitted without it."
+        return spaced(f"{reading}\n\nProbabilities were not calibrated.")
+    how = "makes every answer more careful" if calibrator.temperature > 1 else "makes every answer bolder"
+    bias = (
+        f" And it adds {calibrator.tie:+.3f} to the logit of a tie, which makes ties {'more' if calibrator.tie > 0 else 'less'} likely."
+        if calibrator.method == "temperature_tie"
+        else " It changes no ranking."
     )
+    h, optimism = found.headline, found.calibrate["log_loss"] - found.calibrate["log_loss_in_sample"]
+    return spaced(
+        f"{reading}\n\nCalibration divides all logits by one temperature, {calibrator.temperature:.3f}: it {how}.{bias} Log loss went from "
+        f"{h['log_loss_before']:.4f} to {h['log_loss']:.4f}, each vote judged with what was fitted without it ({found.gain.verdict}: "
+        f"{_short(found.gain)}). Judged on the very votes it was fitted on it would seem better by {optimism:.4f}.{_ties(found)}"
+    )
+
+
+def _ties(found: Findings) -> str:
+    """Ties are what one temperature can't set right: it has the same for all three."""
+    errors = found.errors[found.errors["stage"] == "after"].set_index("class")
+    if found.calibrator.method != "temperature" or errors.loc["TIE", "low"] == 0 or errors["error"].idxmax() != "TIE":
+        return ""
+    return " Ties remain the least reliable; -S calibrate.method=temperature_tie gives them a bias of their own."
+
+
+def weakness(found: Findings) -> str:
+    """Where the model is weak, and what short and long mean."""
+    few = int((found.buckets["groups"] < buckets.FEW).sum())
+    warning = (
+        f" {few} rows of the table stand on fewer than {buckets.FEW} prompts: their intervals are hints at most." if few else ""
+    )
+    short, medium = found.cuts
+    return spaced(
+        f"{_weakest(found)} A pair is short up to {short:,.0f} tokens, medium up to {medium:,.0f}, and long beyond, prompt and both "
+        f"answers together. A vote's loss depends on how it was cast: ties are seldom predicted with much probability, so compare "
+        f"down a column rather than across.{warning}"
+    )
+
+
+def order(found: Findings) -> str:
+    """How much the order of the answers matters to the model."""
+    first, average = found.orders["A first"], found.orders["average"]
+    side = "raises" if first["first_favoured"] > 0 else "lowers"
+    used = (
+        "The final answer is the average"
+        if found.params.get("inference.dual_order")
+        else "The final answer is asked once, A first"
+    )
+    return spaced(
+        f"Asked once, the model's answer changes with the order in {first['flipped']:.1%} of pairs; being shown first {side} an answer's "
+        f"probability of winning by {abs(first['first_favoured']):.4f} on average. Averaged over both orders, exchanging A and B exchanges "
+        f"their probabilities: the largest change is {average['largest_distance']:g}. What averaging is worth: {found.averaging.verdict}, "
+        f"{_short(found.averaging)}. {used}."
+    )
+
+
+def seeds(found: Findings) -> str:
+    """How much of the figures is the luck of one training."""
+    table, against = found.seeds.scores, found.seeds.against
+    if len(table) == 1:
+        return (
+            "Only one seed was trained, so how much of its figures is luck is not known. -S train.seeds=[0,1,2] trains fold 0 from "
+            "three."
+        )
+    freedom = len(table) - 1
+    return spaced(
+        f"The same votes, trained from {len(table)} seeds. Over seeds and votes together, against {_name(found.yardsticks[-1])}: "
+        f"{against.verdict} ({_short(against)}). The interval takes in both kinds of luck; what the seeds add to it rests on {freedom} "
+        f"degree{'s' if freedom > 1 else ''} of freedom (Student's t)."
+    )
+
+
+def test(scored: dict[str, float]) -> str:
+    """What the figures of the test file mean."""
+    text = "Predictions for the test file, made by all trained folds together and calibrated."
+    if "log_loss" not in scored:
+        return f"{text} Nobody has given its labels, so there is nothing to score."
+    if "log_loss_public" in scored and "log_loss_private" in scored:
+        luck = 2 * scored["log_loss_error"] * (scored["n"] / scored["n_public"]) ** 0.5
+        text += (
+            " Scored as a leaderboard would: its public part is what competitors see, its private part decides. With "
+            f"{scored['n_public']:,} pairs in the public part, about ±{luck:.3f} of its log loss is luck."
+        )
+    return text

@@ -63,3 +63,8 @@ def longest_first(lengths: list[int], room: int) -> list[int]:
             break
         left -= length
     return [min(length, cap) for length in lengths]
+
+
+def composed_lengths(lengths: np.ndarray, single: bool, template: Template) -> np.ndarray:
+    """Tokens of whole inputs, were no budget to cut them, from those of their parts together; shape (n,)."""
+    return lengths + (1 if single else 3) + (template.start is not None)

@@ -1,6 +1,7 @@
 """dvc.yaml says what the code does: one word a stage, and every room a stage's code comes from among its deps."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -62,4 +63,17 @@ def test_metrics_and_plots_keep_the_run_cache(stage):
     """`cache: false` on an `outs` entry would switch the stage's run cache off; on metrics and plots it does not."""
     assert all(isinstance(out, str) for out in STAGES[stage].get("outs", []))
     for kind in ("metrics", "plots"):
-        assert all(options == {"cache": False} for entry in STAGES[stage].get(kind, []) for options in entry.values())
+        assert all(options["cache"] is False for entry in STAGES[stage].get(kind, []) for options in entry.values())
+
+
+def test_every_plot_is_drawn_by_a_template_of_our_own():
+    for stage in STAGES.values():
+        for path, options in (item for entry in stage.get("plots", []) for item in entry.items()):
+            template = json.loads((ROOT / ".dvc" / "plots" / f"{options['template']}.json").read_text(encoding="utf-8"))
+            assert template["data"] == {"values": "<DVC_METRIC_DATA>"} and options["title"], path
+
+
+def test_plots_need_no_network():
+    page = (ROOT / ".dvc" / "plots" / "page.html").read_text(encoding="utf-8")
+    assert "{plot_divs}" in page and "{scripts}" not in page and "src=" not in page.replace("<script>", "\n").splitlines()[0]
+    assert "plots/page.html" in (ROOT / ".dvc" / "config").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """python -m benchmarks.throughput [--rows 57477] [--simulate 1000000]
 
-How fast clean and tokenize go through as many votes as Kaggle's file holds, and in how much memory; with --simulate, how fast the
-arena is made up and whether its memory stays bounded.
+How fast the stages that train nothing go through as many votes as Kaggle's file holds, and in how much memory; how large the page is, and
+where there is a browser how long it takes to open; with --simulate, how fast the arena is made up and whether its memory stays bounded.
+The model that is calibrated and reported on is made up too: the truth, blurred.
 
 The votes are simulated with every answer long and every conversation of two or three turns (`LIKE_KAGGLE`). That is as long as the
 knobs make them: how long is printed (Kaggle's answers have about 1,300 characters). On the other hand nearly every text holds letters
@@ -9,16 +10,23 @@ beyond ASCII and one in six is mojibake, so that far more of it goes the slow wa
 """
 
 import argparse
+import json
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from benchmarks import watched
 from benchmarks.watched import ROOT, Watched
-from pairpref.pairs import TEXTS
+from pairpref.evaluation import truth
+from pairpref.pairs import ORDERS, PROBABILITIES, TEXTS
 from pairpref.params import ARENA, PARAMS
 from stages.clean import PAIRS
 
@@ -38,16 +46,52 @@ def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
+def pretend(folder: Path) -> None:
+    """Leave behind what train, oof and predict would have, of a model that knows the truth but for some noise."""
+    pairs = pd.read_parquet(folder / PAIRS, columns=["id", "label", "fold"])
+    rng = np.random.default_rng(0)
+    known = np.log(truth.read(folder / ARENA / "truth.csv", pairs["id"]))
+    table = pairs[["id", "fold", "label"]].copy()
+    total = np.zeros_like(known)
+    for columns in ORDERS:
+        p = np.exp(known + rng.normal(size=known.shape))
+        table[columns] = p / p.sum(axis=1, keepdims=True)
+        total += table[columns].to_numpy() / 2
+    table[PROBABILITIES] = total
+    for path in ("data/oof", "plots"):
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "data/oof/uncalibrated.parquet")
+    table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
+    (folder / "metrics/test.json").write_text(json.dumps({"n": 0}))
+    (folder / "plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n")
+
+
+def opening(page: Path, times: int = 5) -> float | None:
+    """Median seconds that a browser takes for a page beyond those for an empty one, in turns; None where there is no browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        return None
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    taken: dict[str, list[float]] = {"about:blank": [], page.as_uri(): []}
+    with tempfile.TemporaryDirectory() as profile:
+        for url in [*taken] * times:
+            began = time.perf_counter()
+            subprocess.run([browser, *options, f"--user-data-dir={profile}", url], capture_output=True, check=True)
+            taken[url].append(time.perf_counter() - began)
+    empty, full = (statistics.median(seconds) for seconds in taken.values())
+    return full - empty
+
+
 def row(name: str, rows: int, size: float, run: Watched) -> str:
     return (
-        f"{name:9} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s {rows / run.seconds:7,.0f} rows/s "
+        f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s {rows / run.seconds:7,.0f} rows/s "
         f"{run.peak_mib:6,.0f} MiB in any process {run.peak_mib_together:6,.0f} MiB in all"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("--rows", type=int, default=ROWS, help="votes to clean and tokenise")
+    parser.add_argument("--rows", type=int, default=ROWS, help="votes to clean, tokenise and report on")
     parser.add_argument("--simulate", type=int, metavar="N", help="also simulate N votes of the default arena")
     asked = parser.parse_args()
 
@@ -57,7 +101,15 @@ def main() -> None:
         prepare(folder, asked.rows, LIKE_KAGGLE)
         stage("simulate", folder)
         size = (folder / ARENA / "train.csv").stat().st_size
-        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("clean", "tokenize")]
+        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("clean", "yardsticks", "tokenize")]
+        pretend(folder)
+        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")]
+        page = folder / "report/index.html"
+        seconds = opening(page)
+        lines.append(
+            f"page: {page.stat().st_size / 1e6:.1f} MB"
+            + ("" if seconds is None else f", open {seconds:.1f} s after an empty one")
+        )
         pairs = pd.read_parquet(folder / PAIRS, columns=TEXTS)
         prompt, *answers = (pairs[text].str.len().mean() for text in TEXTS)
         lines.append(f"characters: {prompt:,.0f} a prompt, {sum(answers) / 2:,.0f} an answer")

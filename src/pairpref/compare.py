@@ -1,0 +1,90 @@
+"""python -m pairpref.compare NEW OLD [--groups data/clean/pairs.parquet]
+
+Is NEW better than OLD, or was it luck? Two files of predictions on the same votes, vote by vote: data/oof/oof.parquet of two runs, for
+example, or data/oof/seeds.parquet, whose seeds are then taken into account. Calibrated probabilities (c_a, c_b, c_tie) count where a
+file has them. Exits with 1 where NEW is worse beyond chance.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pairpref.errors import UserError
+from pairpref.evaluation.calibration import CALIBRATED
+from pairpref.evaluation.comparison import Comparison, compare
+from pairpref.evaluation.metrics import losses, probabilities
+from pairpref.pairs import PROBABILITIES
+
+GROUPS = Path("data/clean/pairs.parquet")
+
+
+def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
+    """Compare two files of predictions.
+
+    Args:
+        new, old: Parquet or CSV with id, label, p_a, p_b, p_tie (or c_…), and seed where there are several.
+        groups: Parquet or CSV with id and group, the prompt group of each vote.
+
+    Raises:
+        UserError: a file can't be read, or they are not of the same votes and seeds.
+    """
+    tables = [_read(path) for path in (new, old)]
+    losses_by_seed = [
+        t.assign(loss=losses(t["label"].to_numpy(int), _final(t, path))).pivot(index="seed", columns="id", values="loss")
+        for t, path in zip(tables, (new, old), strict=True)
+    ]
+    a, b = losses_by_seed
+    if not (a.index.equals(b.index) and a.columns.equals(b.columns)) or a.isna().any(axis=None) or b.isna().any(axis=None):
+        raise UserError(
+            f"{new} has {a.shape[1]:,} votes and seeds {list(a.index)}, {old} {b.shape[1]:,} and {list(b.index)}; "
+            f"{len(a.columns.intersection(b.columns)):,} votes are in both. Only predictions of the same votes from the same seeds compare."
+        )
+    labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
+    if not labels[0].equals(labels[1]):
+        raise UserError(f"{new} and {old} disagree on what was voted: they come from different data.")
+    of_vote = _read(groups, "group").set_index("id")["group"].reindex(a.columns)
+    if of_vote.isna().any():
+        raise UserError(
+            f"{groups} lacks {int(of_vote.isna().sum()):,} of the votes: it belongs to other data. Name theirs with --groups."
+        )
+    return compare(a.to_numpy(), b.to_numpy(), of_vote.to_numpy())
+
+
+def _read(path: Path, column: str = "label") -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as a table: {error}") from None
+    if missing := {"id", column} - set(table):
+        raise UserError(f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them.")
+    return table.assign(id=table["id"].astype(str), seed=table.get("seed", 0))
+
+
+def _final(table: pd.DataFrame, path: Path) -> np.ndarray:
+    columns = CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
+    if not set(columns) <= set(table):
+        raise UserError(f"{path}: has {', '.join(map(str, table))}; {', '.join(PROBABILITIES)} should be among them.")
+    return probabilities(table, columns)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m pairpref.compare", description=" ".join(__doc__.split("\n\n")[1].split()))
+    parser.add_argument("new", type=Path, metavar="NEW", help="predictions in question")
+    parser.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes to compare them with")
+    parser.add_argument("--groups", type=Path, default=GROUPS, help="prompt groups of the votes (default: %(default)s)")
+    asked = parser.parse_args(argv)
+    try:
+        found = compare_files(asked.new, asked.old, asked.groups)
+    except UserError as error:
+        sys.exit(f"compare: {error}")
+    print(f"{asked.new} is {found}" if found.verdict != "not shown" else f"{asked.new}: a difference is {found}")
+    sys.exit(found.verdict == "worse")
+
+
+if __name__ == "__main__":
+    main()

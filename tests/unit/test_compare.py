@@ -1,0 +1,79 @@
+"""Two files of predictions, compared from the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pairpref import compare
+from pairpref.errors import UserError
+from tests.made_up import drawn
+
+N = 300
+
+
+@pytest.fixture
+def files(here):
+    """A good and a poor model on the same votes, in another order of rows; and the votes' groups."""
+    p, labels = drawn(N, 0)
+    ids = np.arange(N)
+    votes = pd.DataFrame({"id": ids.astype(str), "label": labels})
+    shares = np.tile(p.mean(axis=0), (N, 1))
+    for name, q in {"good": p, "poor": shares}.items():
+        table = votes.join(pd.DataFrame(q, columns=["p_a", "p_b", "p_tie"]))
+        table.sample(frac=1, random_state=len(name)).to_parquet(f"{name}.parquet")
+        pd.concat([table.assign(seed=seed) for seed in (0, 1, 2)]).to_csv(f"{name}.csv", index=False)
+    pd.DataFrame({"id": ids.astype(str), "group": ids // 2}).to_parquet("pairs.parquet")
+    return {path.name: path for path in here.iterdir()}
+
+
+def said(capsys, *arguments: str) -> tuple[str, int]:
+    with pytest.raises(SystemExit) as end:
+        compare.main([*arguments, "--groups", "pairs.parquet"])
+    return capsys.readouterr().out, end.value.code
+
+
+def test_better_worse_and_the_same(files, capsys):
+    out, code = said(capsys, "good.parquet", "poor.parquet")
+    assert "is better: log loss -" in out and "300 votes on 150 prompts" in out and not code
+    out, code = said(capsys, "poor.parquet", "good.parquet")
+    assert "is worse: log loss +" in out and code == 1
+    out, code = said(capsys, "good.parquet", "good.parquet")
+    assert "not shown: log loss +0.0000" in out and not code
+
+
+def test_seeds_are_taken_into_account_and_ids_may_be_numbers(files, capsys):
+    out, _ = said(capsys, "good.csv", "poor.csv")
+    assert "3 seeds, whose t has 2 degrees of freedom" in out
+
+
+def test_calibrated_probabilities_count(files, capsys):
+    table = pd.read_parquet("poor.parquet").merge(
+        pd.read_parquet("good.parquet")[["id", "p_a", "p_b", "p_tie"]], on="id", suffixes=("", "_c")
+    )
+    table.rename(columns={"p_a_c": "c_a", "p_b_c": "c_b", "p_tie_c": "c_tie"}).to_parquet("both.parquet")
+    assert "not shown" in said(capsys, "both.parquet", "good.parquet")[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.iloc[:-1], "299 votes .* 299 votes are in both"),
+        (lambda t: t.assign(label=(t["label"] + 1) % 3), "disagree on what was voted"),
+        (lambda t: t.drop(columns="p_a"), "p_a, p_b, p_tie should be among them"),
+        (lambda t: t.drop(columns="label"), "label should be among them"),
+        (lambda t: t.assign(seed=7), r"seeds \[7\]"),
+    ],
+)
+def test_what_does_not_compare_is_refused(files, change, complaint):
+    change(pd.read_parquet("good.parquet")).to_parquet("other.parquet")
+    with pytest.raises(UserError, match=complaint):
+        compare.compare_files(Path("other.parquet"), Path("poor.parquet"), Path("pairs.parquet"))
+
+
+def test_files_that_are_not_there_or_no_tables(files):
+    Path("text.parquet").write_text("no")
+    for name, complaint in {"none.parquet": "no such file", "text.parquet": "not readable as a table"}.items():
+        with pytest.raises(UserError, match=complaint):
+            compare.compare_files(Path(name), Path("poor.parquet"), Path("pairs.parquet"))

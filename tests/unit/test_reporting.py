@@ -120,7 +120,7 @@ def test_uncalibrated_curves_are_drawn_once():
     [
         (-0.5, "it misleads"),
         (0.0, "not shown that the model has learned anything"),
-        (0.1, "lengths of the texts does better"),
+        (0.1, "it is beaten by a guess from the lengths"),
         (0.3, "is not shown to be better"),
         (1.0, "has earned its cost"),
     ],

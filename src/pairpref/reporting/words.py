@@ -19,7 +19,7 @@ def opening(found: Findings) -> list[str]:
     elif best.against.verdict == "better":
         verdict = f"The model has earned its cost: it beats every simple yardstick, the best of which is {_name(best)}."
     elif best.against.verdict == "worse":
-        verdict = f"The model has learned something, but has not earned its cost: {_name(best)} does better."
+        verdict = f"The model has learned something, but has not earned its cost: it is beaten by {_name(best)}."
     else:
         verdict = (
             f"The model has learned something, but is not shown to be better than {_name(best)}: it has not earned its cost."

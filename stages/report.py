@@ -26,6 +26,7 @@ from pairpref.pairs import LABELS, TEXTS
 from pairpref.params import Params
 from pairpref.reporting import page, provenance, words
 from pairpref.reporting.findings import Findings, Votes, find, orders_of
+from pairpref.reporting.glossary import NAMES
 from pairpref.reporting.sections import sections
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
@@ -85,6 +86,7 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
     return Votes(
         frame=frame[["id", *TEXTS, "label"]],
         groups=frame["group"].to_numpy(),
+        folds=uncalibrated["fold"].to_numpy(),
         before=probabilities(uncalibrated),
         after=after,
         orders=orders_of(uncalibrated),
@@ -119,7 +121,9 @@ def _write(found: Findings) -> None:
     write_json(REPORT / "headline.json", {"figures": found.headline, "ends": found.ends})
     write_json(METRICS / "report.json", found.headline | {"log_loss_low": low, "log_loss_high": high})
     confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
-    levels = [(y.name, y.log_loss, *y.ends) for y in found.yardsticks]
+    levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
+    if floor := found.headline.get("floor"):
+        levels.append(("floor", floor, floor, floor))
     levels += [
         (name, found.headline[key], *found.ends[key])
         for name, key in (("model uncalibrated", "log_loss_before"), ("model", "log_loss"))

@@ -82,14 +82,14 @@ def test_every_section_shows_what_it_is_about(report, tmp_path):
     assert not console
     by_id = {section["id"]: section for section in seen["sections"]}
     expected = (
-        "run headline yardsticks truth reliability buckets confusion order training seeds test examples clean params".split()
+        "run headline yardsticks truth reliability buckets confusion order training luck test examples clean params".split()
     )
     assert list(by_id) == expected
     assert all(section["height"] > 60 and section["words"] > 20 for section in by_id.values())
     figures = {name: len(section["figures"]) for name, section in by_id.items() if section["figures"]}
     assert figures == {"yardsticks": 1, "reliability": 4, "buckets": 1, "confusion": 1, "training": 2}
     assert all(drawn >= 2 for section in by_id.values() for drawn in section["figures"])
-    assert all(by_id[name]["cells"] > 5 for name in ("headline", "order", "seeds", "clean"))
+    assert all(by_id[name]["cells"] > 5 for name in ("headline", "order", "luck", "clean"))
 
 
 @pytest.mark.fault(19)

@@ -16,27 +16,34 @@ from pairpref.reporting.sections import sections
 from pairpref.reporting.tables import Table, markdown
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
-KNOWN = "run headline yardsticks truth reliability buckets confusion order training seeds test examples clean params".split()
+KNOWN = "run headline yardsticks truth reliability buckets confusion order training luck test examples clean params".split()
 UNKNOWN = [name for name in KNOWN if name not in ("truth", "order", "test")]
 TEST = {"n": 20, "log_loss": 1.0, "log_loss_error": 0.1, "log_loss_public": 1.01, "n_public": 5, "log_loss_private": 0.9}
 CURVES = ("train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
 
 
-def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True) -> Findings:
-    """Findings about a model that knows the truth to a degree, from 0, the shares alone, to 1; below 0 it takes A for B."""
+def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False) -> Findings:
+    """Findings about a model that knows the truth to a degree, from 0, the shares alone, to 1; below 0 it takes A for B.
+
+    Args:
+        blind: it knows of long pairs nothing but the shares.
+    """
     rng = np.random.default_rng(0)
     logits = 1.5 * rng.normal(size=(n, 3))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
     shares = np.tile(p.mean(axis=0), (n, 1))
     model = abs(skill) * (p if skill > 0 else p[:, [1, 0, 2]]) + (1 - abs(skill)) * shares
+    lengths = rng.integers(10, 100, n)
+    if blind:
+        model[lengths > 70] = shares[0]
     texts = dict.fromkeys(["prompt", "response_a", "response_b"], NASTY)
     frame = pd.DataFrame({"id": np.arange(n).astype(str), "label": labels} | texts)
-    lengths = rng.integers(10, 100, n)
     first_favoured = np.stack([0.9 * model + 0.1 * np.eye(3)[first] for first in (0, 1)])
     votes = Votes(
         frame=frame,
         groups=np.arange(n) // 2,
+        folds=np.arange(n) // 2 % 3,
         before=model,
         after=model,
         orders=first_favoured if known else None,
@@ -45,7 +52,7 @@ def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True)
         cuts=(40, 70),
     )
     of_seed = frame[["id", "label"]].join(pd.DataFrame(model, columns=["p_a", "p_b", "p_tie"]))
-    params = {"data.train": NASTY, "train.epochs": 3, "inference.dual_order": True}
+    params = {"data.train": NASTY, "train.epochs": 3, "inference.dual_order": True, "model.backbone": "small", "data.folds": 3}
     return find(
         votes,
         {"uniform": np.full((n, 3), 1 / 3), "class_prior": shares, "length_only": 0.7 * shares + 0.3 * p},
@@ -122,7 +129,7 @@ def test_uncalibrated_curves_are_drawn_once():
         (0.0, "not shown that the model has learned anything"),
         (0.1, "it is beaten by a guess from the lengths"),
         (0.3, "is not shown to be better"),
-        (1.0, "has earned its cost"),
+        (1.0, "beats every simple yardstick"),
     ],
 )
 def test_the_opening_says_no_more_than_the_intervals_bear_out(skill, verdict):
@@ -131,9 +138,24 @@ def test_the_opening_says_no_more_than_the_intervals_bear_out(skill, verdict):
 
 def test_the_opening_speaks_of_truth_only_where_it_is_known():
     assert "truth" not in " ".join(words.opening(judged(known=False)))
-    assert "the model goes 100\N{NO-BREAK SPACE}%" in " ".join(words.opening(findings()))
+    assert "the model goes 100.0\N{NO-BREAK SPACE}%" in " ".join(words.opening(findings()))
     lossy = replace(findings(), params=findings().params | {"simulate.lossy": 0.1})
     assert "cannot be reached" in " ".join(words.opening(lossy))
+
+
+def test_the_weakest_part_is_the_one_furthest_from_the_truth():
+    found = judged(n=900, blind=True)
+    assert {part.bucket for part in found.parts} == {"short", "medium", "long", "one", "several"}
+    assert found.parts[0].bucket == "long" and found.parts[-1].against.difference == pytest.approx(0)
+    assert "weakest on long pairs: there its expected log loss is 0." in " ".join(words.opening(found))
+
+
+def test_where_the_truth_is_not_known_the_weakest_part_gains_least_over_the_shares():
+    found = judged(n=900, blind=True, known=False)
+    assert found.parts[0].bucket == "long" and found.parts[-1].against.difference < -0.2
+    assert re.search(
+        "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the shares", words.opening(found)[-1]
+    )
 
 
 def test_only_what_differs_from_the_default_is_named():
@@ -154,12 +176,14 @@ def test_order_is_told_as_it_is():
 def test_several_seeds_say_what_their_t_rests_on():
     found = judged(seeds=3)
     assert "2 degrees of freedom" in words.seeds(found) and "train.seeds" in words.seeds(findings())
-    assert [row[0] for row in by_id(found)["seeds"].tables[0].rows] == ["0", "1", "2", "mean ± std"]
+    by_fold, by_seed = by_id(found)["luck"].tables
+    assert [row[0] for row in by_fold.rows] == ["0", "1", "2"] and "over 3 folds" in words.seeds(found)
+    assert [row[0] for row in by_seed.rows] == ["0", "1", "2", "mean ± std"]
 
 
 def test_a_bucket_of_few_prompts_says_so():
     section = by_id(judged(n=150))["buckets"]
-    few = [row for row in section.tables[0].rows if row[-1] == "few"]
+    few = [row for row in section.tables[0].rows if row[2].endswith("(few)")]
     assert few and f"{len(few)} rows of the table stand on fewer than 30 prompts" in section.text
 
 

@@ -54,7 +54,12 @@ def reliability(parts: dict[str, pd.DataFrame], title: str) -> go.Figure:
     """
     figure = go.Figure(layout=_LAYOUT | {"height": 320})
     for (name, part), style in zip(parts.items(), _STYLES, strict=False):
-        figure.add_scatter(x=_list(part["predicted"]), y=_list(part["observed"]), name=name, mode="lines+markers", **style)
+        # The last part alone has bars of chance, two standard errors: on both they would hide each other.
+        chance = _list(2 * np.sqrt(part["observed"] * (1 - part["observed"]) / part["n"])) if name == list(parts)[-1] else None
+        bars = {"type": "data", "array": chance, "thickness": 1} if chance else None
+        figure.add_scatter(
+            x=_list(part["predicted"]), y=_list(part["observed"]), error_y=bars, name=name, mode="lines+markers", **style
+        )
     end = [0, max((float(part[["predicted", "observed"]].max().max()) for part in parts.values()), default=1.0)]
     diagonal = {"color": GREY, "width": 1}
     figure.add_scatter(x=end, y=end, name="perfect", mode="lines", line=diagonal, hoverinfo="skip", showlegend=False)
@@ -122,13 +127,13 @@ def _room(rows: list[tuple[str, float, tuple[float, float]]], floor: float | Non
 
 
 def heat(grid: pd.DataFrame) -> go.Figure:
-    """Log loss by length (down) and by what was voted (across), written out with the number of votes; darker is worse.
+    """Log loss by part of the votes (down) and by what was voted (across), written out with the number of votes; darker is worse.
 
     Args:
-        grid: rows lengths; columns (log_loss or n, label).
+        grid: rows parts of the votes; columns (log_loss or n, label).
     """
     loss, n = grid["log_loss"], grid["n"]
-    figure = go.Figure(layout=_LAYOUT | {"height": 110 + 56 * len(grid)})
+    figure = go.Figure(layout=_LAYOUT | {"height": 100 + 44 * len(grid), "margin": {**_LAYOUT["margin"], "t": 70, "b": 10}})
     figure.add_heatmap(
         z=loss.round(5).astype(object).where(loss.notna(), None).to_numpy().tolist(),
         x=list(loss.columns),
@@ -145,7 +150,7 @@ def heat(grid: pd.DataFrame) -> go.Figure:
                 text = f"{loss.loc[length, label]:.3f}<br>{n.loc[length, label]:,.0f} votes"
                 figure.add_annotation(x=label, y=length, text=text, showarrow=False)
     figure.update_xaxes(title="voted", showgrid=False, side="top", type="category")
-    figure.update_yaxes(title="pairs", autorange="reversed", showgrid=False, type="category")
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     return figure
 
 

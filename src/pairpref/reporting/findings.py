@@ -1,5 +1,6 @@
 """Everything the report tells, measured: one model, judged on votes that it was not trained on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from pairpref.evaluation import additive, buckets, intervals, metrics, position,
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.evaluation.metrics import losses, probabilities
-from pairpref.evaluation.reliability import calibration_error, reliability
+from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
 from pairpref.pairs import ORDERS
 from pairpref.reporting.examples import Example, hardest, surprising
 
@@ -22,7 +23,7 @@ class Votes:
 
     Attributes:
         frame: id, prompt, response_a, response_b, label; n rows.
-        groups: prompt group of each; shape (n,).
+        groups, folds: prompt group and fold of each; shape (n,).
         before, after: probabilities before and after calibration; shape (n, 3).
         orders: those where A, and where B was shown first, uncalibrated; shape (2, n, 3). None for single texts.
         truth: true probabilities; shape (n, 3). None where nobody knows them.
@@ -32,6 +33,7 @@ class Votes:
 
     frame: pd.DataFrame
     groups: np.ndarray
+    folds: np.ndarray
     before: np.ndarray
     after: np.ndarray
     orders: np.ndarray | None
@@ -51,6 +53,18 @@ class Yardstick:
     name: str
     log_loss: float
     ends: Ends
+    against: Comparison
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the votes, and how the model does there: above the truth where that is known, or else against the shares of A, B and tie.
+
+    Votes of one label are no such part: who always says A is best on A's.
+    """
+
+    kind: str
+    bucket: str
     against: Comparison
 
 
@@ -75,6 +89,8 @@ class Findings:
         headline: metrics/report.json, without the ends.
         ends: 95 % interval of those of its figures that have one.
         yardsticks: the best last.
+        parts: of every kind of bucket, the weakest first.
+        folds: a row a fold: fold, what `metrics.scores` gives after calibration and, where the truth is known, above_truth.
         seeds: of fold 0.
         curves: plots/train.csv.
         reliability, errors: curves and calibration errors, with a column stage: before, after.
@@ -93,6 +109,8 @@ class Findings:
     headline: dict[str, float]
     ends: dict[str, Ends]
     yardsticks: list[Yardstick]
+    parts: list[Part]
+    folds: pd.DataFrame
     seeds: Seeds
     curves: pd.DataFrame
     reliability: pd.DataFrame
@@ -131,9 +149,11 @@ def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bin
     headline, ends = _headline(votes)
     orders = None if votes.orders is None else position.by_order(labels, *votes.orders)
     return Findings(
-        headline={y.name: y.log_loss for y in yardsticks} | headline,
+        headline={y.name: y.log_loss for y in yardsticks} | headline | {"calibration_error": _mean_error(errors[-1])},
         ends={y.name: y.ends for y in yardsticks} | ends,
         yardsticks=yardsticks,
+        parts=sorted(_parts(votes, simple["class_prior"]), key=lambda part: -part.against.difference),
+        folds=pd.DataFrame(_folds(votes)),
         seeds=_seeds(by_seed, votes, simple[yardsticks[-1].name]),
         reliability=pd.concat(curves, ignore_index=True),
         errors=pd.concat(errors, ignore_index=True),
@@ -169,6 +189,32 @@ def _headline(votes: Votes) -> tuple[dict[str, float], dict[str, Ends]]:
             if name in figures:
                 ends[name] = float(low[i]), float(high[i])
     return figures, ends
+
+
+def _mean_error(errors: pd.DataFrame) -> float:
+    """Root mean square over A, B and tie."""
+    return float(np.sqrt((errors.loc[errors["class"] != CONFIDENCE, "error"] ** 2).mean()))
+
+
+def _parts(votes: Votes, shares: np.ndarray) -> Iterator[Part]:
+    if votes.truth is None:
+        loss, reference = losses(votes.labels, votes.after), losses(votes.labels, shares)
+    else:
+        loss, reference = truth.cross_entropy(votes.truth, votes.after), truth.entropy(votes.truth)
+    for kind, names in votes.kinds.items():
+        for name in sorted(set(names)):
+            rows = names == name
+            yield Part(kind, name, compare(loss[None, rows], reference[None, rows], votes.groups[rows]))
+
+
+def _folds(votes: Votes) -> Iterator[dict[str, float]]:
+    for fold in np.unique(votes.folds):
+        rows = votes.folds == fold
+        row = {"fold": fold} | metrics.scores(votes.labels[rows], votes.after[rows])
+        if votes.truth is not None:
+            p = votes.truth[rows]
+            row["above_truth"] = float((truth.cross_entropy(p, votes.after[rows]) - truth.entropy(p)).mean())
+        yield row
 
 
 def _yardstick(name: str, p: np.ndarray, votes: Votes) -> Yardstick:

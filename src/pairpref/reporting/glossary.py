@@ -16,17 +16,20 @@ class Figure(NamedTuple):
 HEADLINE = {
     "prior": Figure("Prior", ".4f", "expected log loss of always answering with the average true probabilities"),
     "class_prior": Figure("Class shares", ".4f", "log loss of always answering with the shares of A, B and tie"),
-    "length_only": Figure("Lengths only", ".4f", "of a softmax that sees nothing but how long the texts are"),
-    "tfidf": Figure("TF-IDF", ".4f", "of a softmax on which words A has and B has not"),
-    "boosting": Figure("Boosted trees", ".4f", "of trees on what can be counted in a pair without knowing a word"),
-    "log_loss_before": Figure("Log loss before calibration", ".4f", "of the model's probabilities as they come"),
-    "log_loss": Figure("Log loss", ".4f", "of the model's final probabilities; lower is better"),
+    "length_only": Figure("Lengths only", ".4f", "log loss of logistic regression on nothing but how long the texts are"),
+    "tfidf": Figure("TF-IDF", ".4f", "log loss of logistic regression on which words A has and B has not"),
+    "boosting": Figure("Boosted trees", ".4f", "log loss of trees on what can be counted in a pair without knowing a word"),
+    "log_loss_before": Figure("Log loss before calibration", ".4f", "log loss of the model's probabilities as they come"),
+    "log_loss": Figure("Log loss", ".4f", "log loss of the model's final probabilities; lower is better"),
     "expected_log_loss": Figure(
         "Expected log loss", ".4f", "the same under the true probabilities, without the luck of the votes"
     ),
     "floor": Figure("Floor", ".4f", "expected log loss of the true probabilities: voters are not of one mind"),
     "information_captured": Figure("Information captured", ".1%", "of the way from prior to floor; 100 % is perfect"),
     "total_variation": Figure("Off the truth by", ".1%", "of probability that is in the wrong place, on average"),
+    "calibration_error": Figure(
+        "Calibration error", ".1%", "between probabilities said and shares that happened, on average; 0 % is perfect"
+    ),
     "brier": Figure("Brier score", ".4f", "squared error of the three probabilities, 0 to 2; lower is better"),
     "accuracy": Figure("Accuracy", ".1%", "votes for which the most likely answer was right"),
     "f1_macro": Figure("Macro F1", ".3f", "mean over A, B and tie of precision and recall's harmonic mean; 1 is perfect"),
@@ -39,9 +42,9 @@ TEST = {
     "log_loss": ("log loss", ".4f"),
     "log_loss_error": ("its standard error", ".4f"),
     "log_loss_public": ("log loss of the public part", ".4f"),
-    "n_public": ("pairs in it", ",.0f"),
+    "n_public": ("pairs in the public part", ",.0f"),
     "log_loss_private": ("log loss of the private part", ".4f"),
-    "n_private": ("pairs in it ", ",.0f"),
+    "n_private": ("pairs in the private part", ",.0f"),
     "brier": ("Brier score", ".4f"),
     "accuracy": ("accuracy", ".1%"),
     "f1_macro": ("macro F1", ".3f"),

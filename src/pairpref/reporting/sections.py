@@ -61,9 +61,12 @@ def _run(found: Findings) -> Iterator[Section]:
         if value != found.defaults.get(key)
     ]
     kept, train = found.clean.get("kept", 0), found.params["data.train"]
-    text = f"{kept:,} usable votes on {found.clean.get('prompts', 0):,} different prompts, from {train}. " + (
-        "These parameters differ from the default:" if changed else "All parameters are the default's."
-    )
+    p = found.params
+    text = (
+        f"{kept:,} usable votes on {found.clean.get('prompts', 0):,} different prompts, from {train}. {p.get('model.backbone')}, up to "
+        f"{p.get('train.epochs')} epochs, {len(found.folds)} of {p.get('data.folds')} folds trained; how long it took, on what machine and "
+        "with which versions stands in run.md beside this page. "
+    ) + ("These parameters differ from the default:" if changed else "All parameters are the default's.")
     tables = (Table(("parameter", "here", "default"), changed, ("here", "default")),) if changed else ()
     yield Section("run", "What was run", text, tables=tables)
 
@@ -71,9 +74,10 @@ def _run(found: Findings) -> Iterator[Section]:
 def _headline(found: Findings) -> Iterator[Section]:
     rows = glossary.headline(found.headline, found.ends)
     text = (
-        "All log losses are in nats. Nothing here was measured on votes that the figure in question was fitted on. The interval says "
-        "where the figure would lie, 95 times in 100, had other prompts been voted on: whole groups of votes on one prompt are drawn "
-        "again, a thousand times."
+        "All log losses are in nats. No vote is judged by a model, a calibration or a yardstick that was fitted on it or its prompt; only "
+        "when to stop training early (train.patience) is decided by the fold that is judged. The interval says how far the figure moves "
+        "with the luck of the votes: whole groups of votes on one prompt are drawn again, a thousand times. The luck of training is not "
+        "in it; see “Was it luck?”."
     )
     yield Section(
         "headline",
@@ -93,17 +97,20 @@ def _yardsticks(found: Findings) -> Iterator[Section]:
                 written(yardstick.log_loss, ".4f"),
                 f"{against.difference:+.4f}",
                 f"{against.low:+.4f} to {against.high:+.4f}",
+                written(against.favour, ".1%"),
                 against.verdict,
             )
         )
-    table = Table(("yardstick", "its log loss", "model minus it", "95 % interval", "the model is"), rows, ("the model is",))
+    table = Table(
+        ("yardstick", "its log loss", "model minus it", "95 % interval", "better in", "the model is"), rows, ("the model is",)
+    )
     levels = [(glossary.NAMES.get(y.name, y.name), y.log_loss, y.ends) for y in found.yardsticks]
     levels += [
         (name, found.headline[key], found.ends[key])
         for name, key in (("model, uncalibrated", "log_loss_before"), ("model", "log_loss"))
     ]
     drawn = {"yardsticks": figures.levels(levels, "log loss (nats)", found.headline.get("floor"))}
-    yield Section("yardsticks", "Has the model earned its cost?", words.yardsticks(found), drawn, (table,))
+    yield Section("yardsticks", "Does it beat simple answers?", words.yardsticks(found), drawn, (table,))
 
 
 def _truth(found: Findings) -> Iterator[Section]:
@@ -131,36 +138,35 @@ def _reliability(found: Findings) -> Iterator[Section]:
 
 def _buckets(found: Findings) -> Iterator[Section]:
     table = found.buckets
-    grid = table[table["kind"] == "length"].pivot(index="bucket", columns="label", values=["log_loss", "n", "f1"])
+    shown = table.assign(name=_bucket(table["kind"], table["bucket"]))
+    above = {(part.kind, part.bucket): part.against.difference for part in found.parts}
     rows = [
         (
-            f"{row.kind}: {row.bucket}" if row.kind != buckets.ALL else "all votes",
-            {buckets.ALL: "all"}.get(row.label, row.label),
-            f"{row.n:,}",
+            row.name,
+            row.label,
+            f"{row.n:,}" + (" (few)" if row.groups < buckets.FEW else ""),
             f"{row.log_loss:.4f}",
             between((row.log_loss_low, row.log_loss_high), ".3f"),
             f"{row.f1:.3f}",
             between((row.f1_low, row.f1_high), ".3f"),
-            "few" if row.groups < buckets.FEW else "",
+            f"{above[row.kind, row.bucket]:+.4f}" if row.label == buckets.ALL and row.kind != buckets.ALL else "",
         )
-        for row in table.itertuples()
+        for row in shown.itertuples(index=False)
     ]
-    columns = ("votes", "voted", "n", "log loss", "95 % interval", "F1", "95 % interval ", " ")
-    names = [name for name in buckets.LENGTHS if name in grid.index]
-    drawn = {
-        "buckets": figures.heat(
-            grid.reindex(index=names, columns=pd.MultiIndex.from_product([["log_loss", "n"], [buckets.ALL, *LABELS]]))
-        )
-    }
-    yield Section("buckets", "Where is it weak?", words.weakness(found), drawn, (Table(columns, rows, ("voted", " ")),))
+    reference = "above the truth" if "floor" in found.headline else "minus class shares"
+    columns = ("votes", "voted", "n", "log loss", "95 % interval", "F1", "95 % interval ", reference)
+    grid = shown.pivot(index="name", columns="label", values=["log_loss", "n"]).reindex(index=shown["name"].unique())
+    grid = grid.reindex(columns=pd.MultiIndex.from_product([["log_loss", "n"], [buckets.ALL, *LABELS]]))
+    drawn = {"buckets": figures.heat(grid)}
+    yield Section("buckets", "Where is it weak?", words.weakness(found), drawn, (Table(columns, rows, ("voted",)),))
 
 
 def _confusion(found: Findings) -> Iterator[Section]:
     rows = [(voted, *(f"{count:,}" for count in row)) for voted, row in zip(LABELS, found.confusion, strict=True)]
     table = Table(("voted", *(f"most likely {label}" for label in LABELS)), rows)
     text = (
-        "Every vote once: what was voted, and what the model held most likely. The percentages are of the row. A tie is seldom "
-        "the most likely answer even where its probability is right, so a weak TIE column is no fault in itself."
+        "Every vote once: what was voted, and what the model held most likely. The percentages are of the row. A tie can be likely "
+        "without being the most likely answer, so judge ties by their reliability curve as well."
     )
     yield Section("confusion", "What is taken for what", text, {"confusion": figures.confusion(found.confusion)}, (table,))
 
@@ -179,13 +185,13 @@ def _order(found: Findings) -> Iterator[Section]:
         )
         for name, row in found.orders.items()
     ]
-    columns = ("before calibration", "log loss", "mean change when swapped", "largest", "verdicts flipped")
+    columns = ("before calibration", "log loss", "mean change when swapped", "largest change", "verdicts flipped")
     yield Section("order", "Does it matter which answer comes first?", words.order(found), tables=(Table(columns, rows),))
 
 
 def _training(found: Findings) -> Iterator[Section]:
     curves = found.curves
-    columns = {"train_loss": "training loss", "validation_loss": "validation loss, A first", "log_loss": "log loss, as reported"}
+    columns = {"train_loss": "training loss", "log_loss": "log loss on fold 0"}
     drawn = {
         "training-loss": figures.curves(curves, "epoch", columns, "nats"),
         "training-scores": figures.curves(curves, "epoch", {"accuracy": "accuracy", "f1_macro": "macro F1"}, "share"),
@@ -195,9 +201,9 @@ def _training(found: Findings) -> Iterator[Section]:
         for row in curves.to_dict("records")
     ]
     text = (
-        "The model of fold 0 after each epoch: trained on the other folds, judged on fold 0, before calibration. Where validation loss "
-        "rises while training loss falls, it has begun to learn its votes by heart. Validation loss is of A shown first; the log loss "
-        "as reported is of the answer as inference.dual_order makes it."
+        "The model of fold 0 after each epoch: trained on the other folds, judged on fold 0, before calibration. Where its log loss "
+        "there rises while training loss falls, it has begun to overfit. In the table, validation_loss is of A shown first, log_loss of "
+        "the answer as inference.dual_order makes it."
     )
     yield Section("training", "Training", text, drawn, (Table(tuple(curves.columns), rows),))
 
@@ -209,12 +215,15 @@ def _seeds(found: Findings) -> Iterator[Section]:
         columns = ["log_loss", "accuracy", "f1_macro"]
         spread = zip(table[columns].mean(), table[columns].std(ddof=1), strict=True)
         rows.append(("mean ± std", *(f"{mean:.4f} ± {std:.4f}" for mean, std in spread)))
-    yield Section(
-        "seeds",
-        "Was it a lucky seed?",
-        words.seeds(found),
-        tables=(Table(("seed, fold 0, before calibration", "log loss", "accuracy", "macro F1"), rows),),
-    )
+    tables = []
+    if len(found.folds) > 1:
+        names = {"log_loss": "log loss", "accuracy": "accuracy", "f1_macro": "macro F1", "above_truth": "above the truth"}
+        names = {key: name for key, name in names.items() if key in found.folds}
+        by_fold = [(f"{row['fold']:.0f}", *(f"{row[key]:.4f}" for key in names)) for row in found.folds.to_dict("records")]
+        tables.append(Table(("fold, after calibration", *names.values()), by_fold))
+    if len(table) > 1:
+        tables.append(Table(("seed, fold 0, before calibration", "log loss", "accuracy", "macro F1"), rows))
+    yield Section("luck", "Was it luck?", words.seeds(found), tables=tuple(tables))
 
 
 def _test(found: Findings) -> Iterator[Section]:
@@ -229,7 +238,7 @@ def _examples(found: Findings) -> Iterator[Section]:
         return
     text = (
         "The votes that surprised the model most: some are its faults, others are votes that few would have cast. And those of "
-        "which it was least sure."
+        "which it was least sure. (The votes themselves are on the page only.)"
     )
     yield Section("examples", "Votes to look at", text, examples=(("Most surprising", found.surprises), ("Hardest", found.hard)))
 
@@ -248,6 +257,18 @@ def _params(found: Findings) -> Iterator[Section]:
     yield Section(
         "params", "All parameters", "As in params.yaml.", tables=(Table(("key", "value"), rows, ("value",)),), folded=True
     )
+
+
+def _bucket(kinds: pd.Series, names: pd.Series) -> list[str]:
+    spoken = {"length": "{}", "turns": "{} turn{s}", "truncated": "{cut}"}
+    return [
+        "all votes"
+        if kind == buckets.ALL
+        else spoken.get(kind, f"{kind}: {{}}").format(
+            name, s="s" * (name != "one"), cut="cut to fit" if name == "yes" else "fit whole"
+        )
+        for kind, name in zip(kinds, names, strict=True)
+    ]
 
 
 def _value(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from pairpref.evaluation import buckets
 from pairpref.evaluation.comparison import Comparison
-from pairpref.reporting.findings import Findings, Yardstick
+from pairpref.reporting.findings import Findings, Part, Yardstick
 from pairpref.reporting.glossary import between, spaced
 
 _SIMULATED = "These votes are simulated, so the true probability of each is known."
@@ -17,9 +17,9 @@ def opening(found: Findings) -> list[str]:
     elif prior.against.verdict == "not shown":
         verdict = "It is not shown that the model has learned anything: it may be no better than the shares of A, B and tie."
     elif best.against.verdict == "better":
-        verdict = f"The model has earned its cost: it beats every simple yardstick, the best of which is {_name(best)}."
+        verdict = f"The model beats every simple yardstick, the best of which is {_name(best)}."
     elif best.against.verdict == "worse":
-        verdict = f"The model has learned something, but has not earned its cost: it is beaten by {_name(best)}."
+        verdict = f"The model has learned something, but it is beaten by {_name(best)}: it has not earned its cost."
     else:
         verdict = (
             f"The model has learned something, but is not shown to be better than {_name(best)}: it has not earned its cost."
@@ -27,15 +27,17 @@ def opening(found: Findings) -> list[str]:
     sentences = [
         verdict,
         f"On {headline['n']:,.0f} votes it was not trained on, its log loss is {headline['log_loss']:.4f} (95 % interval "
-        f"{between(found.ends['log_loss'], '.4f')}), against {best.log_loss:.4f} for {_name(best)} and {prior.log_loss:.4f} for the "
-        "shares. (Log loss is how surprised the model was by the votes, on average. Lower is better.)",
+        f"{between(found.ends['log_loss'], '.4f')}), against {best.log_loss:.4f} for {_name(best)} and {prior.log_loss:.4f} for "
+        "always answering with the shares of A, B and tie. (Log loss is how surprised the model was by the "
+        "votes, on average. Lower is better.)",
         _calibrated(found),
     ]
     if "information_captured" in headline:
         sentences.append(
             f"{_SIMULATED} Voters are not of one mind: even the truth itself has an expected log loss of "
-            f"{headline['floor']:.4f}. Of the way there from the best constant answer ({headline['prior']:.4f}), the model goes "
-            f"{headline['information_captured']:.0%} (95 % interval {between(found.ends['information_captured'], '.0%')})."
+            f"{headline['floor']:.4f}. Of the way there from the best constant answer, expected to lose {headline['prior']:.4f}, the model "
+            f"goes {headline['information_captured']:.1%} (95 % interval {between(found.ends['information_captured'], '.1%')}), with an "
+            f"expected log loss of {headline['expected_log_loss']:.4f}."
         )
         if found.params.get("simulate.lossy"):
             sentences.append("That floor cannot be reached here: part of the text was destroyed after the vote (simulate.lossy).")
@@ -46,9 +48,9 @@ def opening(found: Findings) -> list[str]:
 def _name(yardstick: Yardstick) -> str:
     return {
         "uniform": "a third each",
-        "class_prior": "the shares themselves",
+        "class_prior": "the shares of A, B and tie",
         "length_only": "a guess from the lengths of the texts",
-        "tfidf": "a softmax on single words (TF-IDF)",
+        "tfidf": "logistic regression on single words (TF-IDF)",
         "boosting": "boosted trees on counts",
     }.get(yardstick.name, yardstick.name)
 
@@ -56,28 +58,46 @@ def _name(yardstick: Yardstick) -> str:
 def _calibrated(found: Findings) -> str:
     of_after = found.errors[found.errors["stage"] == "after"].set_index("class").drop("CONFIDENCE")
     worst = of_after["error"].idxmax()
-    event = {"A": "that A wins", "B": "that B wins", "TIE": "of a tie"}[worst]
     row = of_after.loc[worst]
+    said, happened = _said_and_happened(found, worst)
     return (
-        f"Its probabilities can be taken at their word to within {row['error']:.1%} or better: that is how far the least reliable of them, "
-        f"{event}, is off on average (95 % interval {between((row['low'], row['high']), '.1%')})."
+        f"Its probabilities are off by {found.headline['calibration_error']:.1%} on average. The least reliable is that of "
+        f"{_EVENTS[worst]}: off by {row['error']:.1%} (95 % interval {between((row['low'], row['high']), '.1%')}), said to be "
+        f"{said:.1%} on average where {happened:.1%} happened."
     )
 
 
-def _cells(found: Findings):
-    table = found.buckets
-    return table[(table["kind"] == "length") & (table["label"] != buckets.ALL)]
+def _said_and_happened(found: Findings, label: str) -> tuple[float, float]:
+    points = found.reliability[(found.reliability["stage"] == "after") & (found.reliability["class"] == label)]
+    return tuple((points[name] * points["n"]).sum() / points["n"].sum() for name in ("predicted", "observed"))
+
+
+_EVENTS = {"A": "A winning", "B": "B winning", "TIE": "a tie"}
+_PARTS = {
+    ("truncated", "yes"): "pairs too long for the model, which sees them cut",
+    ("truncated", "no"): "pairs that fit whole",
+    ("turns", "one"): "single questions",
+    ("turns", "several"): "conversations of several turns",
+}
+
+
+def _part(part: Part) -> str:
+    return _PARTS.get((part.kind, part.bucket), f"{part.bucket} pairs")
 
 
 def _weakest(found: Findings) -> str:
-    cells = _cells(found)
-    cells = cells[cells["groups"] >= min(buckets.FEW, cells["groups"].max())]
-    worst = cells.loc[cells["log_loss"].idxmax()]
-    what = {"A": "votes for A", "B": "votes for B", "TIE": "ties"}[worst["label"]]
-    return (
-        f"It is weakest on {what} in {worst['bucket']} pairs: log loss {worst['log_loss']:.4f} (95 % interval "
-        f"{between((worst['log_loss_low'], worst['log_loss_high']), '.3f')}, {worst['n']:,} votes)."
+    parts = [part for part in found.parts if part.against.groups >= buckets.FEW] or found.parts
+    worst, best = parts[0], parts[-1]
+    against = worst.against
+    side = "above" if against.difference > 0 else "below"
+    loss, reference = (
+        ("expected log loss", "the truth's") if "floor" in found.headline else ("log loss", "that of the shares of A, B and tie")
     )
+    how = f"there its {loss} is {abs(against.difference):.4f} {side} {reference}"
+    than = f"on {_part(best)} {abs(best.against.difference):.4f}"
+    ends = sorted((abs(against.low), abs(against.high)))
+    sure = f"95 % interval {between(tuple(ends), '.4f')}, " if against.low * against.high > 0 else "no difference is shown, "
+    return f"It is weakest on {_part(worst)}: {how} ({sure}{against.votes:,} votes); {than}."
 
 
 def yardsticks(found: Findings) -> str:
@@ -94,10 +114,13 @@ def yardsticks(found: Findings) -> str:
     )
 
 
+_VERDICTS = {"better": "better", "worse": "worse", "not shown": "no difference is shown"}
+
+
 def _short(comparison: Comparison) -> str:
     return (
-        f"log loss {comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}, better in "
-        f"{comparison.favour:.1%} of resamples"
+        f"{_VERDICTS[comparison.verdict]}: log loss {comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to "
+        f"{comparison.high:+.4f}"
     )
 
 
@@ -114,7 +137,8 @@ def truth(found: Findings) -> str:
         f"{_SIMULATED} Judged by them instead of by votes, which are luck, the model's log loss is {h['expected_log_loss']:.4f} (95 % "
         f"interval {between(ends['expected_log_loss'], '.4f')}).{captured} Its probabilities are off the true ones by "
         f"{h['total_variation']:.1%} on average (95 % interval {between(ends['total_variation'], '.1%')}): so much of each vote's "
-        "probability stands with the wrong outcome."
+        "probability stands with the wrong outcome. That is no contradiction to a small calibration error: over all votes that get 30 % it "
+        "may be right on average, and still too high for one and too low for the next."
     )
 
 
@@ -124,7 +148,7 @@ def calibration(found: Findings) -> str:
     chance = smallest**-0.5  # two standard errors of a share near one half
     reading = (
         "When the model says 30%, does it happen in 30% of cases? A point on the diagonal says yes; below it the model "
-        f"promised too much. Each point stands for {smallest:,} votes or more, so up to about ±{chance:.2f} may be chance. The "
+        f"promised too much. Each point stands for {smallest:,} votes or more; the bars, up to ±{chance:.2f}, are what may be chance. The "
         "calibration error is how far the points are off on average, less what chance alone would make of it."
     )
     calibrator = found.calibrator
@@ -139,17 +163,21 @@ def calibration(found: Findings) -> str:
     h, optimism = found.headline, found.calibrate["log_loss"] - found.calibrate["log_loss_in_sample"]
     return spaced(
         f"{reading}\n\nCalibration divides all logits by one temperature, {calibrator.temperature:.3f}: it {how}.{bias} Log loss went from "
-        f"{h['log_loss_before']:.4f} to {h['log_loss']:.4f}, each vote judged with what was fitted without it ({found.gain.verdict}: "
-        f"{_short(found.gain)}). Judged on the very votes it was fitted on it would seem better by {optimism:.4f}.{_ties(found)}"
+        f"{h['log_loss_before']:.4f} to {h['log_loss']:.4f}, each vote judged with what was fitted without it "
+        f"({_short(found.gain)}). Judged on the very votes it was fitted on it would seem better by {optimism:.4f}.{_ties(found)}"
     )
 
 
 def _ties(found: Findings) -> str:
     """Ties are what one temperature can't set right: it has the same for all three."""
     errors = found.errors[found.errors["stage"] == "after"].set_index("class")
-    if found.calibrator.method != "temperature" or errors.loc["TIE", "low"] == 0 or errors["error"].idxmax() != "TIE":
+    if found.calibrator.method != "temperature" or errors.loc["TIE", "low"] == 0:
         return ""
-    return " Ties remain the least reliable; -S calibrate.method=temperature_tie gives them a bias of their own."
+    said, happened = _said_and_happened(found, "TIE")
+    return (
+        f" One temperature can't set ties right: they are said to be {said:.1%} on average, and {happened:.1%} happened. "
+        "-S calibrate.method=temperature_tie gives them a bias of their own."
+    )
 
 
 def weakness(found: Findings) -> str:
@@ -161,8 +189,8 @@ def weakness(found: Findings) -> str:
     short, medium = found.cuts
     return spaced(
         f"{_weakest(found)} A pair is short up to {short:,.0f} tokens, medium up to {medium:,.0f}, and long beyond, prompt and both "
-        f"answers together. A vote's loss depends on how it was cast: ties are seldom predicted with much probability, so compare "
-        f"down a column rather than across.{warning}"
+        f"answers together. Compare down a column: across, a model that says A more often looks better on votes for A without being "
+        f"better.{warning}"
     )
 
 
@@ -178,25 +206,36 @@ def order(found: Findings) -> str:
     return spaced(
         f"Asked once, the model's answer changes with the order in {first['flipped']:.1%} of pairs; being shown first {side} an answer's "
         f"probability of winning by {abs(first['first_favoured']):.4f} on average. Averaged over both orders, exchanging A and B exchanges "
-        f"their probabilities: the largest change is {average['largest_distance']:g}. What averaging is worth: {found.averaging.verdict}, "
+        f"their probabilities: the largest change is {average['largest_distance']:g}. Averaging against asking once, A first: "
         f"{_short(found.averaging)}. {used}."
     )
 
 
 def seeds(found: Findings) -> str:
     """How much of the figures is the luck of one training."""
+    parts = []
+    if len(found.folds) > 1:
+        column, what = (
+            ("above_truth", "expected log loss above the truth's") if "above_truth" in found.folds else ("log_loss", "log loss")
+        )
+        parts.append(
+            f"Each fold is a training of its own, judged on votes of its own: their {what} has a standard deviation of "
+            f"{found.folds[column].std(ddof=1):.4f} over {len(found.folds)} folds. The intervals on this page are for the models as "
+            "they were trained, and don't hold this luck."
+        )
     table, against = found.seeds.scores, found.seeds.against
     if len(table) == 1:
-        return (
-            "Only one seed was trained, so how much of its figures is luck is not known. -S train.seeds=[0,1,2] trains fold 0 from "
-            "three."
+        parts.append(
+            "-S train.seeds=[0,1,2] trains fold 0 from three seeds and tells the luck of training from that of the votes."
         )
-    freedom = len(table) - 1
-    return spaced(
-        f"The same votes, trained from {len(table)} seeds. Over seeds and votes together, against {_name(found.yardsticks[-1])}: "
-        f"{against.verdict} ({_short(against)}). The interval takes in both kinds of luck; what the seeds add to it rests on {freedom} "
-        f"degree{'s' if freedom > 1 else ''} of freedom (Student's t)."
-    )
+    else:
+        freedom = len(table) - 1
+        parts.append(
+            f"Fold 0 was trained from {len(table)} seeds. Over seeds and votes together, against {_name(found.yardsticks[-1])}: "
+            f"{_short(against)}. This interval takes in both kinds of luck; what the seeds add to it rests on {freedom} "
+            f"degree{'s' if freedom > 1 else ''} of freedom (Student's t)."
+        )
+    return spaced(" ".join(parts))
 
 
 def test(scored: dict[str, float]) -> str:

@@ -43,7 +43,7 @@ def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
             f"{len(a.columns.intersection(b.columns)):,} votes are in both. Only predictions of the same votes from the same seeds compare."
         )
     labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
-    if not labels[0].equals(labels[1]):
+    if not (labels[0] == labels[1]).all():
         raise UserError(f"{new} and {old} disagree on what was voted: they come from different data.")
     of_vote = _read(groups, "group").set_index("id")["group"].reindex(a.columns)
     if of_vote.isna().any():
@@ -62,6 +62,12 @@ def _read(path: Path, column: str = "label") -> pd.DataFrame:
         raise UserError(f"{path}: not readable as a table: {error}") from None
     if missing := {"id", column} - set(table):
         raise UserError(f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them.")
+    if table.empty:
+        raise UserError(f"{path}: no rows; with oof.enabled off nothing is exported.")
+    if column == "label" and not table[column].isin([0, 1, 2]).all():
+        raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
+    if table.duplicated(["id", "seed"] if "seed" in table else ["id"]).any():
+        raise UserError(f"{path}: a vote is there more than once.")
     return table.assign(id=table["id"].astype(str), seed=table.get("seed", 0))
 
 

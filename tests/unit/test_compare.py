@@ -63,6 +63,9 @@ def test_calibrated_probabilities_count(files, capsys):
         (lambda t: t.assign(label=(t["label"] + 1) % 3), "disagree on what was voted"),
         (lambda t: t.drop(columns="p_a"), "p_a, p_b, p_tie should be among them"),
         (lambda t: t.drop(columns="label"), "label should be among them"),
+        (lambda t: t.iloc[:0], "no rows"),
+        (lambda t: t.assign(label=9), "label should be 0"),
+        (lambda t: pd.concat([t, t]), "more than once"),
         (lambda t: t.assign(seed=7), r"seeds \[7\]"),
     ],
 )

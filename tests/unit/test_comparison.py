@@ -74,6 +74,15 @@ def test_the_same_model_twice():
     assert found.difference == 0 and found.verdict == "not shown" and found.favour == 0.5
 
 
+def test_a_prompt_that_holds_most_votes_is_hardly_more_than_one():
+    rng = np.random.default_rng(6)
+    groups = np.concatenate([np.zeros(600), np.arange(1, 101)])
+    d = (0.3 * rng.normal(size=101))[groups.astype(int)][None]
+    even = compare(d[:, 600:], np.zeros((1, 100)), np.arange(100))
+    found = compare(d, np.zeros_like(d), groups)
+    assert (found.high - found.low) / found.rows_error > 2 * (even.high - even.low) / even.rows_error
+
+
 def test_one_prompt_shows_nothing():
     found = compare(np.zeros((1, 5)), np.ones((1, 5)), np.zeros(5))
     assert found.verdict == "not shown" and (found.low, found.high) == (-math.inf, math.inf)

@@ -125,6 +125,18 @@ def test_reliability_of_the_truth_lies_on_the_diagonal():
     assert (table["predicted"] - table["observed"]).abs().max() < 0.04
 
 
+def test_calibration_error_of_few_votes_that_are_all_wrong_is_not_nothing():
+    labels = np.arange(15) % 3
+    p = np.eye(3)[(labels + 1) % 3] * 0.97 + 0.01
+    assert calibration_error(labels, p, np.arange(15), 15).set_index("class").loc["CONFIDENCE", "error"] > 0.9
+
+
+def test_equal_probabilities_are_not_binned_by_the_order_of_the_file():
+    labels = np.sort(drawn(3000, 0)[1])
+    p = np.tile(np.bincount(labels) / 3000, (3000, 1))
+    assert calibration_error(labels, p, np.arange(3000), 15)["error"].max() < 0.03
+
+
 def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_be():
     """Of 60 perfect models of 600 votes each: the interval reaches down to 0 for nearly all, and the estimates are small."""
     errors = []

@@ -125,7 +125,7 @@ def test_uncalibrated_curves_are_drawn_once():
 @pytest.mark.parametrize(
     ("skill", "verdict"),
     [
-        (-0.5, "it misleads"),
+        (-0.5, "worse than always answering with the shares"),
         (0.0, "not shown that the model has learned anything"),
         (0.1, "it is beaten by a guess from the lengths"),
         (0.3, "is not shown to be better"),
@@ -148,6 +148,11 @@ def test_the_weakest_part_is_the_one_furthest_from_the_truth():
     assert {part.bucket for part in found.parts} == {"short", "medium", "long", "one", "several"}
     assert found.parts[0].bucket == "long" and found.parts[-1].against.difference == pytest.approx(0)
     assert "weakest on long pairs: there its expected log loss is 0." in " ".join(words.opening(found))
+
+
+def test_no_part_is_called_weak_where_none_is():
+    for seeds in (1, 2):
+        assert "No kind of pairs is shown to be harder" in " ".join(words.opening(judged(0.7, n=900, seeds=seeds, known=False)))
 
 
 def test_where_the_truth_is_not_known_the_weakest_part_gains_least_over_the_shares():

@@ -42,6 +42,12 @@ def test_a_fold_is_not_predicted_from_its_own_labels(model):
     np.testing.assert_allclose(model(pairs).sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("text", ["", "!?", None])
+def test_texts_without_a_word_leave_tfidf_the_shares(text):
+    pairs = votes(60, 0.5).assign(response_a=text, response_b=text)
+    np.testing.assert_array_equal(tfidf(pairs), class_prior(pairs))
+
+
 def test_missing_texts_have_no_length():
     pairs = votes(20, 0.5).assign(response_b=None)
     assert (length_features(pairs)[:, 2] == 0).all()

@@ -54,7 +54,8 @@ class Comparison:
 def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Compare two models on the same votes.
 
-    The interval's half width is √((t_rows · se_rows)² + (t_seeds · se_seeds)²), each t with its own degrees of freedom: groups − 1
+    The interval's half width is √((t_rows · se_rows)² + (t_seeds · se_seeds)²), each t with its own
+    degrees of freedom: effective groups − 1
     and seeds − 1 (margins added in squares, as in Howe 1974, "Approximate Confidence Limits on the Mean of X + Y Where X and Y Are
     Two Tabled Independent Random Variables"). se_rows is clustered by prompt group (Miller 2024, "Adding Error Bars to Evals",
     sections 2.2 and 4).
@@ -72,7 +73,9 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
     scatter = ((sums.mean(axis=1) - mean * sizes) ** 2).sum()
     rows_error = np.sqrt(len(by_group) / (len(by_group) - 1) * scatter) / n if several else np.nan
     seeds_error = d.mean(axis=1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
-    margins = [_t(len(by_group) - 1) * rows_error if several else np.inf]
+    # As many groups of equal size would weigh as evenly: one that holds most votes is hardly more than one.
+    effective = n**2 / (sizes**2).sum()
+    margins = [_t(max(1.0, effective - 1)) * rows_error if several else np.inf]
     if seeds > 1:
         margins.append(_t(seeds - 1) * seeds_error)
     margin = np.hypot.reduce(margins)
@@ -89,7 +92,7 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
     )
 
 
-def _t(degrees: int) -> float:
+def _t(degrees: float) -> float:
     return float(student.ppf((1 + LEVEL) / 2, degrees))
 
 

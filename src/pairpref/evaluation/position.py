@@ -3,7 +3,7 @@
 import numpy as np
 
 from pairpref.evaluation.metrics import scores
-from pairpref.pairs import A, swap_probabilities
+from pairpref.pairs import A, B, swap_probabilities
 
 
 def consistency(shown: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
@@ -24,7 +24,7 @@ def consistency(shown: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
         "mean_distance": float(distance.mean()),
         "largest_distance": float(distance.max(initial=0.0)),
         "flipped": float(np.mean(shown.argmax(axis=1) != back.argmax(axis=1))),
-        "first_favoured": float(np.mean(shown[:, A] - back[:, A])),
+        "first_favoured": float(np.mean(shown[:, A] - back[:, A] + back[:, B] - shown[:, B]) / 2),
     }
 
 

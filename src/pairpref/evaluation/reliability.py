@@ -10,6 +10,8 @@ CONFIDENCE = "CONFIDENCE"
 CURVES = (*LABELS, CONFIDENCE)
 COLUMNS = ["class", "bin", "predicted", "observed", "n"]
 
+_FEWEST = 10  # votes a bin, where there are so many: of one vote nothing can be debiased
+
 
 def reliability(labels: np.ndarray, p: np.ndarray, bins: int) -> pd.DataFrame:
     """Mean predicted probability and observed share in equal-mass bins, for each class and for the most likely class.
@@ -68,8 +70,10 @@ def _curves(labels: np.ndarray, p: np.ndarray) -> list[tuple[str, np.ndarray, np
 
 
 def _bins(predicted: np.ndarray, bins: int) -> list[np.ndarray]:
-    order = np.argsort(predicted, kind="stable")
-    return [rank for rank in np.array_split(order, min(bins, len(order)) or 1) if len(rank)]
+    # Equal probabilities in an order of their own, not the file's, which may be sorted by label.
+    order = np.random.default_rng(0).permutation(len(predicted))
+    order = order[np.argsort(predicted[order], kind="stable")]
+    return np.array_split(order, max(1, min(bins, len(order) // _FEWEST)))
 
 
 def _square(sums: np.ndarray) -> np.ndarray:

@@ -29,6 +29,11 @@ def read(path: Path | str, ids: pd.Series) -> np.ndarray:
         found = ids.to_frame().merge(known, on="id", how="left", validate="one_to_one")
     except ValueError as error:
         raise UserError(f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}") from None
+    sums = known[PROBABILITIES].sum(axis=1)
+    if not (known[PROBABILITIES] >= 0).all(axis=None) or not ((sums > 0) & np.isfinite(sums)).all():
+        raise UserError(
+            f"data.truth: {path} holds p_a, p_b, p_tie that are no probabilities: each should be 0 or more, not all 0."
+        )
     if missing := int(found["p_a"].isna().sum()):
         raise UserError(f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with.")
     return probabilities(found)

@@ -70,7 +70,10 @@ def tfidf(pairs: pd.DataFrame, strengths: Sequence[float] = (0.1, 0.3, 1.0, 3.0)
     """
     a, b = (pairs[name].fillna("") for name in TEXTS[1:])
     words = TfidfVectorizer(token_pattern=_WORD.pattern, min_df=2, max_features=20_000, sublinear_tf=True)
-    words.fit(pd.concat([a, b]))
+    try:
+        words.fit(pd.concat([a, b]))
+    except ValueError:
+        return class_prior(pairs)  # no word occurs twice: nothing to go by
     difference = words.transform(a) - words.transform(b)
     tried = (_cross_fitted(LogisticRegression(C=c, max_iter=1000, tol=1e-3), difference, pairs) for c in strengths)
     return min(tried, key=lambda p: log_loss(pairs["label"], p, labels=range(p.shape[1])))

@@ -78,6 +78,10 @@ def _headline(found: Findings) -> Iterator[Section]:
         "when to stop training early (train.patience) is decided by the fold that is judged. The interval says how far the figure moves "
         "with the luck of the votes: whole groups of votes on one prompt are drawn again, a thousand times. The luck of training is not "
         "in it; see “Was it luck?”."
+    ) + (
+        f" With only {found.gain.groups:,} groups of prompts the intervals of this table are too narrow."
+        if found.gain.groups < _ENOUGH
+        else ""
     )
     yield Section(
         "headline",
@@ -257,6 +261,9 @@ def _params(found: Findings) -> Iterator[Section]:
     yield Section(
         "params", "All parameters", "As in params.yaml.", tables=(Table(("key", "value"), rows, ("value",)),), folded=True
     )
+
+
+_ENOUGH = 100  # prompt groups from which percentile intervals cover what they say
 
 
 def _bucket(kinds: pd.Series, names: pd.Series) -> list[str]:

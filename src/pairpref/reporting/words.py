@@ -13,16 +13,17 @@ def opening(found: Findings) -> list[str]:
     headline, best = found.headline, found.yardsticks[-1]
     prior = next(y for y in found.yardsticks if y.name == "class_prior")
     if prior.against.verdict == "worse":
-        verdict = "The model is worse than always answering with the shares of A, B and tie: it misleads."
+        verdict = "The model is worse than always answering with the shares of A, B and tie."
     elif prior.against.verdict == "not shown":
         verdict = "It is not shown that the model has learned anything: it may be no better than the shares of A, B and tie."
-    elif best.against.verdict == "better":
+    elif all(yardstick.against.verdict == "better" for yardstick in found.yardsticks):
         verdict = f"The model beats every simple yardstick, the best of which is {_name(best)}."
     elif best.against.verdict == "worse":
         verdict = f"The model has learned something, but it is beaten by {_name(best)}: it has not earned its cost."
     else:
+        rival = next(y for y in reversed(found.yardsticks) if y.against.verdict != "better")
         verdict = (
-            f"The model has learned something, but is not shown to be better than {_name(best)}: it has not earned its cost."
+            f"The model has learned something, but is not shown to be better than {_name(rival)}: it has not earned its cost."
         )
     sentences = [
         verdict,
@@ -85,19 +86,35 @@ def _part(part: Part) -> str:
     return _PARTS.get((part.kind, part.bucket), f"{part.bucket} pairs")
 
 
+_STANDS_OUT = 3.0
+"""Standard errors between the weakest and the strongest part from which it is worth a word: they are the extremes of several."""
+
+
 def _weakest(found: Findings) -> str:
-    parts = [part for part in found.parts if part.against.groups >= buckets.FEW] or found.parts
-    worst, best = parts[0], parts[-1]
-    against = worst.against
-    side = "above" if against.difference > 0 else "below"
-    loss, reference = (
-        ("expected log loss", "the truth's") if "floor" in found.headline else ("log loss", "that of the shares of A, B and tie")
+    kinds = {}
+    for part in found.parts:
+        if part.against.groups >= buckets.FEW:
+            kinds.setdefault(part.kind, []).append(part)
+    # Weakest first; parts of one kind share no vote, so their errors are independent.
+    extremes = [(parts[0], parts[-1]) for parts in kinds.values() if _apart(parts[0], parts[-1]) >= _STANDS_OUT]
+    worst, best = max(extremes, key=lambda pair: pair[0].against.difference - pair[1].against.difference, default=(None, None))
+    if worst is None:
+        return "No kind of pairs is shown to be harder for it than others."
+    known = "floor" in found.headline
+    loss, reference = ("expected log loss", "the truth's") if known else ("log loss", "that of the shares of A, B and tie")
+
+    def placed(part: Part) -> str:
+        return f"{abs(part.against.difference):.4f} {'above' if part.against.difference > 0 else 'below'}"
+
+    return (
+        f"It is weakest on {_part(worst)}: there its {loss} is {placed(worst)} {reference} ({worst.against.votes:,} votes), on "
+        f"{_part(best)} {placed(best)}."
     )
-    how = f"there its {loss} is {abs(against.difference):.4f} {side} {reference}"
-    than = f"on {_part(best)} {abs(best.against.difference):.4f}"
-    ends = sorted((abs(against.low), abs(against.high)))
-    sure = f"95 % interval {between(tuple(ends), '.4f')}, " if against.low * against.high > 0 else "no difference is shown, "
-    return f"It is weakest on {_part(worst)}: {how} ({sure}{against.votes:,} votes); {than}."
+
+
+def _apart(worst: Part, best: Part) -> float:
+    error = (worst.against.rows_error**2 + best.against.rows_error**2) ** 0.5
+    return (worst.against.difference - best.against.difference) / error if error > 0 else 0.0
 
 
 def yardsticks(found: Findings) -> str:
@@ -170,10 +187,10 @@ def calibration(found: Findings) -> str:
 
 def _ties(found: Findings) -> str:
     """Ties are what one temperature can't set right: it has the same for all three."""
-    errors = found.errors[found.errors["stage"] == "after"].set_index("class")
-    if found.calibrator.method != "temperature" or errors.loc["TIE", "low"] == 0:
-        return ""
     said, happened = _said_and_happened(found, "TIE")
+    chance = 2 * (happened * (1 - happened) / found.headline["n"]) ** 0.5
+    if found.calibrator.method != "temperature" or abs(said - happened) <= chance:
+        return ""
     return (
         f" One temperature can't set ties right: they are said to be {said:.1%} on average, and {happened:.1%} happened. "
         "-S calibrate.method=temperature_tie gives them a bias of their own."
@@ -197,15 +214,20 @@ def weakness(found: Findings) -> str:
 def order(found: Findings) -> str:
     """How much the order of the answers matters to the model."""
     first, average = found.orders["A first"], found.orders["average"]
-    side = "raises" if first["first_favoured"] > 0 else "lowers"
+    by = first["first_favoured"]
+    taste = (
+        f"being shown first {'raises' if by > 0 else 'lowers'} an answer's probability of winning by {abs(by):.4f} on average"
+        if abs(by) >= 0.0005
+        else "being shown first changes an answer's probability of winning by less than 0.001 on average"
+    )
     used = (
         "The final answer is the average"
         if found.params.get("inference.dual_order")
         else "The final answer is asked once, A first"
     )
     return spaced(
-        f"Asked once, the model's answer changes with the order in {first['flipped']:.1%} of pairs; being shown first {side} an answer's "
-        f"probability of winning by {abs(first['first_favoured']):.4f} on average. Averaged over both orders, exchanging A and B exchanges "
+        f"Asked once, the model's answer changes with the order in {first['flipped']:.1%} of pairs; {taste}. "
+        f"Averaged over both orders, exchanging A and B exchanges "
         f"their probabilities: the largest change is {average['largest_distance']:g}. Averaging against asking once, A first: "
         f"{_short(found.averaging)}. {used}."
     )

@@ -23,7 +23,7 @@ from pairpref.evaluation.metrics import probabilities
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
-from pairpref.params import Params
+from pairpref.params import Params, flat
 from pairpref.reporting import page, provenance, words
 from pairpref.reporting.findings import Findings, Votes, find, orders_of
 from pairpref.reporting.glossary import NAMES
@@ -57,8 +57,8 @@ def report(params: Params, log: Log) -> None:
         **{
             stage: json.loads((METRICS / f"{stage}.json").read_text(encoding="utf-8")) for stage in ("calibrate", "clean", "test")
         },
-        params=_flat(params.model_dump(mode="json")),
-        defaults=_flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
+        params=flat(params.model_dump(mode="json")),
+        defaults=flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
     )
     _write(found)
     best = found.yardsticks[-1]
@@ -103,13 +103,6 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
 def _lengths() -> pd.DataFrame:
     tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
     return pd.DataFrame({"id": tokens.ids, "tokens": composed_lengths(tokens.lengths(), tokens.single, template)})
-
-
-def _flat(section: dict, prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in section.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _write(found: Findings) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from pairpref.errors import UserError
+from pairpref.params import PARAMS, flat
 
-_DVC, _PARAMS = Path("dvc.yaml"), Path("params.yaml")
+_DVC = Path("dvc.yaml")
 _SMALL = 2**20
 
 
@@ -37,7 +38,7 @@ class Inputs:
             )
 
     def _now(self) -> dict[str, Any]:
-        params = _flat(yaml.safe_load(_PARAMS.read_text(encoding="utf-8"))) if self._named else {}
+        params = flat(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if self._named else {}
         of_stage = tuple(self._named.get("params", ()))
         found = {name: value for name, value in params.items() if any(name == p or name.startswith(f"{p}.") for p in of_stage)}
         for dep in self._named.get("deps", ()):
@@ -54,10 +55,3 @@ def _seen(file: Path) -> object:
     if status.st_size < _SMALL:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     return status.st_size, status.st_mtime_ns
-
-
-def _flat(section: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in section.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

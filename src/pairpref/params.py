@@ -8,7 +8,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -221,6 +221,14 @@ def refuse_swaps(params: Params) -> None:
 def in_arena(path: str) -> bool:
     """Whether a path lies in the folder that the simulate stage writes."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(ARENA))
+
+
+def flat(section: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested params by their dotted names, as `-S` and `dvc params diff` spell them."""
+    found = {}
+    for key, value in section.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def load(path: Path | str = PARAMS) -> Params:

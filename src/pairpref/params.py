@@ -8,7 +8,8 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,6 +20,7 @@ PARAMS = Path("params.yaml")
 ARENA = Path("data/raw/simulated")
 SMALL = "small-deberta-v2"
 
+Model = TypeVar("Model", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -237,46 +239,64 @@ def load(path: Path | str = PARAMS) -> Params:
     Raises:
         UserError: the file is missing, is not YAML, or holds a key or value that is not allowed; one line a fault.
     """
+    return read(Path(path), Params)
+
+
+def read(path: Path, model: type[Model]) -> Model:
+    """Read and check a YAML file as typed, frozen sections.
+
+    Raises:
+        UserError: as `load`.
+    """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run from the repository's root, where params.yaml is.") from None
+        raise UserError(f"{path}: no such file. Run from the repository's root, where {path.name} is.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    return validated(model, raw, str(path))
+
+
+def validated(model: type[Model], raw: object, source: str) -> Model:
+    """What was read from a YAML file as typed, frozen sections.
+
+    Raises:
+        UserError: it holds a key or value that is not allowed; one line a fault, each beginning with `source`.
+    """
     try:
-        return Params.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_explain(fault)}" for fault in error.errors())) from None
+        raise UserError("\n".join(f"{source}: {_explain(fault, model)}" for fault in error.errors())) from None
 
 
-def _explain(fault: dict) -> str:
+def _explain(fault: dict, model: type[BaseModel]) -> str:
     where = [str(part) for part in fault["loc"]]
     name = ".".join(where) or "the whole file"
     match fault["type"]:
         case "extra_forbidden":
-            known = list(_fields(where[:-1]))
+            known = list(_fields(where[:-1], model))
             near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
             hint = f"did you mean {'.'.join([*where[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
             return f"unknown key {name}: {hint}"
         case "missing":
-            return f"{name} is missing: {_description(where)}"
+            return f"{name} is missing: {_description(where, model)}"
         case "value_error" if not where:
             return fault["msg"].removeprefix("Value error, ")
         case _:
-            about, message = _description(where), fault["msg"].removeprefix("Value error, ")
+            about, message = _description(where, model), fault["msg"].removeprefix("Value error, ")
             return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}" + (f" ({about})" if about else "")
 
 
-def _fields(where: list[str]) -> dict:
-    model = Params
+def _fields(where: list[str], model: type[BaseModel]) -> dict:
     for part in where:
-        model = model.model_fields[part].annotation
-    return model.model_fields
+        # In a dict of models the part is a key; its values' type has the fields.
+        model = get_args(model)[1] if get_origin(model) is dict else model.model_fields[part].annotation
+    return (get_args(model)[0] if get_origin(model) in (Union, UnionType) else model).model_fields
 
 
-def _description(where: list[str]) -> str:
+def _description(where: list[str], model: type[BaseModel]) -> str:
     try:
-        return _fields(where[:-1])[where[-1]].description or ""
+        return _fields(where[:-1], model)[where[-1]].description or ""
     except (LookupError, AttributeError):
         return ""
 

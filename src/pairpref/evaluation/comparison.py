@@ -54,10 +54,9 @@ class Comparison:
 def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Compare two models on the same votes.
 
-    The interval's half width is √((t_rows · se_rows)² + (t_seeds · se_seeds)²), each t with its own
-    degrees of freedom: effective groups − 1
-    and seeds − 1 (margins added in squares, as in Howe 1974, "Approximate Confidence Limits on the Mean of X + Y Where X and Y Are
-    Two Tabled Independent Random Variables"). se_rows is clustered by prompt group (Miller 2024, "Adding Error Bars to Evals",
+    The interval's half width is √((t_rows · se_rows)² + (t_seeds · se_seeds)²), each t with its own degrees of freedom: effective
+    groups − 1 and seeds − 1 (margins added in squares, as in Howe 1974, "Approximate Confidence Limits on the Mean of X + Y Where X and
+    Y Are Two Tabled Independent Random Variables"). se_rows is clustered by prompt group (Miller 2024, "Adding Error Bars to Evals",
     sections 2.2 and 4).
 
     Args:
@@ -69,16 +68,10 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
     mean = d.mean()
     by_group = group_sums(np.column_stack([np.ones(n), d.T]), groups)
     sizes, sums = by_group[:, 0], by_group[:, 1:]
-    several = len(by_group) > 1
     scatter = ((sums.mean(axis=1) - mean * sizes) ** 2).sum()
-    rows_error = np.sqrt(len(by_group) / (len(by_group) - 1) * scatter) / n if several else np.nan
-    seeds_error = d.mean(axis=1).std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
-    # As many groups of equal size would weigh as evenly: one that holds most votes is hardly more than one.
-    effective = n**2 / (sizes**2).sum()
-    margins = [_t(max(1.0, effective - 1)) * rows_error if several else np.inf]
-    if seeds > 1:
-        margins.append(_t(seeds - 1) * seeds_error)
-    margin = np.hypot.reduce(margins)
+    rows_error = np.sqrt(len(by_group) / (len(by_group) - 1) * scatter) / n if len(by_group) > 1 else np.nan
+    seeds_error = _standard_error(d.mean(axis=1))
+    margin = margin_of(rows_error, effective_groups(sizes), d.mean(axis=1))
     return Comparison(
         difference=float(mean),
         rows_error=float(rows_error),
@@ -90,6 +83,29 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
         groups=len(by_group),
         seeds=seeds,
     )
+
+
+def margin_of(rows_error: float, groups: float, by_seed: np.ndarray) -> float:
+    """Half width of the 95 % interval of a mean over rows and seeds, as `compare` says.
+
+    Args:
+        rows_error: standard error over prompt groups; nan where there is one group.
+        groups: how many groups there are, effectively.
+        by_seed: the figure from each seed; shape (seeds,).
+    """
+    margins = [np.inf if np.isnan(rows_error) else _t(max(1.0, groups - 1)) * rows_error]
+    if len(by_seed) > 1:
+        margins.append(_t(len(by_seed) - 1) * _standard_error(by_seed))
+    return float(np.hypot.reduce(margins))
+
+
+def effective_groups(sizes: np.ndarray) -> float:
+    """As many groups of equal size would weigh as evenly: one that holds most votes is hardly more than one."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _standard_error(by_seed: np.ndarray) -> float:
+    return by_seed.std(ddof=1) / np.sqrt(len(by_seed)) if len(by_seed) > 1 else np.nan
 
 
 def _t(degrees: float) -> float:

@@ -11,6 +11,7 @@ export DVC_NO_ANALYTICS := 1
 
 repro: $(VENV)/installed
 	@python -m pairpref.params
+	@python -m pairpref.versions tag
 	@dvc repro
 	@python -m pairpref.reporting.headline
 

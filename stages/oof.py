@@ -40,7 +40,8 @@ def oof(params: Params, log: Log) -> None:
         # Only a worker was told to stop. It has saved its work; without its fold there is nothing to export.
         raise stopping.Stopped(signal.SIGTERM)
 
-    MODELS.mkdir(parents=True, exist_ok=True)
+    # Never an empty folder, which DVC warns of at every stage that reads it.
+    write_json(MODELS / "folds.json", {"folds": list(folds)})
     fold_0 = pd.read_parquet(FOLD_0)
     export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
     _write(export if params.oof.enabled else export.iloc[:0], OOF, Path("metrics/oof.json"), log)

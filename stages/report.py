@@ -3,9 +3,10 @@
 Everything the other stages found, for a person to read: one page, the same tables as Markdown, the headline as metrics.
 
 Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
-data/oof/, models/calibrator.json, metrics/{clean,calibrate,test}.json, plots/train.csv and data.truth where it is known. Writes
-report/index.html, report/report.md, report/headline.json, metrics/report.json, plots/{reliability,confusion,buckets,yardsticks}.csv and, no
-declared out because it holds times, report/run.md.
+data/oof/, models/calibrator.json, metrics/{clean,calibrate,test}.json, plots/train.csv, data.truth where it is known, and what is kept of
+the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
+report/headline.json, metrics/report.json, plots/{reliability,confusion,buckets,yardsticks,versions_*}.csv and, no declared out because
+it holds times, report/run.md.
 """
 
 import json
@@ -24,13 +25,14 @@ from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
 from pairpref.params import Params, flat
-from pairpref.reporting import page, provenance, words
+from pairpref.reporting import page, provenance, versions, words
 from pairpref.reporting.findings import Findings, Votes, find, orders_of
 from pairpref.reporting.glossary import NAMES
 from pairpref.reporting.sections import sections
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
+from pairpref.versions import catalog, evidence, standing
 
 METRICS, PLOTS, REPORT = Path("metrics"), Path("plots"), Path("report")
 PAIRS, TOKENS, TOKENIZER = Path("data/clean/pairs.parquet"), Path("data/tokens"), Path("models/tokenizer")
@@ -57,6 +59,7 @@ def report(params: Params, log: Log) -> None:
         **{
             stage: json.loads((METRICS / f"{stage}.json").read_text(encoding="utf-8")) for stage in ("calibrate", "clean", "test")
         },
+        versions=standing.stand(catalog.load(), evidence.gather(params)),
         params=flat(params.model_dump(mode="json")),
         defaults=flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
     )
@@ -111,7 +114,9 @@ def _write(found: Findings) -> None:
     write_text(REPORT / "index.html", page.html(opening, parts))
     write_text(REPORT / "report.md", page.markdown(opening, parts))
     write_text(REPORT / "run.md", provenance.markdown())
-    write_json(REPORT / "headline.json", {"figures": found.headline, "ends": found.ends})
+    write_json(
+        REPORT / "headline.json", {"figures": found.headline, "ends": found.ends, "versions": versions.now(found.versions)}
+    )
     write_json(METRICS / "report.json", found.headline | {"log_loss_low": low, "log_loss_high": high})
     confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
     levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
@@ -126,6 +131,9 @@ def _write(found: Findings) -> None:
         "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
         "buckets": found.buckets,
         "yardsticks": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
+        "versions_log_loss": versions.trend(found.versions, "log_loss"),
+        "versions_f1": versions.trend(found.versions, "f1_macro"),
+        "versions_accuracy": versions.accuracy(found.versions),
     }
     for name, table in tables.items():
         write_text(PLOTS / f"{name}.csv", table.round(6).to_csv(index=False, lineterminator="\n"))

@@ -1,7 +1,12 @@
 """Made-up votes for tests of evaluation."""
 
 import numpy as np
+import pandas as pd
 from hypothesis import strategies as st
+
+from pairpref.evaluation.calibration import CALIBRATED
+from pairpref.pairs import PROBABILITIES
+from pairpref.versions.evidence import rounded
 
 
 def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -13,3 +18,18 @@ def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.nda
 
 
 rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
+
+
+def predictions(n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False) -> pd.DataFrame:
+    """Predictions of a model that knows the truth but for some noise, from several seeds, as `evidence.gather` gives them."""
+    p, labels = drawn(n, 0)
+    rng = np.random.default_rng(1000 + seed)
+    parts = []
+    for number in range(seeds):
+        q = p * np.exp(noise * rng.normal(size=p.shape))
+        part = pd.DataFrame({"id": np.arange(n).astype(str), "group": np.arange(n) // 2, "label": labels, "seed": number})
+        part[PROBABILITIES] = q / q.sum(axis=1, keepdims=True)
+        if calibrated:
+            part[CALIBRATED] = p
+        parts.append(part)
+    return rounded(pd.concat(parts, ignore_index=True))

@@ -46,7 +46,15 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"train__seeds": [0, 1]}, {"train__resume": False}, {"parallel__jobs": 2}, {"simulate__rows": 99}, {"report__bins": 3}],
+    [
+        {"train__seeds": [0, 1]},
+        {"train__resume": False},
+        {"oof__enabled": False},
+        {"calibrate__method": "none"},
+        {"parallel__jobs": 2},
+        {"simulate__rows": 99},
+        {"report__bins": 3},
+    ],
 )
 def test_a_param_that_does_not_matter_leaves_it(small_params, data, change):
     assert of(small_params(**change), data).digest == of(small_params(), data).digest

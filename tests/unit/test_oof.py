@@ -1,6 +1,7 @@
 """The oof stage: every vote by a classifier that saw neither it nor its prompt."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,12 @@ from stages.yardsticks import yardsticks
 
 BEFORE = (simulate, clean, yardsticks, tokenize, train)
 AFTER = (calibrate, predict, report)
+
+
+@pytest.fixture(autouse=True)
+def versions(here, params_yaml):
+    """What the report tells of besides the run."""
+    shutil.copy(params_yaml.with_name("versions.yaml"), here)
 
 
 def metrics(name):
@@ -42,7 +49,7 @@ def test_every_fold_once(small_params, here):
         .reset_index(drop=True)
         .equals(seeds[seeds["seed"] == 4]["p_a"].reset_index(drop=True))
     )
-    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2"]
+    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2", "folds.json"]
 
 
 def test_no_export(small_params, here):
@@ -51,7 +58,7 @@ def test_no_export(small_params, here):
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
     assert len(pd.read_parquet("data/oof/oof.parquet")) == 0 and metrics("oof") == {"n": 0}
-    assert not list(stage.MODELS.iterdir())
+    assert not list(stage.MODELS.glob("fold[0-9]*"))
     assert metrics("report")["log_loss"] == pytest.approx(metrics("train")["log_loss"])
     assert len(pd.read_csv("submission.csv")) == 40
 

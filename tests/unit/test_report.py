@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -17,7 +18,8 @@ from stages.tokenize import tokenize
 from stages.yardsticks import yardsticks
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
-PLOTS = [f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "yardsticks")]
+TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
+PLOTS = [f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "yardsticks", *TRENDS)]
 OUTS = ["report/index.html", "report/report.md", "report/headline.json", "metrics/report.json", *PLOTS]
 
 
@@ -46,6 +48,7 @@ def settings(tmp_path, monkeypatch):
     for name, value in {"clean": {"rows": n}, "train": scores, "oof": scores, "test": {"n": 0}}.items():
         Path(f"metrics/{name}.json").write_text(json.dumps(value))
     Path("plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n")
+    shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
     yardsticks(settings, Log("yardsticks"))
@@ -71,7 +74,7 @@ def test_headline_of_simulated_votes(settings):
 
 def test_plots_are_what_dvc_expects(settings):
     found = run(settings)
-    curves, votes, buckets, levels = (pd.read_csv(path) for path in PLOTS)
+    curves, votes, buckets, levels, *_ = (pd.read_csv(path) for path in PLOTS)
     assert len(curves) == 2 * 4 * settings.report.bins and set(curves["stage"]) == {"before", "after"}
     assert list(votes) == ["actual", "predicted", "n"] and votes["n"].sum() == 600 and set(votes["actual"]) == {"A", "B", "TIE"}
     assert buckets.loc[0, "log_loss"] == pytest.approx(found["log_loss"], abs=1e-6)
@@ -132,7 +135,7 @@ def test_how_the_run_went_is_told_apart_from_the_page(settings):
     told = Path("report/run.md").read_text()
     assert "12,346 | 321" in told and "| torch | 9.9.9 | train |" in told
     assert "9.9.9" not in Path("report/report.md").read_text()
-    shown = {name: value for name, value, *_ in headline.rows()}
+    shown = {name: value for name, value, *_ in headline.rows(json.loads(headline.HEADLINE.read_text()))}
     assert shown["Training tokens/s"] == "12,346" and shown["Information captured"].endswith("%")
 
 

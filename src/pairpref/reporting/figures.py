@@ -126,6 +126,44 @@ def _room(rows: list[tuple[str, float, tuple[float, float]]], floor: float | Non
     return [round(min(ends) - 0.04 * width, 5), round(max(ends) + 0.14 * width, 5)]
 
 
+def trend(points: pd.DataFrame, title: str) -> go.Figure:
+    """A figure from version to version, in the order of the rows, with bars where its ends are known.
+
+    Args:
+        points: version, series, value, low, high.
+        title: of the vertical axis.
+    """
+    figure = go.Figure(layout=_LAYOUT | {"height": 320})
+    for (name, part), style in zip(points.groupby("series", sort=True), _STYLES[1::-1], strict=False):
+        known = part["high"].notna().all()
+        bars = {"type": "data", "array": _list(part["high"] - part["value"]), "thickness": 1} if known else None
+        figure.add_scatter(
+            x=list(part["version"]), y=_list(part["value"]), error_y=bars, name=name, mode="lines+markers", **style
+        )
+    # Versions are no numbers: v17.0 stands beside v14.0, not three units on.
+    order = list(dict.fromkeys(points["version"]))
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_yaxes(title=title)
+    return figure
+
+
+def scatter(points: pd.DataFrame, x: str, y: str, name: str) -> go.Figure:
+    """Two figures against each other, each point with its name."""
+    figure = go.Figure(layout=_LAYOUT | {"height": 320, "showlegend": False})
+    figure.add_scatter(
+        x=_list(points[x]),
+        y=_list(points[y]),
+        text=list(points[name]),
+        mode="markers+text",
+        textposition="top center",
+        cliponaxis=False,
+        marker=_STYLES[1]["marker"] | {"color": ORANGE},
+    )
+    figure.update_xaxes(title=x.replace("_", " "))
+    figure.update_yaxes(title=y.replace("_", " "))
+    return figure
+
+
 def heat(grid: pd.DataFrame) -> go.Figure:
     """Log loss by part of the votes (down) and by what was voted (across), written out with the number of votes; darker is worse.
 

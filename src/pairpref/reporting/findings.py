@@ -13,6 +13,7 @@ from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
 from pairpref.pairs import ORDERS
 from pairpref.reporting.examples import Example, hardest, surprising
+from pairpref.versions.standing import Standing
 
 Ends = tuple[float, float]
 
@@ -104,6 +105,7 @@ class Findings:
         calibrate, clean, test: the metrics of these stages.
         params: dotted key to value.
         defaults: the same of the params.yaml that the project comes with.
+        versions: where this run and the versions before it stand.
     """
 
     headline: dict[str, float]
@@ -129,6 +131,7 @@ class Findings:
     test: dict[str, float]
     params: dict[str, object]
     defaults: dict[str, object]
+    versions: Standing
 
 
 def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bins: int, **known: object) -> Findings:

@@ -17,9 +17,9 @@ PAGE = Path("report/index.html")
 _ROOM_FOR_MEANINGS = 120
 
 
-def rows() -> list[tuple[str, str, str, str]]:
+def rows(told: dict) -> list[tuple[str, str, str, str]]:
     """Name, value, interval and meaning of every figure there is; on real votes those that need the truth are not there."""
-    found = glossary.headline(**json.loads(HEADLINE.read_text(encoding="utf-8")))
+    found = glossary.headline(told["figures"], told["ends"])
     if spent := provenance.seconds():
         found.append(("Seconds", f"{spent:,.0f}", "", "all stages together, each at its last run on this machine"))
     if rate := provenance.tokens_per_second():
@@ -37,9 +37,12 @@ def main() -> None:
     table.add_column("95 % interval", no_wrap=True)
     if roomy := console.width >= _ROOM_FOR_MEANINGS:
         table.add_column(style="dim")
-    for *figures, meaning in rows():
+    told = json.loads(HEADLINE.read_text(encoding="utf-8"))
+    for *figures, meaning in rows(told):
         table.add_row(*figures, *([meaning] if roomy else []))
     console.print(table)
+    if told["versions"]:
+        console.print(f"\n{told['versions']}", highlight=False)
     more = "" if roomy else ", which says what each figure means"
     console.print(f"\nThe whole report: {PAGE}{more}", highlight=False)
 

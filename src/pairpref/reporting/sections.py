@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from pairpref.evaluation import buckets
 from pairpref.evaluation.reliability import CONFIDENCE, CURVES
 from pairpref.pairs import LABELS
-from pairpref.reporting import figures, glossary, words
+from pairpref.reporting import figures, glossary, versions, words
 from pairpref.reporting.examples import Example
 from pairpref.reporting.findings import Findings
 from pairpref.reporting.glossary import between, spaced, written
@@ -21,7 +21,7 @@ from pairpref.reporting.tables import Table
 class Section:
     """A heading and what stands under it: paragraphs parted by empty lines, figures, tables, votes to look at.
 
-    Tables beside figures are folded: they are the same in numbers.
+    Tables beside figures are folded, unless the section is open: they are the same in numbers.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     examples: tuple[tuple[str, list[Example]], ...] = ()
     folded: bool = False
+    open: bool = False
 
 
 def sections(found: Findings) -> list[Section]:
@@ -47,6 +48,11 @@ def sections(found: Findings) -> list[Section]:
         _training,
         _seeds,
         _test,
+        _versions,
+        _impact,
+        _milestones,
+        _leaderboard,
+        _history,
         _examples,
         _clean,
         _params,
@@ -89,6 +95,48 @@ def _headline(found: Findings) -> Iterator[Section]:
         text,
         tables=(Table(("figure", "value", "95 % interval", "meaning"), rows, ("meaning",)),),
     )
+
+
+def _versions(found: Findings) -> Iterator[Section]:
+    stood = found.versions
+    drawn = versions.drawn(stood) if stood.replayed else {}
+    tables = (versions.table(stood),) if stood.replayed else ()
+    yield Section("versions", "How do the versions compare?", versions.words(stood), drawn, tables, open=True)
+
+
+def _impact(found: Findings) -> Iterator[Section]:
+    if found.versions.effects:
+        text = versions.effects_words(found.versions)
+        yield Section("impact", "What is each feature worth?", text, tables=(versions.effects(found.versions),))
+
+
+def _milestones(found: Findings) -> Iterator[Section]:
+    if not found.versions.replayed:
+        return
+    anchor = found.versions.catalog.anchor
+    text = f"Gains that the roadmap expects over {anchor}, and what was measured: log loss after calibration, on the votes of fold 0."
+    yield Section("milestones", "Did the milestones deliver?", text, tables=(versions.milestones(found.versions),))
+
+
+def _leaderboard(found: Findings) -> Iterator[Section]:
+    if found.versions.gaps:
+        text = versions.leaderboard_words(found.versions.gaps)
+        yield Section("leaderboard", "Does the leaderboard agree?", text, tables=(versions.leaderboard(found.versions),))
+
+
+def _history(found: Findings) -> Iterator[Section]:
+    stood = found.versions
+    if not stood.replayed:
+        return
+    text = "From the params of versions.yaml."
+    yield Section("matrix", "What each version has", text, tables=(versions.matrix(stood.catalog),), folded=True)
+    text = "As documented, and as params. What has no param is structural, and not replayed."
+    title = "What each version changed, and what had to be assumed"
+    yield Section("changes", title, text, tables=(versions.changes(stood.catalog),), folded=True)
+    text = (
+        "Fold 0, first seed, before calibration; beside it what was published, of other votes. A dot: not run, or not documented."
+    )
+    yield Section("logs", "The versions' training logs", text, tables=(versions.logs(stood),), folded=True)
 
 
 def _yardsticks(found: Findings) -> Iterator[Section]:

@@ -30,6 +30,18 @@ def markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def plain(table: Table) -> str:
+    """The table for a terminal, its columns aligned."""
+    rows = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    numbers = [table.kind(i) == "number" for i in range(len(widths))]
+    lines = (
+        "  ".join(f"{cell:{'>' if number else '<'}{width}}" for cell, width, number in zip(row, widths, numbers, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def literal(text: str) -> str:
     """A paragraph or a cell as Markdown that shows it as it is."""
     escaped = html.escape(" ".join(text.split()), quote=False)

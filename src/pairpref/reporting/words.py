@@ -2,6 +2,7 @@
 
 from pairpref.evaluation import buckets
 from pairpref.evaluation.comparison import Comparison
+from pairpref.reporting import versions
 from pairpref.reporting.findings import Findings, Part, Yardstick
 from pairpref.reporting.glossary import between, spaced
 
@@ -42,6 +43,8 @@ def opening(found: Findings) -> list[str]:
         )
         if found.params.get("simulate.lossy"):
             sentences.append("That floor cannot be reached here: part of the text was destroyed after the vote (simulate.lossy).")
+    if compared := versions.now(found.versions):
+        sentences.append(compared)
     sentences.append(_weakest(found))
     return [spaced(sentence) for sentence in sentences]
 

@@ -1,0 +1,185 @@
+"""python -m pairpref.versions list | replay [ID…] | impact | tag | table | check | leaderboard
+
+The project's versions: what each is (versions.yaml), run again, tagged, compared with each other and with the run at hand.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from pairpref import params, stopping
+from pairpref.errors import UserError
+from pairpref.evaluation.comparison import Comparison
+from pairpref.files import write_text
+from pairpref.monitor import Log, explain
+from pairpref.reporting import tables, versions
+from pairpref.versions import catalog as catalogs
+from pairpref.versions import evidence, standing
+from pairpref.versions.catalog import Catalog, spelled
+from pairpref.versions.history import Repository
+
+REFUSED = 2
+
+
+def show(catalog: Catalog) -> None:
+    """What each version is, in natural order."""
+    stood = standing.stand(catalog)
+    for row in stood.rows:
+        version = row.version
+        milestone = f", milestone {version.milestone}" if version.milestone else ""
+        print(f"{row.name}{f' from {version.parent}' if version.parent else ''}{milestone}")
+        modules = [*version.added, *(f"without {module}" for module in version.removed)]
+        lines = {"what": ", ".join(modules), "params": spelled(version.changes), "to show": version.hypothesis}
+        lines |= {f"assumed {what}": why for what, why in version.assumed.items()}
+        if row.measured:
+            lines["measured"] = f"log loss {row.measured['log_loss']:.4f} ± {row.measured['log_loss_std']:.4f}"
+        for name, text in lines.items():
+            print(f"    {name}: {text}")
+    print(f"\nNothing is documented of the other {versions.UNDOCUMENTED} of the 22 versions.")
+
+
+def replay(catalog: Catalog, names: list[str]) -> None:
+    """Run versions again, all of them where none is named."""
+    from pairpref.versions.replay import Replay
+
+    if unknown := [name for name in names if name not in catalog.versions]:
+        raise UserError(f"{', '.join(unknown)}: not in versions.yaml, which has {', '.join(catalog.ordered())}.")
+    with Replay(catalog, Log("replay")) as session:
+        session.versions(names or list(catalog.versions))
+
+
+def impact(catalog: Catalog) -> None:
+    """Run both sides of every feature."""
+    from pairpref.versions.replay import Replay
+
+    with Replay(catalog, Log("impact")) as session:
+        session.impact()
+
+
+def tag(catalog: Catalog, move: bool) -> None:
+    """Put missing tags back."""
+    repository = Repository()
+    made, elsewhere = repository.tag(
+        {name: commit for name, commit in repository.versions().items() if name in catalog.versions}, move
+    )
+    if made:
+        print(f"tagged {', '.join(catalogs.natural(made))}")
+    if left := set(elsewhere) - set(made):
+        print(
+            f"{', '.join(catalogs.natural(left))}: the tag stands on another commit than the newest of that version in this history, "
+            "and was left there; `python -m pairpref.versions tag --move` moves it"
+        )
+    if repository.is_shallow():
+        print(
+            "This clone is shallow: it holds few of the commits that versions are found by. `git fetch --unshallow` brings the rest."
+        )
+
+
+def table(catalog: Catalog, form: str) -> None:
+    """Print the version table."""
+    stood = standing.stand(catalog)
+    if form == "csv":
+        versions.numbers(stood).to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    elif form == "md":
+        print(tables.markdown(versions.table(stood)), end="")
+    else:
+        print(tables.plain(versions.table(stood)))
+
+
+def check(catalog: Catalog) -> Comparison:
+    """The run in the working tree against the anchor, on the same votes.
+
+    Raises:
+        UserError: one of them is not there, or they were judged on different votes.
+    """
+    path = standing.predictions_of(catalog.anchor)
+    if not path.exists():
+        raise UserError(
+            f"{path} is not there: {catalog.anchor} has not been replayed. `python -m pairpref.versions replay` does."
+        )
+    run, anchor = evidence.gather(params.load()), evidence.read(path)
+    if not evidence.same_votes(run, anchor):
+        counts = f"{run['id'].nunique():,} votes and {catalog.anchor} on {anchor['id'].nunique():,}"
+        raise UserError(
+            f"this run was judged on {counts}, and they are not the same ones, so the figures don't compare. "
+            f"`python -m pairpref.versions replay {catalog.anchor}` judges {catalog.anchor} on the votes of params.yaml."
+        )
+    return evidence.log_loss(run, anchor)
+
+
+def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
+    """Add the scores of a listing to leaderboard.csv; a score that is there already is not added twice."""
+    text = sys.stdin.read() if str(listing) == "-" else listing.read_text(encoding="utf-8")
+    new, old = standing.from_kaggle(text, regime, list(catalog.versions)), standing.read_leaderboard(standing.LEADERBOARD)
+    both = pd.concat([old, new], ignore_index=True) if len(old) else new
+    merged = both.drop_duplicates(["version", "date", "regime", "public", "private"])
+    write_text(standing.LEADERBOARD, standing.leaderboard_csv(merged))
+    print(f"{len(merged) - len(old)} scores added to {standing.LEADERBOARD}, of {len(new)} that name a version")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m pairpref.versions", description=__doc__.split("\n\n")[1])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="what each version is")
+    command = commands.add_parser(
+        "replay", help="run versions again: params, pipeline, commit, tag; what is up to date is left alone"
+    )
+    command.add_argument("names", nargs="*", metavar="ID", help="e.g. v17.0; all where none is named")
+    commands.add_parser("impact", help="run the pipeline with and without each feature, all else equal")
+    command = commands.add_parser("tag", help="put tags on the versions' commits where they are missing")
+    command.add_argument("--move", action="store_true", help="also move tags that stand on older commits")
+    command = commands.add_parser("table", help="all versions: measured, published, against the anchor")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_const", dest="form", const="md", default="text", help="as Markdown")
+    form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as plain numbers")
+    commands.add_parser("check", help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare")
+    command = commands.add_parser(
+        "leaderboard", help="add scores to leaderboard.csv from what `kaggle competitions submissions -v` lists"
+    )
+    command.add_argument("listing", type=Path, help="the listing as CSV; - reads it from a pipe. Descriptions name the version")
+    command.add_argument("--regime", required=True, choices=standing.REGIMES, help="scores of different regimes don't compare")
+    asked = parser.parse_args(argv)
+    try:
+        catalog = catalogs.load()
+        match asked.command:
+            case "list":
+                show(catalog)
+            case "replay":
+                replay(catalog, asked.names)
+            case "impact":
+                impact(catalog)
+            case "tag":
+                tag(catalog, asked.move)
+            case "table":
+                table(catalog, asked.form)
+            case "leaderboard":
+                leaderboard(catalog, asked.listing, asked.regime)
+            case "check":
+                found = check(catalog)
+                print(f"this run, against {catalog.anchor}: {found}")
+                sys.exit(found.verdict == "worse")
+    except UserError as error:
+        print(f"versions: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Nothing is left for Python to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"versions: {explain(error)}", file=sys.stderr)
+        sys.exit(REFUSED)
+    except stopping.Stopped as stop:
+        name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
+        print(
+            f"versions: stopped by {name}; your files are as they were, and the same command goes on from here", file=sys.stderr
+        )
+        sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -102,7 +102,7 @@ def draw(count: int, stages: Sequence[str], rng: random.Random) -> Iterator[list
 
 
 def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL) -> Run:
-    """Start a run from before the strikes' stage, kill it by each of them, and finish it by the same command.
+    """Start a run from before the first strike's stage, kill it by each of them in turn, and finish it by the same command.
 
     Args:
         folder: to be made; all of it is left as it is, and so are processes that outlived the command.
@@ -114,7 +114,7 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
         left = living(folder)
         starts += 1
         repro = Repro(repository, folder / f"start-{starts}.txt")
-        kill = repro.strike(coming[0], calm.seconds[run.stage], signum) if coming else None
+        kill = repro.strike(coming[0], calm.seconds[coming[0].stage], signum) if coming else None
         with suppress(subprocess.TimeoutExpired):
             repro.process.wait(limit)
         if run.kills:

@@ -24,7 +24,7 @@ _SMALL = {
     "simulate": {"rows": 240, "test_rows": 40},
     "tokenize": {"vocab_size": 500},
     "model": {"max_length": 64, "hidden_size": 32, "layers": 1},
-    "train": {"epochs": 1},
+    "train": {"epochs": 1, "batch_size": 8},
     "oof": {"folds": 2},
     "parallel": {"jobs": 1},
 }

@@ -81,9 +81,7 @@ def test_every_section_shows_what_it_is_about(report, tmp_path):
     seen, console = opened(report, tmp_path)
     assert not console
     by_id = {section["id"]: section for section in seen["sections"]}
-    expected = (
-        "run headline yardsticks truth reliability buckets confusion order training luck test examples clean params".split()
-    )
+    expected = "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
     assert list(by_id) == expected
     assert all(section["height"] > 60 and section["words"] > 20 for section in by_id.values())
     figures = {name: len(section["figures"]) for name, section in by_id.items() if section["figures"]}
@@ -132,4 +130,4 @@ def test_dvc_plots_are_drawn_without_a_network(repository, tmp_path):
         repository.dvc("plots", *command)
         seen, console = opened(repository.path / "dvc_plots" / "index.html", tmp_path)
         assert not console
-        assert len(seen["canvases"]) == 5 and min(seen["canvases"]) > 20
+        assert len(seen["canvases"]) == 8 and min(seen["canvases"]) > 20

@@ -43,9 +43,9 @@ def test_what_is_kept_is_what_the_commit_measured(repository, name):
     kept = evidence.read(ROOT / path)
     first = evidence.figures(kept[kept["seed"] == kept["seed"].iloc[0]])
     committed = json.loads(at(repository, name, "metrics/train.json"))
-    for figure in ("log_loss", "accuracy", "f1_macro"):
-        # Kept probabilities are rounded to 5 decimals.
-        assert first[figure] == pytest.approx(committed[figure], abs=2e-4)
+    # Kept probabilities are rounded to 5 decimals, which may make two of them equal and turn a vote's most likely answer.
+    for figure, moved in (("log_loss", 2e-4), ("accuracy", 1e-3), ("f1_macro", 1e-3)):
+        assert first[figure] == pytest.approx(committed[figure], abs=moved)
     spread = json.loads(at(repository, name, "metrics/seeds.json"))
     found = evidence.figures(kept)
     assert found["log_loss"] == pytest.approx(spread["log_loss_mean"], abs=2e-4)

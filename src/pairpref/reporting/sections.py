@@ -129,7 +129,7 @@ def _history(found: Findings) -> Iterator[Section]:
     if not stood.replayed:
         return
     text = "From the params of versions.yaml."
-    yield Section("matrix", "What each version has", text, tables=(versions.matrix(stood.catalog),), folded=True)
+    yield Section("matrix", "What each version has", text, tables=(versions.matrix(stood.catalog),))
     text = "As documented, and as params. What has no param is structural, and not replayed."
     title = "What each version changed, and what had to be assumed"
     yield Section("changes", title, text, tables=(versions.changes(stood.catalog),), folded=True)

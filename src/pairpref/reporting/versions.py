@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from pairpref.evaluation.comparison import Comparison
 from pairpref.reporting import figures
 from pairpref.reporting.glossary import spaced, written
 from pairpref.reporting.tables import Table
@@ -16,6 +17,7 @@ NONE = "·"
 PERCENT = "\N{NO-BREAK SPACE}%"
 VERDICTS = ("better", "worse", "not shown")
 UNDOCUMENTED = 13
+_ONE_SEED = "one seed of each, so that the luck of training is not in the interval"
 
 _FIGURES = ("log_loss", "accuracy", "f1_macro")
 # Section 9.2 of the documentation prints these names and no marks; what marks them here are the params.
@@ -42,9 +44,9 @@ def table(stood: Standing) -> Table:
         rows.append(
             (
                 row.name,
-                _spread(row, "log_loss", ".4f"),
+                _spread(row, "log_loss_final", ".4f"),
                 *_compared(row, anchor),
-                _spread(row, "log_loss_final", ".4f") if _is_calibrated(row) else NONE,
+                _spread(row, "log_loss", ".4f") if _is_calibrated(row) else NONE,
                 _spread(row, "information_captured", ".1%"),
                 _spread(row, "accuracy", ".3f"),
                 _spread(row, "f1_macro", ".3f"),
@@ -52,7 +54,7 @@ def table(stood: Standing) -> Table:
             )
         )
     compared = (f"minus {anchor}", "95 % interval", f"than {anchor}")
-    columns = ("version", "log loss", *compared, "calibrated", "captured", "accuracy", "macro F1", "published")
+    columns = ("version", "log loss", *compared, "before calibration", "captured", "accuracy", "macro F1", "published")
     return Table(columns, rows, (f"than {anchor}",))
 
 
@@ -75,7 +77,9 @@ def trend(stood: Standing, name: str) -> pd.DataFrame:
     rows = []
     for row in stood.rows:
         if row.measured:
-            mean, std = row.measured[name], row.measured[f"{name}_std"]
+            # The log loss of a version is that of its last word, as it is compared.
+            kept = "log_loss_final" if name == "log_loss" else name
+            mean, std = row.measured[kept], row.measured[f"{kept}_std"]
             rows.append((row.name, "measured", mean, mean - std, mean + std))
         if row.version.published:
             rows.append((row.name, "published", getattr(row.version.published, name), None, None))
@@ -111,8 +115,8 @@ def words(stood: Standing) -> str:
     best, first = min(replayed, key=lambda row: row.measured["log_loss_final"]), replayed[0].measured
     sentences = [
         f"{len(replayed)} of {len(stood.rows)} versions have been replayed, each from {first['seeds']:.0f} seeds, and judged on the same "
-        f"{first['n']:,.0f} votes of fold 0: mean ± standard deviation over seeds, before calibration. The lowest log loss is "
-        f"{best.name}'s, {best.measured['log_loss_final']:.4f}."
+        f"{first['n']:,.0f} votes of fold 0: mean ± standard deviation over seeds, after calibration where a version calibrates. "
+        f"The lowest log loss is {best.name}'s, {best.measured['log_loss_final']:.4f}."
     ]
     if any(row.to_anchor for row in replayed):
         of = {
@@ -120,7 +124,7 @@ def words(stood: Standing) -> str:
         }
         sentences.append(
             f"Better than {catalog.anchor}: {of['better']}. Worse: {of['worse']}. No difference shown: {of['not shown']}. Compared vote "
-            "by vote and seed by seed, after calibration where a version calibrates."
+            "by vote and seed by seed."
         )
     sentences.append(
         "\n\nVersions differ in several things at once, so this table does not say what a feature is worth; the one on features does. "
@@ -128,6 +132,14 @@ def words(stood: Standing) -> str:
         f"Of the other {UNDOCUMENTED} of the 22 versions nothing is documented."
     )
     return spaced(" ".join(sentences).replace(" \n\n", "\n\n"))
+
+
+def said(found: Comparison) -> str:
+    """A comparison in a line."""
+    if found.difference == found.low == found.high == 0:
+        return f"the same probabilities, to the last of {found.votes:,} votes"
+    seeds = f"; {found.seeds} seeds" if found.seeds > 1 else f"; {_ONE_SEED}"
+    return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}{seeds})"
 
 
 def now(stood: Standing) -> str:
@@ -138,12 +150,12 @@ def now(stood: Standing) -> str:
     what = {
         "better": f"It is better than {anchor}",
         "worse": f"It is worse than {anchor}",
-        "not shown": f"That it differs from {anchor} is not shown",
+        "not shown": f"That it is better or worse than {anchor} is not shown",
     }
-    luck = "" if found.seeds > 1 else ", by one seed of each: the luck of training is not in the interval"
+    luck = "" if found.seeds > 1 else f"; by {_ONE_SEED}"
     return spaced(
-        f"{what[found.verdict]}: on the {found.votes:,} votes of fold 0 its log loss differs by {found.difference:+.4f} (95 % interval "
-        f"{found.low:+.4f} to {found.high:+.4f}{luck})."
+        f"{what[found.verdict]}: on the {found.votes:,} votes of fold 0 its log loss is {abs(found.difference):.4f} "
+        f"{'higher' if found.difference > 0 else 'lower'} (95 % interval of the difference {found.low:+.4f} to {found.high:+.4f}{luck})."
     )
 
 
@@ -174,6 +186,7 @@ def effects(stood: Standing) -> Table:
         feature, loss = stood.catalog.features[effect.key], effect.log_loss
         f1, low, high = effect.f1_macro
         claim = feature.claimed
+        mark = " †" if claim and claim.note else ""
         rows.append(
             (
                 feature.name,
@@ -184,10 +197,10 @@ def effects(stood: Standing) -> Table:
                 loss.verdict,
                 {"-": "lower", "0": "no difference", "+": "higher"}[feature.expect.sign],
                 _agrees(feature.expect.sign, loss.verdict),
-                f"{claim.log_loss:+.2f}" if claim else NONE,
+                f"{claim.log_loss:+.2f}{mark}" if claim else NONE,
                 f"{f1:+.4f}",
                 f"{low:+.4f} to {high:+.4f}",
-                f"{claim.f1_macro:+.2f}" if claim else NONE,
+                f"{claim.f1_macro:+.2f}{mark}" if claim else NONE,
             )
         )
     columns = (
@@ -196,7 +209,7 @@ def effects(stood: Standing) -> Table:
         "without",
         "difference",
         "95 % interval",
-        "with it",
+        "log loss is",
         "expected",
         "expectation",
         "claimed",
@@ -204,13 +217,13 @@ def effects(stood: Standing) -> Table:
         "95 % interval ",
         "claimed ",
     )
-    return Table(columns, rows, ("with it", "expected", "expectation"))
+    return Table(columns, rows, ("log loss is", "expected", "expectation"))
 
 
 def effects_words(stood: Standing) -> str:
     """How to read the table of features, and what becomes of the documentation's core finding."""
     catalog = stood.catalog
-    notes = [f"{f.name} is {f.claimed.note}" for f in catalog.features.values() if f.claimed and f.claimed.note]
+    notes = [f"† {f.name}: {f.claimed.note}" for f in catalog.features.values() if f.claimed and f.claimed.note]
     unchanging = ", ".join(f"{name} ({Path(test).name})" for name, test in catalog.unchanging.items())
     return spaced(
         "Here two runs differ in one switch and in nothing else, on the same votes and from "
@@ -228,9 +241,11 @@ def _core(stood: Standing) -> str:
     for name, keys in (("Data cleaning", ("utf8_clean", "flatten")), ("A/B augmentation", ("ab_both",))):
         verdicts = [found[key].verdict for key in keys if key in found]
         if verdicts:
-            said = "confirmed" if all(v == "better" for v in verdicts) else "refuted" if "worse" in verdicts else "not confirmed"
-            parts.append(f"“{name} is decisive”: {said} on these votes")
-    return "; ".join(parts) + "." if parts else ""
+            outcome = (
+                "confirmed" if all(v == "better" for v in verdicts) else "refuted" if "worse" in verdicts else "not confirmed"
+            )
+            parts.append(f"“{name} is decisive”: {outcome} on these votes")
+    return "; ".join(parts) + ". (Confirmed: each of its switches lowers the log loss beyond luck.)" if parts else ""
 
 
 def milestones(stood: Standing) -> Table:
@@ -248,7 +263,7 @@ def milestones(stood: Standing) -> Table:
                 milestone.expects,
                 f"{measured.difference:+.4f}" if measured else NONE,
                 f"{measured.low:+.4f} to {measured.high:+.4f}" if measured else NONE,
-                measured.verdict if measured else "to come" if row is None else "not replayed",
+                measured.verdict if measured else "no version yet" if row is None else "not replayed",
             )
         )
     columns = ("milestone", "version", "adds", "expected", "log loss", "95 % interval", "verdict")

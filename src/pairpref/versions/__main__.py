@@ -27,7 +27,7 @@ REFUSED = 2
 
 def show(catalog: Catalog) -> None:
     """What each version is, in natural order."""
-    stood = standing.stand(catalog)
+    stood = standing.stand(catalog, features=False)
     for row in stood.rows:
         version = row.version
         milestone = f", milestone {version.milestone}" if version.milestone else ""
@@ -36,7 +36,7 @@ def show(catalog: Catalog) -> None:
         lines = {"what": ", ".join(modules), "params": spelled(version.changes), "to show": version.hypothesis}
         lines |= {f"assumed {what}": why for what, why in version.assumed.items()}
         if row.measured:
-            lines["measured"] = f"log loss {row.measured['log_loss']:.4f} ± {row.measured['log_loss_std']:.4f}"
+            lines["measured"] = f"log loss {row.measured['log_loss_final']:.4f} ± {row.measured['log_loss_final_std']:.4f}"
         for name, text in lines.items():
             print(f"    {name}: {text}")
     print(f"\nNothing is documented of the other {versions.UNDOCUMENTED} of the 22 versions.")
@@ -73,6 +73,8 @@ def tag(catalog: Catalog, move: bool) -> None:
             f"{', '.join(catalogs.natural(left))}: the tag stands on another commit than the newest of that version in this history, "
             "and was left there; `python -m pairpref.versions tag --move` moves it"
         )
+    if not made and not elsewhere:
+        print("nothing to do: every version in this history has its tag")
     if repository.is_shallow():
         print(
             "This clone is shallow: it holds few of the commits that versions are found by. `git fetch --unshallow` brings the rest."
@@ -81,7 +83,7 @@ def tag(catalog: Catalog, move: bool) -> None:
 
 def table(catalog: Catalog, form: str) -> None:
     """Print the version table."""
-    stood = standing.stand(catalog)
+    stood = standing.stand(catalog, features=False)
     if form == "csv":
         versions.numbers(stood).to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
     elif form == "md":
@@ -90,25 +92,28 @@ def table(catalog: Catalog, form: str) -> None:
         print(tables.plain(versions.table(stood)))
 
 
-def check(catalog: Catalog) -> Comparison:
-    """The run in the working tree against the anchor, on the same votes.
+def check(catalog: Catalog, name: str) -> Comparison:
+    """The run in the working tree against a version, on the same votes.
 
     Raises:
         UserError: one of them is not there, or they were judged on different votes.
     """
-    path = standing.predictions_of(catalog.anchor)
-    if not path.exists():
+    path = standing.predictions_of(name)
+    # A commit older than the version's has not got its predictions; its tag has.
+    kept = path if path.exists() else Repository().show(f"refs/tags/{name}", path.as_posix())
+    if kept is None:
         raise UserError(
-            f"{path} is not there: {catalog.anchor} has not been replayed. `python -m pairpref.versions replay` does."
+            f"{path} is not there, and no tag {name}: `python -m pairpref.versions tag` on main puts tags back, "
+            f"`python -m pairpref.versions replay {name}` runs a version that has never been replayed."
         )
-    run, anchor = evidence.gather(params.load()), evidence.read(path)
-    if not evidence.same_votes(run, anchor):
-        counts = f"{run['id'].nunique():,} votes and {catalog.anchor} on {anchor['id'].nunique():,}"
+    run, version = evidence.gather(params.load()), evidence.read(kept)
+    if not evidence.same_votes(run, version):
+        counts = f"{run['id'].nunique():,} votes and {name} on {version['id'].nunique():,}"
         raise UserError(
             f"this run was judged on {counts}, and they are not the same ones, so the figures don't compare. "
-            f"`python -m pairpref.versions replay {catalog.anchor}` judges {catalog.anchor} on the votes of params.yaml."
+            f"`python -m pairpref.versions replay {name}` judges {name} on the votes of params.yaml."
         )
-    return evidence.log_loss(run, anchor)
+    return evidence.log_loss(run, version)
 
 
 def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
@@ -136,7 +141,10 @@ def main(argv: list[str] | None = None) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_const", dest="form", const="md", default="text", help="as Markdown")
     form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as plain numbers")
-    commands.add_parser("check", help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare")
+    command = commands.add_parser(
+        "check", help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare"
+    )
+    command.add_argument("--against", metavar="ID", help="another version than the anchor, v17.0")
     command = commands.add_parser(
         "leaderboard", help="add scores to leaderboard.csv from what `kaggle competitions submissions -v` lists"
     )
@@ -159,8 +167,9 @@ def main(argv: list[str] | None = None) -> None:
             case "leaderboard":
                 leaderboard(catalog, asked.listing, asked.regime)
             case "check":
-                found = check(catalog)
-                print(f"this run, against {catalog.anchor}: {found}")
+                name = asked.against or catalog.anchor
+                found = check(catalog, name)
+                print(f"this run, against {name}: {versions.said(found)}")
                 sys.exit(found.verdict == "worse")
     except UserError as error:
         print(f"versions: {error}", file=sys.stderr)

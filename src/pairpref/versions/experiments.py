@@ -95,16 +95,16 @@ def _version(row: Row) -> str:
     lines = [
         f"Hypothesis: {version.hypothesis}",
         f"Changes to {version.parent}: {changes}" if version.parent else f"The first: {changes}",
-        f"Measured: log loss {_spread(measured, 'log_loss')}, accuracy {_spread(measured, 'accuracy')}, macro F1 "
+        f"Measured: log loss {_spread(measured, 'log_loss_final')}, accuracy {_spread(measured, 'accuracy')}, macro F1 "
         f"{_spread(measured, 'f1_macro')} ({measured['seeds']:.0f} seeds, {measured['n']:,.0f} votes)",
     ]
     if abs(measured["log_loss_final"] - measured["log_loss"]) > 1e-9:
-        lines.append(f"Calibrated: log loss {_spread(measured, 'log_loss_final')}")
+        lines.append(f"Before calibration: log loss {_spread(measured, 'log_loss')}")
     if version.published:
         p = version.published
         lines.append(f"Published, on other votes: log loss {p.log_loss:g}, accuracy {p.accuracy:g}, macro F1 {p.f1_macro:g}")
     if row.to_parent:
-        lines.append(f"Against {version.parent or 'the class shares'}: {row.to_parent}")
+        lines.append(f"Against {version.parent or 'the class shares'}: {tables.said(row.to_parent)}")
     return "".join(f"- {line}\n" for line in lines)
 
 
@@ -114,7 +114,7 @@ def _feature(catalog: Catalog, effect: Effect) -> str:
     expected = {"-": "a lower log loss", "0": "no difference", "+": "a higher log loss"}[feature.expect.sign]
     lines = [
         f"Expected beforehand: {expected}, because {feature.expect.because}",
-        f"Measured on {feature.of}, log loss with − without: {effect.log_loss}",
+        f"Measured on {feature.of}, log loss with − without: {tables.said(effect.log_loss)}",
         f"Macro F1 with − without: {f1:+.4f} (95 % interval {low:+.4f} to {high:+.4f})",
     ]
     if feature.claimed:

@@ -14,6 +14,15 @@ from pairpref.errors import UserError
 TRAILER = "Version"
 _FIELD, _RECORD = "\x1f", "\x1e"
 _NOBODY = ("pairpref", "pairpref@localhost")
+# Whatever the user has git do for themselves, these commands are to do and print one thing: no hooks, no signatures, no colours.
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.quotePath=false",
+    "commit.gpgSign=false",
+    "log.showSignature=false",
+    "color.ui=false",
+)
+_PLAIN = tuple(part for setting in _SETTINGS for part in ("-c", setting))
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Repository:
         """
         try:
             done = subprocess.run(
-                ["git", *arguments],
+                ["git", *_PLAIN, *arguments],
                 cwd=self.folder,
                 env=environment(),
                 input=stdin,
@@ -134,7 +143,7 @@ class Repository:
         who = []
         if not self.has_identity():
             who = ["-c", f"user.name={_NOBODY[0]}", "-c", f"user.email={_NOBODY[1]}"]
-        self.git(*who, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--file=-", stdin=message)
+        self.git(*who, "commit", "--quiet", "--cleanup=verbatim", "--file=-", stdin=message)
 
 
 def environment() -> dict[str, str]:

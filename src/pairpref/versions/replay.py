@@ -72,7 +72,10 @@ class Replay:
                     f"{', '.join(edited[:5])}{' and others' * (len(edited) > 5)} differ from the last commit. Versions are run by "
                     "committed code, so that others can run them too: commit or stash your edits, then the same command again."
                 )
-            self.base: dict[str, Any] = yaml.safe_load((self.root / PARAMS).read_text(encoding="utf-8"))
+            # As they are now: whoever edits params.yaml meanwhile, or goes on committing, does not change what is replayed.
+            self.begun = self.main.head()
+            self.text = (self.root / PARAMS).read_text(encoding="utf-8")
+            self.base: dict[str, Any] = yaml.safe_load(self.text)
         except BaseException:
             self._lock.release()
             raise
@@ -167,7 +170,7 @@ class Replay:
         self._enter_score(name, settings)
         experiments.update(folder, self.catalog, predictions, versions={name: _today()})
         self._dvc("repro")
-        row = next(row for row in standing.stand(self.catalog, predictions, folder).rows if row.name == name)
+        row = next(row for row in standing.stand(self.catalog, predictions, folder, features=False).rows if row.name == name)
         self.there.commit(experiments.message(row), *_COMMITTED)
 
     def _enter_figures(self, name: str, settings: Params, predictions: pd.DataFrame) -> None:
@@ -235,6 +238,11 @@ class Replay:
         self._set({})
         self._dvc("repro")
         self.there.commit(f"{message}\n", *_COMMITTED)
+        if self.main.head() != self.begun:
+            raise UserError(
+                "commits were made, or another branch was checked out, while versions were replayed. All is done and in DVC's cache: "
+                "the same command puts it on top of what is there now, in a few minutes."
+            )
         if edited := [path for path in self.main.changed() if not path.startswith(_PIPELINE)]:
             raise UserError(
                 f"{', '.join(edited[:5])} were edited meanwhile. All is done and kept in {WORKTREE}: stash your edits, then the same "
@@ -255,8 +263,7 @@ class Replay:
         """Why a commit is not what today's code would make of these params and votes; empty where it is."""
         if commit is None:
             return "it has never been replayed"
-        tracked = self.main.git("ls-files", "--", *self._code()).splitlines()
-        if files := self.there.git("diff", "--name-only", commit.sha, "HEAD", "--", *tracked).splitlines():
+        if files := self.there.git("diff", "--name-only", commit.sha, "HEAD", "--", *self._code()).splitlines():
             return f"{files[0]}{' and others' * (len(files) > 1)} changed since"
         now, then = (_judged(self.main.show(sha, "dvc.yaml")) for sha in ("HEAD", commit.sha))
         if now != then:
@@ -277,6 +284,7 @@ class Replay:
         return "" if same else f"{path} holds other votes since"
 
     def _code(self) -> list[str]:
+        """What a version's figures are made with; outputs of stages are among it, too, which git knows nothing of."""
         stages = yaml.safe_load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         return sorted({dep for stage in _JUDGED for dep in stages[stage]["deps"] if "$" not in dep})
 
@@ -289,7 +297,7 @@ class Replay:
 
     def _set(self, changes: Changes) -> None:
         """params.yaml of the worktree: the one at HEAD of main with changes, comments kept."""
-        write_text(self.there.folder / PARAMS, rewritten((self.root / PARAMS).read_text(encoding="utf-8"), changes))
+        write_text(self.there.folder / PARAMS, rewritten(self.text, changes))
 
     def _cache(self) -> Path:
         asked = subprocess.run(

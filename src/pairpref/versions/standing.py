@@ -105,11 +105,12 @@ class Standing:
         return [row for row in self.rows if row.measured]
 
 
-def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path()) -> Standing:
+def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path(), features: bool = True) -> Standing:
     """Read and compare everything that has been replayed.
 
     Args:
         run: predictions of the run in question (see `evidence.gather`).
+        features: whether the effects of features are wanted, which take most of the time.
     """
     figures = read_figures(root / FIGURES)
     there = [name for name in catalog.ordered() if name in figures.index and predictions_of(name, root).exists()]
@@ -126,7 +127,7 @@ def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path()
         catalog=catalog,
         rows=rows,
         curves={name: pd.read_csv(root / evidence.FOLDER / name / TRAINING) for name in kept},
-        effects=_effects(catalog, root, reference),
+        effects=_effects(catalog, root, reference) if features else [],
         gaps=_gaps(read_leaderboard(root / LEADERBOARD), kept),
         elsewhere=len(everything) - len(kept),
         now=evidence.log_loss(run, anchor) if run is not None and anchor is not None else None,

@@ -242,6 +242,18 @@ def load(path: Path | str = PARAMS) -> Params:
     return read(Path(path), Params)
 
 
+class _Unique(yaml.SafeLoader):
+    """Safe YAML in which no key comes twice: of two values one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands there twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path, model: type[Model]) -> Model:
     """Read and check a YAML file as typed, frozen sections.
 
@@ -249,7 +261,7 @@ def read(path: Path, model: type[Model]) -> Model:
         UserError: as `load`.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Unique)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run from the repository's root, where {path.name} is.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

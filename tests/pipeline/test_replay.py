@@ -136,6 +136,9 @@ def test_what_the_code_makes_otherwise_is_replayed_again(replayed):
     began.communicate(timeout=60)
     assert "v18.0 is replayed again: src/pairpref/training/recipe.py changed since" in line
     replayed.git("reset", "--hard", "--quiet", "HEAD~1")
+    # What was begun on the commit that is dropped now does not bring it back.
+    head = replayed.git("rev-parse", "HEAD")
+    assert "nothing to do" in replayed.run(*VERSIONS, "replay", "v18.0").stdout and replayed.git("rev-parse", "HEAD") == head
 
 
 def test_small_params_are_the_versions_own_but_for_what_they_set(replayed, tmp_path):

@@ -122,6 +122,17 @@ def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml)
     assert re.findall("#.*", new) == re.findall("#.*", text)
 
 
+@pytest.mark.parametrize("rate", [1.25e-5, 2e-5, 1 / 3e4])
+def test_small_numbers_keep_all_their_digits(params_yaml, rate):
+    new = rewritten(params_yaml.read_text(encoding="utf-8"), {"train.lr": rate})
+    assert yaml.safe_load(new)["train"]["lr"] == rate
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the key train.epochs stands there twice"):
+        tiny(tmp_path, "train.epochs: 3,", "train.epochs: 3, train.epochs: 4,")
+
+
 def test_changes_are_spelled_as_on_the_command_line():
     changes = {"train.lr": 2e-5, "train.patience": None, "augment.ab": False, "augment.mode": "both", "train.seeds": [0, 1]}
     assert spelled(changes) == "train.lr=2e-05, train.patience=null, augment.ab=false, augment.mode=both, train.seeds=[0, 1]"

@@ -53,6 +53,24 @@ def test_commits_need_no_identity_and_nothing_new_is_no_commit(repository):
     assert "pairpref" in repository.versions()["v1.0"].committer
 
 
+def test_a_branch_of_a_tags_name_and_odd_settings_change_nothing(repository):
+    sha = step(repository, "2", "v1.0: better ±\n\nVersion: v1.0\n")
+    repository.tag(repository.versions())
+    repository.git("branch", "v1.0", "HEAD~1")
+    for name, value in (("grep.patternType", "fixed"), ("trailer.separators", "="), ("i18n.logOutputEncoding", "latin1")):
+        repository.git("config", name, value)
+    assert repository.tags() == {"v1.0": sha} and repository.versions()["v1.0"].message == "v1.0: better ±"
+
+
+def test_what_a_user_ignores_elsewhere_is_committed(repository, tmp_path):
+    (tmp_path / "ignore").write_text("*.yaml\n")
+    repository.git("config", "core.excludesFile", str(tmp_path / "ignore"))
+    (repository.folder / "new").mkdir()
+    (repository.folder / "new" / "other.yaml").write_text("1")
+    repository.commit("v1.0: better\n", "new")
+    assert repository.show("HEAD", "new/other.yaml") == b"1"
+
+
 def test_a_tag_is_the_same_object_wherever_it_is_made(repository, tmp_path):
     step(repository, "2", "v1.0: besser, größer 🙂\n\n- one\n- two\n\nVersion: v1.0\n")
     subprocess.run(["git", "clone", "--quiet", "--no-tags", repository.folder, tmp_path / "there"], check=True)

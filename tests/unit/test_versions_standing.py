@@ -212,6 +212,35 @@ def test_a_listing_that_is_none(root, capsys):
     assert stop.value.code == 2 and "the listing lacks date" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "score", [b"", b"\xff\xfe\x00", b"fileName,date,description,publicScore\na.csv,2026-01-01,v2.0,pending\n"]
+)
+def test_a_listing_that_is_none_is_refused_in_a_line(root, score, capsys):
+    (root / "listing.csv").write_bytes(score)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["leaderboard", "listing.csv", "--regime", "rolling"])
+    assert stopped.value.code == 2 and "listing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", [standing.FIGURES, standing.predictions_of("v2.0")])
+def test_damage_is_refused_in_a_line(root, path, capsys):
+    """check says 1 only where a run is worse."""
+    (root / path).write_bytes(b"PAR1")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["table"])
+    assert stopped.value.code == 2 and "damaged" in capsys.readouterr().err
+
+
+def test_conclusions_on_what_is_no_more_in_the_catalogue_stay(root):
+    experiments.update(root, catalogs.load(), versions={"v1.0": "2026-01-01"})
+    text = (root / experiments.LOG).read_text()
+    (root / experiments.LOG).write_text(
+        f"{text}\n## v0.9, 2025-12-31\n\n<!-- generated -->\n- old\n<!-- by hand -->\n\nIt was bad.\n"
+    )
+    experiments.update(root, catalogs.load())
+    assert "- old\n<!-- by hand -->\n\nIt was bad." in (root / experiments.LOG).read_text()
+
+
 def test_the_log_keeps_what_was_written_by_hand(root):
     found = catalogs.load()
     experiments.update(root, found, versions={"v1.0": "2026-01-01", "v2.0": "2026-01-02"}, features="2026-01-03")

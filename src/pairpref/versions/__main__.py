@@ -118,7 +118,10 @@ def check(catalog: Catalog, name: str) -> Comparison:
 
 def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
     """Add the scores of a listing to leaderboard.csv; a score that is there already is not added twice."""
-    text = sys.stdin.read() if str(listing) == "-" else listing.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(listing) == "-" else listing.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{listing} is no text; expected what `kaggle competitions submissions -v` prints.") from None
     new, old = standing.from_kaggle(text, regime, list(catalog.versions)), standing.read_leaderboard(standing.LEADERBOARD)
     both = pd.concat([old, new], ignore_index=True) if len(old) else new
     merged = both.drop_duplicates(["version", "date", "regime", "public", "private"])

@@ -43,8 +43,11 @@ def gather(params: Params, root: Path = Path()) -> pd.DataFrame:
             raise UserError(
                 f"{path} is not there: no run to judge. `dvc repro` makes one, `dvc checkout` brings the last one back."
             )
-    found = pd.read_parquet(root / SEEDS, columns=["id", "label", "seed", *PROBABILITIES])
-    groups = pd.read_parquet(root / PAIRS, columns=["id", "group"])
+    try:
+        found = pd.read_parquet(root / SEEDS, columns=["id", "label", "seed", *PROBABILITIES])
+        groups = pd.read_parquet(root / PAIRS, columns=["id", "group"])
+    except (ValueError, KeyError) as error:
+        raise _damaged(f"{SEEDS} or {PAIRS}", error) from None
     found = found.merge(groups, on="id", how="left", validate="many_to_one")[[*_ROWS, "seed", *PROBABILITIES]]
     if params.oof.enabled and params.calibrate.method != "none":
         calibrated = np.empty((len(found), 3))
@@ -55,6 +58,12 @@ def gather(params: Params, root: Path = Path()) -> pd.DataFrame:
             )
         found[CALIBRATED] = calibrated
     return rounded(found)
+
+
+def _damaged(what: object, error: Exception) -> UserError:
+    """DVC brings back what the pipeline wrote, git what a replay wrote."""
+    why = " ".join(str(error).split())[:120]
+    return UserError(f"{what} is damaged: {why}. `dvc checkout --force` or `git checkout HEAD -- versions` brings it back.")
 
 
 def write(predictions: pd.DataFrame, path: Path) -> None:
@@ -78,8 +87,14 @@ def read(source: Path | bytes) -> pd.DataFrame:
 
     Args:
         source: a file, or its bytes.
+
+    Raises:
+        UserError: it is damaged.
     """
-    kept = pd.read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source).astype({"label": np.int64})
+    try:
+        kept = pd.read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source).astype({"label": np.int64})
+    except (ValueError, KeyError) as error:
+        raise _damaged(source if isinstance(source, Path) else "a version's predictions", error) from None
     numbers = [name for columns in _TRIPLES for name in columns[:2] if name in kept]
     kept[numbers] = kept[numbers] / 10**DECIMALS
     found = rounded(kept)

@@ -49,7 +49,7 @@ def update(
     dates, prose, notes = {}, {}, []
     for section in sections:
         heading = _HEADING.match(section)
-        if heading and _BY_HAND in section:
+        if heading and _BY_HAND in section and heading["key"] in {*catalog.versions, *catalog.features} - set(dates):
             dates[heading["key"]], prose[heading["key"]] = heading["date"], section.split(_BY_HAND, 1)[1].strip()
         else:
             notes.append(section.strip())

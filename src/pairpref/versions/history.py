@@ -21,6 +21,10 @@ _SETTINGS = (
     "commit.gpgSign=false",
     "log.showSignature=false",
     "color.ui=false",
+    "grep.patternType=default",
+    "trailer.separators=:",
+    "i18n.logOutputEncoding=UTF-8",
+    "i18n.commitEncoding=UTF-8",
 )
 _PLAIN = tuple(part for setting in _SETTINGS for part in ("-c", setting))
 
@@ -105,7 +109,7 @@ class Repository:
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it stands on."""
-        listed = self.git("for-each-ref", "refs/tags", "--format=%(refname:short) %(objectname) %(*objectname)")
+        listed = self.git("for-each-ref", "refs/tags", "--format=%(refname:lstrip=2) %(objectname) %(*objectname)")
         return {parts[0]: parts[-1] for parts in map(str.split, listed.splitlines())}
 
     def tag(self, versions: dict[str, Commit], move: bool = False) -> tuple[list[str], list[str]]:
@@ -137,7 +141,8 @@ class Repository:
 
     def commit(self, message: str, *paths: str) -> None:
         """Commit what is at `paths`, under a stand-in's name where git knows nobody's. Does nothing where nothing has changed."""
-        self.git("add", "--all", "--", *paths)
+        # By force: what a user has git ignore elsewhere, such as *.csv, belongs to a version.
+        self.git("add", "--all", "--force", "--", *paths)
         if not self.git("diff", "--cached", "--name-only"):
             return
         who = []

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
@@ -38,6 +39,8 @@ from pairpref.versions.catalog import Catalog, Changes, changed, natural
 from pairpref.versions.history import Commit, Repository, environment
 
 WORKTREE = Path("work/replay")
+_BASE = Path("work/replay.base")
+"""The commit that the worktree began at: on another one its versions would bring along what is not there."""
 MACHINE = "machine.json"
 MEASURED = "Measured"
 """Trailer of the commit that holds the features' effects."""
@@ -59,6 +62,10 @@ class Replay:
         self._lock = FileLock(self.root / "work" / "replay.lock", timeout=0)
 
     def __enter__(self) -> "Replay":
+        if (top := Path(self.main.git("rev-parse", "--show-toplevel"))) != self.root:
+            raise UserError(
+                f"this is not the root of its git repository, {top}: a replay commits params.yaml there. Run it in the root."
+            )
         (self.root / WORKTREE).parent.mkdir(exist_ok=True)
         try:
             self._lock.acquire()
@@ -67,7 +74,7 @@ class Replay:
                 "another replay is running in this repository; wait for it, or stop it with Ctrl-C where it runs."
             ) from None
         try:
-            if edited := [path for path in self.main.changed() if not path.startswith(_PIPELINE)]:
+            if edited := self._edited():
                 raise UserError(
                     f"{', '.join(edited[:5])}{' and others' * (len(edited) > 5)} differ from the last commit. Versions are run by "
                     "committed code, so that others can run them too: commit or stash your edits, then the same command again."
@@ -94,6 +101,9 @@ class Replay:
         self._open()
         before = self.there.versions()
         why = {name: self._stale(before.get(name), raw) for name, raw in wanted.items()}
+        for name in before:
+            if name in why and not standing.predictions_of(name, self.there.folder).exists():
+                why[name] = why[name] or "its predictions are gone"
         todo = [name for name, reason in why.items() if reason]
         if not todo and self.there.head() == self.main.head():
             self.log.say(f"{_listed(list(wanted))}: replayed by this code with these params on these votes; nothing to do")
@@ -202,6 +212,10 @@ class Replay:
         table = table.sort_values("version", key=lambda column: column.map(order), kind="stable")
         write_text(path, standing.leaderboard_csv(table))
 
+    def _edited(self) -> list[str]:
+        """Files that differ from HEAD and are not the pipeline's."""
+        return [path for path in self.main.changed() if not path.startswith(("dvc.lock", "metrics/", "plots/"))]
+
     def _forget(self, names: list[str]) -> None:
         """Take away what the worktree says of versions that are about to be replayed: no table mixes old and new."""
         path = self.there.folder / standing.FIGURES
@@ -214,14 +228,16 @@ class Replay:
     def _open(self) -> None:
         """The worktree: where an interrupted replay left it, or a new one where main has gone on since."""
         head, folder = self.main.head(), self.there.folder
-        usable = (folder / ".git").exists() and self.main.git("merge-base", head, self.there.head(), check=False) == head
-        if not usable:
+        base = self.root / _BASE
+        begun = base.read_text(encoding="utf-8") if base.exists() and (folder / ".git").exists() else None
+        if begun != head or self.main.git("merge-base", head, self.there.head(), check=False) != head:
             self._close()
-            self.main.git("worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
+            self.main.git("worktree", "add", "--quiet", "--detach", str(folder), head)
+            write_text(base, head)
         # A version that was being replayed is begun again; the cache has what it had finished.
         self.there.git("reset", "--quiet", "--hard")
         self.there.git("clean", "--quiet", "-d", "--force")
-        write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {self._cache()}\n")
+        write_text(folder / ".dvc" / "config.local", f'[cache]\n    dir = "{self._cache()}"\n')
         for path in self._own_files():
             link = folder / path
             if not link.exists():
@@ -229,9 +245,11 @@ class Replay:
                 link.symlink_to(self.root / path)
 
     def _close(self) -> None:
-        self.main.git("worktree", "remove", "--force", str(self.there.folder), check=False)
+        remove = ("worktree", "remove", "--force", str(self.there.folder))
+        self.main.git(*remove, check=False)
         shutil.rmtree(self.there.folder, ignore_errors=True)
-        self.main.git("worktree", "prune")
+        # Once more: git does not let go of one that is damaged, but of one that is gone. Never `prune`, which takes others' along.
+        self.main.git(*remove, check=False)
 
     def _finish(self, message: str) -> None:
         """The params as they were, the report with all versions, one commit; then the user's branch follows."""
@@ -243,7 +261,7 @@ class Replay:
                 "commits were made, or another branch was checked out, while versions were replayed. All is done and in DVC's cache: "
                 "the same command puts it on top of what is there now, in a few minutes."
             )
-        if edited := [path for path in self.main.changed() if not path.startswith(_PIPELINE)]:
+        if edited := self._edited():
             raise UserError(
                 f"{', '.join(edited[:5])} were edited meanwhile. All is done and kept in {WORKTREE}: stash your edits, then the same "
                 "command again puts it on your branch. (After a commit it would have to begin anew, though from DVC's cache.)"
@@ -252,12 +270,19 @@ class Replay:
             self.main.git("checkout", "--quiet", "HEAD", "--", *written)
         before = self.main.versions()
         self.main.git("merge", "--quiet", "--ff-only", self.there.head())
+        tags = self.main.tags()
         anew = {name: commit for name, commit in self.main.versions().items() if commit != before.get(name)}
-        if tags := self.main.tag(anew, move=True)[0]:
-            self.log.say(f"tagged {_listed(natural(tags))}")
+        # A tag follows its version; one that somebody has put elsewhere stays there.
+        ours = {name for name in anew if name not in tags or (name in before and tags[name] == before[name].sha)}
+        if made := self.main.tag({name: anew[name] for name in ours}, move=True)[0]:
+            self.log.say(f"tagged {_listed(natural(made))}")
+        if others := set(anew) - ours:
+            names = _listed(natural(others))
+            self.log.say(f"{names}: the tag was put elsewhere, and left there; `python -m pairpref.versions tag --move` moves it")
         self._close()
-        # Outputs follow their lock file; where some are edited by hand, DVC says so and leaves them.
-        self._run(self.root, "checkout", check=False)
+        # Outputs follow their lock file, but for those that are edited by hand.
+        if self._run(self.root, "checkout", check=False):
+            self.log.say("not all outputs could follow: `dvc checkout` says which, `dvc repro` makes them")
 
     def _stale(self, commit: Commit | None, raw: dict[str, Any]) -> str:
         """Why a commit is not what today's code would make of these params and votes; empty where it is."""
@@ -275,13 +300,13 @@ class Replay:
     def _other_votes(self, commit: Commit) -> str:
         """The user's own votes may be others under the same name; the arena's follow from its params."""
         locked = yaml.safe_load(self.main.show(commit.sha, "dvc.lock") or "{}").get("stages", {})
-        path = self.base["data"]["train"]
-        md5 = {dep["path"]: dep.get("md5") for dep in locked.get("clean", {}).get("deps", [])}.get(path)
-        if in_arena(str(self.root / path)) or md5 is None or not (self.root / path).is_file():
-            return ""
-        with (self.root / path).open("rb") as opened:
-            same = hashlib.file_digest(opened, "md5").hexdigest() == md5
-        return "" if same else f"{path} holds other votes since"
+        md5 = {dep["path"]: dep.get("md5") for stage in locked.values() for dep in stage.get("deps", [])}
+        for path in self.base["data"].values():
+            if isinstance(path, str) and md5.get(path) and not in_arena(str(self.root / path)) and (self.root / path).is_file():
+                with (self.root / path).open("rb") as opened:
+                    if hashlib.file_digest(opened, "md5").hexdigest() != md5[path]:
+                        return f"{path} is another file since"
+        return ""
 
     def _code(self) -> list[str]:
         """What a version's figures are made with; outputs of stages are among it, too, which git knows nothing of."""
@@ -292,6 +317,11 @@ class Replay:
         """The user's files that params.yaml names, which git does not know: votes, a backbone's folder."""
         for path in (*self.base["data"].values(), self.base["model"]["backbone"]):
             relative = isinstance(path, str) and not os.path.isabs(path) and (self.root / path).exists()
+            if relative and not Path(os.path.normpath(self.root / path)).is_relative_to(self.root):
+                raise UserError(
+                    f"{path} lies outside the repository, and a replay runs in {WORKTREE}, from where it leads elsewhere. Name it by "
+                    "its absolute path in params.yaml, or put a link to it under data/raw, and commit."
+                )
             if relative and not in_arena(str(self.root / path)) and not self.main.git("ls-files", "--", path):
                 yield path
 
@@ -310,7 +340,7 @@ class Replay:
     def _dvc(self, *arguments: str) -> None:
         self._run(self.there.folder, *arguments)
 
-    def _run(self, folder: Path, *arguments: str, check: bool = True) -> None:
+    def _run(self, folder: Path, *arguments: str, check: bool = True) -> int:
         bin = Path(sys.executable).parent
         inherited = environment()
         own = {
@@ -328,13 +358,15 @@ class Replay:
             raise stopping.Stopped(signals[0])
         if check and code:
             raise UserError(
-                f"`dvc {' '.join(arguments)}` stopped in {WORKTREE}, as said above. Once that is mended, the same command goes on."
+                f"`dvc {' '.join(arguments)}` stopped in {WORKTREE}, as said above. Once that is mended, the same command goes on. "
+                f"(Where nothing is said above: `cd {WORKTREE} && dvc {' '.join(arguments)}` does.)"
             )
+        return code
 
 
 @contextmanager
 def _passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM to all of a process's group, and list them."""
+    """Hand Ctrl-C, SIGTERM and a closed terminal to all of a process's group, and list them."""
     got: list[int] = []
 
     def pass_on(signum: int, _: object) -> None:
@@ -342,7 +374,7 @@ def _passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
         if process.poll() is None:
             os.killpg(process.pid, signum)
 
-    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield got
     finally:
@@ -366,7 +398,8 @@ def rewritten(text: str, changes: Changes) -> str:
         for part in sections:
             section = section[part]
         # A float as both YAML 1.1 and 1.2 read it.
-        section[key] = editor.load(f"{value:.1e}") if isinstance(value, float) and value and abs(value) < 1e-3 else value
+        small = isinstance(value, float) and value and abs(value) < 1e-3
+        section[key] = editor.load(np.format_float_scientific(value, trim="0")) if small else value
     out = io.StringIO()
     editor.dump(content, out)
     return out.getvalue()

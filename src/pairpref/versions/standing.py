@@ -143,7 +143,15 @@ def read_figures(path: Path) -> pd.DataFrame:
     """versions.csv by version; empty where it is not there."""
     if not path.exists():
         return pd.DataFrame(columns=_COLUMNS[1:], index=pd.Index([], name="version"), dtype=float)
-    return pd.read_csv(path, index_col="version").reindex(columns=_COLUMNS[1:])
+    try:
+        table = pd.read_csv(path, index_col="version")[_COLUMNS[1:]].astype(float)
+        if table.index.has_duplicates:
+            raise ValueError("a version stands there twice")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged: {' '.join(str(error).split())}. `git checkout HEAD -- {path.name}` brings it back."
+        ) from None
+    return table
 
 
 def to_csv(figures: pd.DataFrame, order: list[str]) -> str:
@@ -258,7 +266,10 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
     Raises:
         UserError: it is no such listing.
     """
-    table = pd.read_csv(io.StringIO(listing), dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(io.StringIO(listing), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"the listing is not readable as CSV: {error}") from None
     if missing := {"fileName", "date", "description", "publicScore"} - set(table):
         raise UserError(
             f"the listing lacks {', '.join(sorted(missing))}; expected what `kaggle competitions submissions -v` prints."
@@ -268,6 +279,11 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
         words = f"{row['description']} {row['fileName']}".replace("_", " ").replace(".csv", " ").split()
         version = next((word for word in words if word in known), None)
         if version and row["publicScore"]:
-            scores = [float(row.get(name) or "nan") for name in ("publicScore", "privateScore")]
+            try:
+                scores = [round(float(row.get(name) or "nan"), 5) for name in ("publicScore", "privateScore")]
+            except ValueError:
+                raise UserError(
+                    f"the listing's score of {version} is no number: {row['publicScore']!r}. Leave that line out."
+                ) from None
             rows.append([version, row["date"][:10], regime, *scores, row["description"]])
     return pd.DataFrame(rows, columns=_SCORES)

@@ -214,7 +214,7 @@ class Replay:
 
     def _edited(self) -> list[str]:
         """Files that differ from HEAD and are not the pipeline's."""
-        return [path for path in self.main.changed() if not path.startswith(("dvc.lock", "metrics/", "plots/"))]
+        return [path for path in self.main.changed() if path.split("/")[0] not in _PIPELINE]
 
     def _forget(self, names: list[str]) -> None:
         """Take away what the worktree says of versions that are about to be replayed: no table mixes old and new."""

@@ -173,7 +173,8 @@ from pairpref.parallel import each
 from pairpref.params import ParallelParams
 
 def long(number):
-    print(os.getpid(), flush=True)
+    # One write: under PYTHONUNBUFFERED a print is two, and two processes' lines can run into each other.
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60 * (number + 1))
 
 if __name__ == "__main__":

@@ -126,8 +126,11 @@ def _write(found: Findings) -> None:
         (name, found.headline[key], *found.ends[key])
         for name, key in (("model uncalibrated", "log_loss_before"), ("model", "log_loss"))
     ]
+    curves = found.reliability
+    if found.calibrator.method == "none":
+        curves = curves[curves["stage"] == "after"].assign(stage="no")
     tables = {
-        "reliability": found.reliability,
+        "reliability": curves,
         "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
         "buckets": found.buckets,
         "yardsticks": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),

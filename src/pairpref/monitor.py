@@ -71,7 +71,8 @@ class Log:
     def say(self, text: str) -> None:
         """Write one line to the terminal and the file."""
         if not self._quiet:
-            print(f"{self.stage:>9} │ {text}", flush=True)
+            # In one write, also under PYTHONUNBUFFERED: folds that train side by side share the terminal.
+            print(f"{self.stage:>9} │ {text}\n", end="", flush=True)
         self.event("said", text=text)
 
     def track(self, items: Iterable[T], total: int, unit: str, every: float = 5.0) -> Iterator[T]:

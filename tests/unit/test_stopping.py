@@ -6,8 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 def python(here, program: str) -> subprocess.Popen:
@@ -122,3 +125,22 @@ def test_a_worker_is_told_twice_by_one_ctrl_c(here):
     out = ended(process)
     assert out.startswith(("worker told 2\n", "worker told 15\n"))
     assert "Traceback" not in out.split("worker told")[0]
+
+
+@pytest.mark.parametrize(("signum", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
+    """Imports take seconds, and there is nothing yet to save."""
+    (here / "torch.py").write_text("import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    paths = os.pathsep.join([str(here), str(ROOT / "src"), str(ROOT)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signum)
+    assert ended(process) == f"stopped by {said} before it began; the same command begins it\n"
+    assert process.returncode == 128 + signum

@@ -5,6 +5,7 @@ import pytest
 
 from pairpref.errors import UserError
 from pairpref.versions.history import Repository
+from pairpref.versions.replay import Replay
 
 
 @pytest.fixture(autouse=True)
@@ -122,5 +123,15 @@ def test_edits_are_listed(repository):
 
 
 def test_outside_of_git(tmp_path):
-    with pytest.raises(UserError, match="git log"):
+    with pytest.raises(UserError, match="lies in no git repository"):
         Repository(tmp_path).versions()
+
+
+def test_a_branch_that_was_switched_to_meanwhile_gets_nothing(repository, monkeypatch):
+    replay = Replay(None, None, repository.folder)
+    for of, name in ((replay, "_set"), (replay, "_dvc"), (replay.there, "commit")):
+        monkeypatch.setattr(of, name, lambda *_: None)
+    replay.begun = repository.head(), repository.branch()
+    repository.git("switch", "--quiet", "--create", "other")
+    with pytest.raises(UserError, match="another branch was checked out"):
+        replay._finish("done")

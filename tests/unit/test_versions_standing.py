@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +56,18 @@ def keep(root: Path, name: str, frame: pd.DataFrame) -> None:
     evidence.write(frame, folder / evidence.PREDICTIONS)
     curve = "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.0,0.99,.5,.5\n"
     (folder / "training.csv").write_text(curve)
-    p, _ = drawn(len(frame) // 3, 0)
-    measured = pd.DataFrame([evidence.figures(frame, np.tile(p, (3, 1)))], index=[name])
+    p, _ = drawn(frame["id"].nunique(), 0)
+    measured = pd.DataFrame([evidence.figures(frame, np.tile(p, (frame["seed"].nunique(), 1)))], index=[name])
     table = pd.concat([standing.read_figures(root / standing.FIGURES).drop(index=name, errors="ignore"), measured])
     (root / standing.FIGURES).write_text(standing.to_csv(table, sorted(NOISE)))
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch) -> Path:
+def root(tmp_path, monkeypatch, params_yaml) -> Path:
     """A repository in which three versions and two features are measured."""
     monkeypatch.chdir(tmp_path)
     Path("versions.yaml").write_text(CATALOG, encoding="utf-8")
+    shutil.copy(params_yaml, "params.yaml")
     for number, (name, noise) in enumerate(NOISE.items()):
         keep(tmp_path, name, predictions(800, noise=noise, seed=number))
     (tmp_path / standing.FEATURES).mkdir()
@@ -177,6 +179,10 @@ def test_the_gap_between_holdout_and_leaderboard(root):
         (["v1.0,2026-01-01,kaggle,1.0,,"], "line 2: regime is 'kaggle'; expected simulated"),
         (["v1.0,2026-01-01,rolling,good,,"], "line 2: public is 'good'"),
         (["v1.0,2026-01-01,rolling"], "line 2: public"),
+        (
+            ["v1.0,2026-01-01,rolling,1.0,,", "v1.0,1.2.2026,rolling,1.0,,"],
+            "line 3: date is '1.2.2026'; expected e.g. 2024-08-31",
+        ),
     ],
 )
 def test_a_faulty_leaderboard_is_refused_in_words(root, rows, said):
@@ -213,13 +219,20 @@ def test_a_listing_that_is_none(root, capsys):
 
 
 @pytest.mark.parametrize(
-    "score", [b"", b"\xff\xfe\x00", b"fileName,date,description,publicScore\na.csv,2026-01-01,v2.0,pending\n"]
+    "listing",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"fileName,date,description,publicScore\na.csv,2026-01-01,v2.0,pending\n",
+        b"fileName,date,description,publicScore\na.csv,yesterday,v2.0,1.0\n",
+        b"fileName,date,description,publicScore\nv1.0.csv,2026-01-01,v2.0,1.0\n",
+    ],
 )
-def test_a_listing_that_is_none_is_refused_in_a_line(root, score, capsys):
-    (root / "listing.csv").write_bytes(score)
+def test_a_listing_that_is_none_is_refused_in_a_line(root, listing, capsys):
+    (root / "listing.csv").write_bytes(listing)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["leaderboard", "listing.csv", "--regime", "rolling"])
-    assert stopped.value.code == 2 and "listing" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "listing" in capsys.readouterr().err and not standing.LEADERBOARD.exists()
 
 
 @pytest.mark.parametrize("path", [standing.FIGURES, standing.predictions_of("v2.0")])
@@ -320,6 +333,24 @@ def test_what_is_printed(root, capsys):
     assert capsys.readouterr().out.startswith("version,parent,")
     cli.main(["table", "--md"])
     assert capsys.readouterr().out.startswith("| version | log loss |")
+
+
+def test_a_version_that_cannot_be_run_is_not_listed(root, capsys):
+    (root / "versions.yaml").write_text(CATALOG.replace("augment.ab: true", "augment.ab: perhaps"), encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["list"])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and "v2.0 (versions.yaml): augment.ab" in printed.err and printed.out == ""
+
+
+def test_one_seed_has_no_spread(root, capsys):
+    keep(root, "v2.0", predictions(800, seeds=1, noise=0.5, seed=1))
+    alone = next(row for row in stood().rows if row.name == "v2.0")
+    text = versions.spread(alone, "log_loss")
+    assert re.fullmatch(r"0\.\d{4}|1\.\d{4}", text) and f"log loss {text}, " in experiments.message(alone)
+    trend = versions.trend(stood(), "log_loss").query("series == 'measured'").set_index("version")
+    assert trend["high"].isna().to_dict() == {"v1.0": False, "v2.0": True, "v2.1": False}
+    versions.drawn(stood())
 
 
 def test_an_unknown_version_is_refused(root, capsys):

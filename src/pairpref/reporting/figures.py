@@ -135,7 +135,7 @@ def trend(points: pd.DataFrame, title: str) -> go.Figure:
     """
     figure = go.Figure(layout=_LAYOUT | {"height": 320})
     for (name, part), style in zip(points.groupby("series", sort=True), _STYLES[1::-1], strict=False):
-        known = part["high"].notna().all()
+        known = part["high"].notna().any()
         bars = {"type": "data", "array": _list(part["high"] - part["value"]), "thickness": 1} if known else None
         figure.add_scatter(
             x=list(part["version"]), y=_list(part["value"]), error_y=bars, name=name, mode="lines+markers", **style

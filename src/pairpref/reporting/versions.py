@@ -44,12 +44,12 @@ def table(stood: Standing) -> Table:
         rows.append(
             (
                 row.name,
-                _spread(row, "log_loss_final", ".4f"),
+                spread(row, "log_loss_final"),
                 *_compared(row, anchor),
-                _spread(row, "log_loss", ".4f") if _is_calibrated(row) else NONE,
-                _spread(row, "information_captured", ".1%"),
-                _spread(row, "accuracy", ".3f"),
-                _spread(row, "f1_macro", ".3f"),
+                spread(row, "log_loss") if _is_calibrated(row) else NONE,
+                spread(row, "information_captured", ".1%"),
+                spread(row, "accuracy", ".3f"),
+                spread(row, "f1_macro", ".3f"),
                 " / ".join(f"{getattr(published, name):g}" for name in _FIGURES) if published else NONE,
             )
         )
@@ -79,7 +79,7 @@ def trend(stood: Standing, name: str) -> pd.DataFrame:
         if row.measured:
             # The log loss of a version is that of its last word, as it is compared.
             kept = "log_loss_final" if name == "log_loss" else name
-            mean, std = row.measured[kept], row.measured[f"{kept}_std"]
+            mean, std = row.measured[kept], row.measured.get(f"{kept}_std", np.nan)
             rows.append((row.name, "measured", mean, mean - std, mean + std))
         if row.version.published:
             rows.append((row.name, "published", getattr(row.version.published, name), None, None))
@@ -132,6 +132,14 @@ def words(stood: Standing) -> str:
         f"Of the other {UNDOCUMENTED} of the 22 versions nothing is documented."
     )
     return spaced(" ".join(sentences).replace(" \n\n", "\n\n"))
+
+
+def spread(row: Row, name: str, form: str = ".4f") -> str:
+    """A measured figure: mean and, of several seeds, ± standard deviation."""
+    if not row.measured or name not in row.measured:
+        return NONE
+    mean, std = written(row.measured[name], form), row.measured.get(f"{name}_std")
+    return mean if std is None else f"{mean.removesuffix(PERCENT)} ± {written(std, form)}"
 
 
 def said(found: Comparison) -> str:
@@ -334,13 +342,6 @@ def leaderboard_words(gaps: list[Gap]) -> str:
 
 def _is_calibrated(row: Row) -> bool:
     return bool(row.measured) and row.measured["log_loss_final"] != row.measured["log_loss"]
-
-
-def _spread(row: Row, name: str, form: str) -> str:
-    if not row.measured or name not in row.measured:
-        return NONE
-    mean, std = written(row.measured[name], form), written(row.measured[f"{name}_std"], form)
-    return f"{mean.removesuffix(PERCENT)} ± {std}"
 
 
 def _compared(row: Row, anchor: str) -> tuple[str, str, str]:

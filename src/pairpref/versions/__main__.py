@@ -26,9 +26,15 @@ REFUSED = 2
 
 
 def show(catalog: Catalog) -> None:
-    """What each version is, in natural order."""
-    stood = standing.stand(catalog, features=False)
-    for row in stood.rows:
+    """What each version is, in natural order.
+
+    Raises:
+        UserError: a version can't be expressed by today's params.
+    """
+    settings = params.load().model_dump(mode="json")
+    for name in catalog.versions:
+        catalogs.changed(settings, catalog.changes(name), name)
+    for row in standing.stand(catalog, features=False).rows:
         version = row.version
         milestone = f", milestone {version.milestone}" if version.milestone else ""
         print(f"{row.name}{f' from {version.parent}' if version.parent else ''}{milestone}")
@@ -36,7 +42,7 @@ def show(catalog: Catalog) -> None:
         lines = {"what": ", ".join(modules), "params": spelled(version.changes), "to show": version.hypothesis}
         lines |= {f"assumed {what}": why for what, why in version.assumed.items()}
         if row.measured:
-            lines["measured"] = f"log loss {row.measured['log_loss_final']:.4f} ± {row.measured['log_loss_final_std']:.4f}"
+            lines["measured"] = f"log loss {versions.spread(row, 'log_loss_final')}"
         for name, text in lines.items():
             print(f"    {name}: {text}")
     print(f"\nNothing is documented of the other {versions.UNDOCUMENTED} of the 22 versions.")

@@ -131,7 +131,7 @@ def same_votes(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def figures(predictions: pd.DataFrame, true: np.ndarray | None = None) -> dict[str, float]:
-    """Mean and standard deviation (_std; 0 where there is one) over seeds, on fold 0.
+    """Mean over seeds and, of several, standard deviation (_std), on fold 0.
 
     Args:
         true: true probabilities of the rows, where known; shape (n, 3).
@@ -150,10 +150,9 @@ def figures(predictions: pd.DataFrame, true: np.ndarray | None = None) -> dict[s
             row["information_captured"] = truth.captured(true[at], last).get("information_captured", np.nan)
         rows.append(row)
     table = pd.DataFrame(rows)
-    spread = table.std(ddof=1) if len(table) > 1 else table.mean() * 0
-    found = {}
-    for name in table:
-        found |= {name: float(table[name].mean()), f"{name}_std": float(spread[name])}
+    found = {name: float(table[name].mean()) for name in table}
+    if len(table) > 1:
+        found |= {f"{name}_std": float(table[name].std(ddof=1)) for name in table}
     return found | {"seeds": len(table), "n": len(predictions) // len(table)}
 
 

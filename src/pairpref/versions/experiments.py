@@ -91,15 +91,15 @@ def message(row: Row) -> str:
 
 def _version(row: Row) -> str:
     version, measured = row.version, row.measured or {}
-    changes = spelled(version.changes)
+    changes, seeds = spelled(version.changes), measured["seeds"]
     lines = [
         f"Hypothesis: {version.hypothesis}",
         f"Changes to {version.parent}: {changes}" if version.parent else f"The first: {changes}",
-        f"Measured: log loss {_spread(measured, 'log_loss_final')}, accuracy {_spread(measured, 'accuracy')}, macro F1 "
-        f"{_spread(measured, 'f1_macro')} ({measured['seeds']:.0f} seeds, {measured['n']:,.0f} votes)",
+        f"Measured: log loss {tables.spread(row, 'log_loss_final')}, accuracy {tables.spread(row, 'accuracy')}, macro F1 "
+        f"{tables.spread(row, 'f1_macro')} ({seeds:.0f} seed{'s' * (seeds > 1)}, {measured['n']:,.0f} votes)",
     ]
     if abs(measured["log_loss_final"] - measured["log_loss"]) > 1e-9:
-        lines.append(f"Before calibration: log loss {_spread(measured, 'log_loss')}")
+        lines.append(f"Before calibration: log loss {tables.spread(row, 'log_loss')}")
     if version.published:
         p = version.published
         lines.append(f"Published, on other votes: log loss {p.log_loss:g}, accuracy {p.accuracy:g}, macro F1 {p.f1_macro:g}")
@@ -122,7 +122,3 @@ def _feature(catalog: Catalog, effect: Effect) -> str:
         note = f" ({claim.note})" if claim.note else ""
         lines.append(f"Claimed: log loss {claim.log_loss:+g}, macro F1 {claim.f1_macro:+g}{note}")
     return "".join(f"- {line}\n" for line in lines)
-
-
-def _spread(measured: dict[str, float], name: str) -> str:
-    return f"{measured[name]:.4f} ± {measured[f'{name}_std']:.4f}"

@@ -63,12 +63,20 @@ class Repository:
             )
         except FileNotFoundError:
             raise UserError("git is not installed, or not on the path.") from None
+        if check and "not a git repository" in done.stderr:
+            raise UserError(
+                f"{self.folder.resolve()} lies in no git repository, and versions are commits. Run it in a clone of the project."
+            )
         if check and done.returncode:
             raise UserError(f"git {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout.rstrip("\n")
 
     def head(self) -> str:
         return self.git("rev-parse", "HEAD")
+
+    def branch(self) -> str:
+        """The branch that is checked out; empty where it is a commit."""
+        return self.git("branch", "--show-current")
 
     def show(self, commit: str, path: str) -> bytes | None:
         """A file as it was in a commit; None where it was not."""

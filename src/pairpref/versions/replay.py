@@ -80,7 +80,7 @@ class Replay:
                     "committed code, so that others can run them too: commit or stash your edits, then the same command again."
                 )
             # As they are now: whoever edits params.yaml meanwhile, or goes on committing, does not change what is replayed.
-            self.begun = self.main.head()
+            self.begun = self.main.head(), self.main.branch()
             self.text = (self.root / PARAMS).read_text(encoding="utf-8")
             self.base: dict[str, Any] = yaml.safe_load(self.text)
         except BaseException:
@@ -256,7 +256,7 @@ class Replay:
         self._set({})
         self._dvc("repro")
         self.there.commit(f"{message}\n", *_COMMITTED)
-        if self.main.head() != self.begun:
+        if (self.main.head(), self.main.branch()) != self.begun:
             raise UserError(
                 "commits were made, or another branch was checked out, while versions were replayed. All is done and in DVC's cache: "
                 "the same command puts it on top of what is there now, in a few minutes."

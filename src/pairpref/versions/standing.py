@@ -5,6 +5,7 @@ Read from the files that replays commit: versions.csv, versions/<name>/, version
 
 import io
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -221,10 +222,19 @@ def read_leaderboard(path: Path) -> pd.DataFrame:
             raise UserError(
                 f"{path}, line {line}: regime is {row.regime!r}; expected {', '.join(REGIMES)}. Scores of different regimes don't compare."
             )
+        if row.date and not _is_date(row.date):
+            raise UserError(f"{path}, line {line}: date is {row.date!r}; expected e.g. 2024-08-31, or nothing.")
         for name in ("public", "private"):
             if not isinstance(getattr(row, name), int | float):
                 raise UserError(f"{path}, line {line}: {name} is {getattr(row, name)!r}; expected a log loss, or nothing.")
     return table
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def leaderboard_csv(table: pd.DataFrame) -> str:
@@ -259,12 +269,12 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
     """Rows for leaderboard.csv from what `kaggle competitions submissions -v` lists.
 
     Args:
-        listing: CSV with fileName, date, description, status, publicScore, privateScore. Whichever version file name or description
-            names is taken; others are left out.
+        listing: CSV with fileName, date, description, status, publicScore, privateScore. A line belongs to the version that its file
+            name or description names; lines that name none are left out.
         known: names of versions.
 
     Raises:
-        UserError: it is no such listing.
+        UserError: it is no such listing, or a line names two versions.
     """
     try:
         table = pd.read_csv(io.StringIO(listing), dtype=str, keep_default_na=False)
@@ -277,10 +287,17 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         words = f"{row['description']} {row['fileName']}".replace("_", " ").replace(".csv", " ").split()
-        version = next((word for word in words if word in known), None)
+        version, *others = sorted({word for word in words if word in known}) or [None]
+        if others:
+            raise UserError(
+                f"the listing's line “{row['description']}” ({row['fileName']}) names {version} and {others[0]}; whose score is it? "
+                "Leave one name, or the line, out."
+            )
         if version and row["publicScore"]:
             try:
                 scores = [round(float(row.get(name) or "nan"), 5) for name in ("publicScore", "privateScore")]
+                if not _is_date(row["date"][:10]):
+                    raise UserError(f"the listing's date of {version} is {row['date']!r}; expected e.g. 2024-08-31 10:00:00.")
             except ValueError:
                 raise UserError(
                     f"the listing's score of {version} is no number: {row['publicScore']!r}. Leave that line out."

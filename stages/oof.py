@@ -49,12 +49,9 @@ def oof(params: Params, log: Log) -> None:
     by_seed = [frame.assign(seed=seed) for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)]
     write_parquet(SEEDS, pd.concat(by_seed, ignore_index=True))
     losses = [_scores(frame)["log_loss"] for frame in by_seed]
-    spread = {
-        "log_loss_mean": float(np.mean(losses)),
-        "log_loss_std": float(np.std(losses, ddof=1)) if others else 0.0,
-        "n": len(losses),
-    }
-    write_json(Path("metrics/seeds.json"), spread)
+    # One seed says nothing of their spread: no figure, rather than 0.
+    spread = {"log_loss_std": float(np.std(losses, ddof=1))} if others else {}
+    write_json(Path("metrics/seeds.json"), {"log_loss_mean": float(np.mean(losses)), **spread, "n": len(losses)})
 
 
 def _run_all(jobs: list[tuple[int, int, Path | None]], params: Params) -> list[pd.DataFrame]:

@@ -101,3 +101,7 @@ def test_every_version_and_feature_is_measured_on_the_same_votes():
     kept = [evidence.read(path) for path in sorted((ROOT / evidence.FOLDER).rglob("*.parquet"))]
     assert all(evidence.same_votes(kept[0], other) for other in kept[1:])
     assert pd.Series([len(set(frame["seed"])) for frame in kept]).isin([3]).all()
+
+
+def test_the_default_run_of_one_seed_claims_no_spread():
+    assert json.loads((ROOT / "metrics/seeds.json").read_text()).keys() == {"log_loss_mean", "n"}

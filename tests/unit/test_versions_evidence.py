@@ -42,7 +42,7 @@ def test_figures_are_those_of_the_metrics():
         values = [row[name] for row in each]
         assert found[name] == pytest.approx(np.mean(values)) and found[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
     assert found["log_loss_final"] < found["log_loss"] and found["seeds"] == 3 and found["n"] == 300
-    assert evidence.figures(predictions(seeds=1))["log_loss_std"] == 0
+    assert "log_loss_std" not in evidence.figures(predictions(seeds=1))
 
 
 def test_information_captured_needs_the_truth():

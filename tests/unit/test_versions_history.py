@@ -52,6 +52,8 @@ def test_commits_need_no_identity_and_nothing_new_is_no_commit(repository):
     head = step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     assert step(repository, "2", "again\n") == head
     assert "pairpref" in repository.versions()["v1.0"].committer
+    repository.commit("measured again\n\nMeasured: features\n", "params.yaml", even_empty=True)
+    assert repository.marked("Measured")["features"].sha == repository.head() != head
 
 
 def test_a_branch_of_a_tags_name_and_odd_settings_change_nothing(repository):
@@ -130,7 +132,7 @@ def test_outside_of_git(tmp_path):
 def test_a_branch_that_was_switched_to_meanwhile_gets_nothing(repository, monkeypatch):
     replay = Replay(None, None, repository.folder)
     for of, name in ((replay, "_set"), (replay, "_dvc"), (replay.there, "commit")):
-        monkeypatch.setattr(of, name, lambda *_: None)
+        monkeypatch.setattr(of, name, lambda *_, **__: None)
     replay.begun = repository.head(), repository.branch()
     repository.git("switch", "--quiet", "--create", "other")
     with pytest.raises(UserError, match="another branch was checked out"):

@@ -147,16 +147,20 @@ class Repository:
             self.git("update-ref", "--stdin", stdin="".join(lines))
         return made, elsewhere
 
-    def commit(self, message: str, *paths: str) -> None:
-        """Commit what is at `paths`, under a stand-in's name where git knows nobody's. Does nothing where nothing has changed."""
+    def commit(self, message: str, *paths: str, even_empty: bool = False) -> None:
+        """Commit what is at `paths`, under a stand-in's name where git knows nobody's.
+
+        Args:
+            even_empty: where nothing has changed, too, because the message is to be found; otherwise nothing is done then.
+        """
         # By force: what a user has git ignore elsewhere, such as *.csv, belongs to a version.
         self.git("add", "--all", "--force", "--", *paths)
-        if not self.git("diff", "--cached", "--name-only"):
+        if not even_empty and not self.git("diff", "--cached", "--name-only"):
             return
         who = []
         if not self.has_identity():
             who = ["-c", f"user.name={_NOBODY[0]}", "-c", f"user.email={_NOBODY[1]}"]
-        self.git(*who, "commit", "--quiet", "--cleanup=verbatim", "--file=-", stdin=message)
+        self.git(*who, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "--file=-", stdin=message)
 
 
 def environment() -> dict[str, str]:

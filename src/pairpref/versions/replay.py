@@ -151,7 +151,8 @@ class Replay:
                 (self.there.folder / path).parent.mkdir(parents=True, exist_ok=True)
                 evidence.write(evidence.last_word(predictions), self.there.folder / path)
             experiments.update(self.there.folder, self.catalog, features=_today())
-        self._finish(f"What each feature does, measured on its own\n\n{MEASURED}: features")
+        # Code that gives the same bytes leaves nothing to commit, but the next time they count as this code's.
+        self._finish(f"What each feature does, measured on its own\n\n{MEASURED}: features", even_empty=bool(reason))
 
     def _paced(self, work: list[Any]) -> Iterator[Any]:
         """Pass work through, saying what is next and about how long the rest will take."""
@@ -181,7 +182,7 @@ class Replay:
         experiments.update(folder, self.catalog, predictions, versions={name: _today()})
         self._dvc("repro")
         row = next(row for row in standing.stand(self.catalog, predictions, folder, features=False).rows if row.name == name)
-        self.there.commit(experiments.message(row), *_COMMITTED)
+        self.there.commit(experiments.message(row), *_COMMITTED, even_empty=True)
 
     def _enter_figures(self, name: str, settings: Params, predictions: pd.DataFrame) -> None:
         path, known = self.there.folder / standing.FIGURES, settings.data.truth
@@ -251,11 +252,11 @@ class Replay:
         # Once more: git does not let go of one that is damaged, but of one that is gone. Never `prune`, which takes others' along.
         self.main.git(*remove, check=False)
 
-    def _finish(self, message: str) -> None:
+    def _finish(self, message: str, even_empty: bool = False) -> None:
         """The params as they were, the report with all versions, one commit; then the user's branch follows."""
         self._set({})
         self._dvc("repro")
-        self.there.commit(f"{message}\n", *_COMMITTED)
+        self.there.commit(f"{message}\n", *_COMMITTED, even_empty=even_empty)
         if (self.main.head(), self.main.branch()) != self.begun:
             raise UserError(
                 "commits were made, or another branch was checked out, while versions were replayed. All is done and in DVC's cache: "

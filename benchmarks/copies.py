@@ -41,7 +41,7 @@ class Repository:
     def at(cls, folder: Path) -> Self:
         """The repository in `folder`/tree. Its commands are at home beside it, where nothing of the user's is."""
         author = {f"GIT_{who}_{what}": "tests@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        environment = watched.environment(folder / "tree", folder / "home")
+        environment = watched.environment(folder / "home")
         return cls(folder / "tree", {**environment, **author, "HF_HUB_OFFLINE": "1"})
 
     def copy(self, folder: Path) -> Self:

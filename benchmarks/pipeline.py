@@ -115,7 +115,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         home, folder = Path(name), Path(name) / "clone"
-        env = watched.environment(folder, home)
+        env = watched.environment(home)
         clone(folder, env)
         runs = [once(folder, env) for _ in range(asked.runs)]
         idle = [watched.run(REPRO, folder, env) for _ in range(IDLE_RUNS)]

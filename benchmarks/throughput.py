@@ -36,7 +36,8 @@ ROWS = 57_477
 
 def stage(name: str, folder: Path) -> Watched:
     """One stage in a folder of its own."""
-    return watched.run([sys.executable, "-m", f"stages.{name}"], folder, watched.environment(ROOT, folder))
+    environment = watched.environment(folder) | {"PYTHONPATH": str(ROOT)}
+    return watched.run([sys.executable, "-m", f"stages.{name}"], folder, environment)
 
 
 def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:

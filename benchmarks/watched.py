@@ -32,15 +32,18 @@ class Watched:
     peak_mib_together: float
 
 
-def environment(code: Path, home: Path) -> dict[str, str]:
-    """The surroundings of a run: this Python first on the path, the code of `code`, and nothing of the user's git or DVC settings."""
+def environment(home: Path) -> dict[str, str]:
+    """The surroundings of a run: this Python first on the path, and nothing of the user's git or DVC settings.
+
+    As after an editable install, the package that Python finds first is that of this repository, not of a copy it runs in.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
     site = {f"DVC_{name}": str(home / name.lower()) for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")}
     return {
         **kept,
         **site,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join([str(code / "src"), str(code)]),
+        "PYTHONPATH": str(ROOT / "src"),
         "HOME": str(home),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",

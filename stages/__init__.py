@@ -1,4 +1,4 @@
-"""The pipeline's stages, each run as `python -m stages.<word>`.
+"""The pipeline's stages, each run as `python -m stages.<word>`, by the package of their own repository.
 
 A stage imports for two or three seconds before it listens to signals. Until then they end it here, in a line instead of a traceback.
 """
@@ -6,6 +6,10 @@ A stage imports for two or three seconds before it listens to signals. Until the
 import os
 import signal
 import sys
+from pathlib import Path
+
+# Before whatever an installation names: DVC records the hash of the code beside this file.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 
 def _end(signum: int, _: object) -> None:

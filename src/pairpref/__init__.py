@@ -1,0 +1,15 @@
+"""Calibrated probabilities from human votes on pairs of answers."""
+
+import sys
+from pathlib import Path
+
+# An installation names the folder that it was made in. In another clone, a linked worktree or DVC's copy for an experiment, that
+# repository's own package runs instead, also in worker processes, which are given sys.path.
+_here = Path("src/pairpref").absolute()
+if (_here / "__init__.py").is_file() and not _here.samefile(Path(__file__).parent):
+    sys.path.insert(0, str(_here.parent))
+    __path__, __file__ = [str(_here)], str(_here / "__init__.py")
+
+# A terminal that is not UTF-8 shows "?" for a character that it lacks; it never ends a run.
+if hasattr(sys.stdout, "reconfigure"):
+    sys.stdout.reconfigure(errors="replace")

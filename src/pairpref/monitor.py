@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from pairpref import params, stopping
 from pairpref.errors import UserError
 from pairpref.files import naming
-from pairpref.inputs import Inputs
+from pairpref.inputs import Inputs, refuse_other_code
 
 LOGS = Path("logs")
 LOCKS = Path("work/locks")
@@ -95,6 +95,7 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
     stopping.listen()
     settings = None
     try:
+        refuse_other_code()
         inputs, settings = Inputs(stage), params.load()
         with _sole(stage):
             log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))

@@ -49,7 +49,7 @@ MEASURED = "Measured"
 _PIPELINE = ("dvc.lock", "metrics", "plots")
 _COMMITTED = ("params.yaml", *_PIPELINE, "versions.csv", "leaderboard.csv", "experiments.md", "README.md", "versions")
 # Stages whose outcome a version's figures are. The others only look at it.
-_JUDGED = ("simulate", "clean", "tokenize", "train", "oof", "calibrate", "predict")
+_JUDGED = ("simulate", "clean", "backbone", "tokenize", "train", "oof", "calibrate", "predict")
 _IRRELEVANT = ("parallel.", "report.")
 
 
@@ -344,11 +344,7 @@ class Replay:
     def _run(self, folder: Path, *arguments: str, check: bool = True) -> int:
         bin = Path(sys.executable).parent
         inherited = environment()
-        own = {
-            "PATH": f"{bin}{os.pathsep}{inherited.get('PATH', '')}",
-            "PYTHONPATH": str(folder / "src"),
-            "DVC_NO_ANALYTICS": "1",
-        }
+        own = {"PATH": f"{bin}{os.pathsep}{inherited.get('PATH', '')}", "DVC_NO_ANALYTICS": "1"}
         # A session of its own: a signal is passed on once, to DVC and the stage alike.
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=folder, env=inherited | own, start_new_session=True

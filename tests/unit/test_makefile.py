@@ -1,0 +1,31 @@
+"""`make` and the folder that .venv was made in."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Makes a .venv as Python does, as far as make looks at it, and installs nothing.
+PYTHON = """#!/bin/sh
+[ "$2" = venv ] || exit 0
+mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "VIRTUAL_ENV='$PWD/$3'" > "$3/bin/activate"
+"""
+
+
+def installed(folder: Path) -> str:
+    command = ["make", f"PYTHON={folder / 'python'}", ".venv/installed"]
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
+
+
+def test_a_renamed_folder_gets_a_new_environment(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, old)
+    (old / "python").write_text(PYTHON)
+    (old / "python").chmod(0o755)
+    assert installed(old).startswith("Installing") and "up to date" in installed(old)
+    (old / ".venv" / "left").touch()
+    old.rename(new)
+    assert f".venv was made in {old / '.venv'}, and is made anew here\nInstalling" in installed(new)
+    assert not (new / ".venv" / "left").exists() and "up to date" in installed(new)

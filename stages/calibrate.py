@@ -2,15 +2,15 @@
 
 Fit the calibrator on all out-of-fold rows, and score it on rows that each temperature has not seen.
 
-data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups) -> models/calibrator.json, metrics/calibrate.json and
-data/oof/oof.parquet (the same rows with c_a, c_b, c_tie: the cross-fitted probabilities)
+data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups), models/oof/manifest.json -> models/calibrator.json,
+models/manifest.json, metrics/calibrate.json and data/oof/oof.parquet (the same rows with c_a, c_b, c_tie: the cross-fitted probabilities)
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from pairpref import monitor
+from pairpref import bundle, monitor
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
 from pairpref.evaluation.metrics import probabilities, scores
 from pairpref.files import write_json, write_parquet
@@ -49,6 +49,7 @@ def calibrate(params: Params, log: Log) -> None:
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
 
     calibrator.save(CALIBRATOR)
+    bundle.record_calibrator(CALIBRATOR.parent)
     write_parquet(OOF, oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True))))
     write_json(METRICS, metrics)
 

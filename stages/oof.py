@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pairpref import monitor, parallel, stopping
+from pairpref import bundle, monitor, parallel, stopping
 from pairpref.evaluation.metrics import probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
@@ -40,8 +40,7 @@ def oof(params: Params, log: Log) -> None:
         # Only a worker was told to stop. It has saved its work; without its fold there is nothing to export.
         raise stopping.Stopped(signal.SIGTERM)
 
-    # Never an empty folder, which DVC warns of at every stage that reads it.
-    write_json(MODELS / "folds.json", {"folds": list(folds)})
+    bundle.record_models(MODELS.parent)
     fold_0 = pd.read_parquet(FOLD_0)
     export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
     _write(export if params.oof.enabled else export.iloc[:0], OOF, Path("metrics/oof.json"), log)
@@ -71,7 +70,9 @@ def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int)
         if stopping.requested():
             return None
     try:
-        done = train_fold(fold, seed, params, Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK)), save_to)
+        log = Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK))
+        done = train_fold(fold, seed, params, log, save_to)
+        log.end()
     except stopping.Stopped:
         if not worker:
             raise

@@ -1,7 +1,7 @@
 """python -m stages.tokenize: prompt, A and B of every pair to ids, once each; pairs are composed when a batch is made.
 
-Reads data/clean/pairs.parquet; writes models/tokenizer/ and data/tokens/. For the small default a byte-level BPE is trained on the
-votes' texts; any other backbone brings its own tokenizer.
+Reads data/clean/pairs.parquet and data/backbone/; writes models/tokenizer/ and data/tokens/. For the small default a byte-level BPE is
+trained on the votes' texts; any other backbone brings its own tokenizer.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pairpref import monitor
+from pairpref import backbone, monitor
 from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
 from pairpref.parallel import each
@@ -30,7 +30,8 @@ def tokenize(params: Params, log: Log) -> None:
         tokenizer = tokenizers.train_bpe(texts, params.tokenize.vocab_size)
         log.say(f"trained a byte-level BPE of {len(tokenizer):,} tokens on {len(frame):,} votes")
     else:
-        tokenizer = tokenizers.load(params.model.backbone)
+        name, _ = backbone.source(params.model)
+        tokenizer = tokenizers.load(name)
     tokenizers.save(tokenizer, TOKENIZER)
 
     def run(job: Callable, arguments: Iterable[tuple]) -> Iterable:

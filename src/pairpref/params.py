@@ -116,6 +116,7 @@ class AugmentParams(Section):
 
 class ModelParams(Section):
     backbone: str = Field(min_length=1, description=f"{SMALL} (from random weights), a hub name or a local folder")
+    revision: str = Field(min_length=1, description="branch, tag or commit of a hub name")
     pooling: Literal["spans", "cls"] = Field(
         description="spans: mean over prompt, A and B each; cls: the backbone's own classifier"
     )

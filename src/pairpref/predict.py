@@ -1,7 +1,7 @@
 """python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
 
 Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged and calibrated. The bundle is the
-folder the pipeline writes: tokenizer/, train/, oof/ and calibrator.json.
+folder the pipeline writes: tokenizer/, train/, oof/, calibrator.json and manifest.json, which says that all are of one run.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pairpref import bundle as bundles
 from pairpref.data.clean import read_test
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
@@ -77,12 +78,7 @@ def write(submission: pd.DataFrame, path: Path) -> None:
 
 def _classifiers(bundle: Path) -> list[Path]:
     """Folders of the trained folds' classifiers, fold 0 (the train stage's) first."""
-    for name in ("train", "tokenizer", "calibrator.json"):
-        if not (bundle / name).exists():
-            raise UserError(
-                f"{bundle} has no {name}: not the models of a finished pipeline. "
-                "Run dvc repro (or dvc checkout after a failed run), or name another --bundle."
-            )
+    bundles.check(bundle)
     return [
         bundle / "train",
         *sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda folder: int(folder.name.removeprefix("fold"))),

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairpref import params
+from pairpref import bundle, params
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.monitor import Log
 from stages.calibrate import calibrate
@@ -33,6 +33,7 @@ def exported(n: int, folds: int) -> None:
     for folder in ("data/oof", "data/clean"):
         Path(folder).mkdir(parents=True)
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
+    bundle.record_models(Path("models"))
     pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet("data/clean/pairs.parquet", index=False)
 
 

@@ -49,7 +49,7 @@ def test_every_fold_once(small_params, here):
         .reset_index(drop=True)
         .equals(seeds[seeds["seed"] == 4]["p_a"].reset_index(drop=True))
     )
-    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2", "folds.json"]
+    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2", "manifest.json"]
 
 
 def test_no_export(small_params, here):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairpref import params
+from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.reporting import headline
 from stages.calibrate import calibrate
@@ -42,6 +42,7 @@ def settings(tmp_path, monkeypatch):
     names = ["p_a", "p_b", "p_tie"]
     oof = pd.DataFrame({"id": ids, "fold": fold, "label": label}).join(pd.DataFrame(bold.astype(np.float32), columns=names))
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
+    bundle.record_models(Path("models"))
     oof[fold == 0].assign(seed=0).to_parquet("data/oof/seeds.parquet", index=False)
     pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=names)).iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
     scores = {"log_loss": 1.0, "accuracy": 0.5, "f1_macro": 0.5, "n": n // 5}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pairpref import monitor
 
-STAGES = ("simulate", "clean", "yardsticks", "tokenize", "train", "oof", "calibrate", "predict", "report")
+STAGES = ("simulate", "clean", "yardsticks", "backbone", "tokenize", "train", "oof", "calibrate", "predict", "report")
 
 
 def seconds() -> float:
@@ -61,4 +61,6 @@ def _number(event: dict, field: str, form: str) -> str:
 
 
 def _facts(event: dict) -> Iterator[tuple[str, str]]:
-    yield from ((name.replace("_", " "), str(value)) for name, value in event.items() if name not in ("event", "at", "steps"))
+    yield from (
+        (name.replace("_", " "), str(value)) for name, value in event.items() if name not in ("event", "at", "run", "steps")
+    )

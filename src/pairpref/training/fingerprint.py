@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from pairpref.backbone import source
 from pairpref.params import Params
 
 _PACKAGE = Path(__file__).parents[1]
@@ -39,6 +40,7 @@ class Fingerprint:
         for name in ("seeds", "resume"):
             del chosen["train"][name]
         backbone = Path(params.model.backbone)
+        chosen["model"]["revision"] = source(params.model)[1]
         files = [*data, *([backbone] if backbone.is_dir() else [])]
         return cls(
             {"fold": fold, "seed": seed},

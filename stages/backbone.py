@@ -1,0 +1,20 @@
+"""python -m stages.backbone: which backbone exactly.
+
+Writes data/backbone/: links to the files of a local backbone, whose weights DVC then hashes, or the commit that model.revision stands
+for on the hub. The stages that load the backbone depend on it.
+"""
+
+from pairpref import backbone as backbones
+from pairpref import monitor
+from pairpref.monitor import Log
+from pairpref.params import Params
+
+
+def backbone(params: Params, log: Log) -> None:
+    backbones.record(params.model)
+    name, revision = backbones.source(params.model)
+    log.say(f"{name} at commit {revision}" if revision else name)
+
+
+if __name__ == "__main__":
+    monitor.run("backbone", backbone)

@@ -1,0 +1,86 @@
+"""data/backbone/: what DVC hashes of a backbone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pairpref.backbone import RECORD, record, source
+from pairpref.errors import UserError
+from pairpref.inputs import Inputs
+from pairpref.params import SMALL
+
+COMMIT = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"
+
+
+@pytest.fixture
+def model(small_params, here):
+    return lambda backbone, revision="main": small_params(model__backbone=str(backbone), model__revision=revision).model
+
+
+@pytest.fixture
+def mine(here) -> Path:
+    """A local backbone, with a subfolder and what a clone brings along."""
+    for name in ("config.json", "onnx/model.onnx", ".git/objects/large"):
+        (here / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "mine" / name).write_text(name)
+    (here / "mine" / "config.json").chmod(0o640)
+    return here / "mine"
+
+
+def files() -> list[str]:
+    return sorted(file.relative_to(RECORD).as_posix() for file in RECORD.rglob("*") if file.is_file())
+
+
+def refused(act) -> str:
+    with pytest.raises(UserError) as error:
+        act()
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+def test_the_small_default_is_a_name(model):
+    record(model(SMALL))
+    assert files() == ["resolved.json"] and source(model(SMALL)) == (SMALL, None)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_local_backbone_is_links_to_its_files(model, mine, here, absolute):
+    name = mine if absolute else Path("mine")
+    (here / "elsewhere").mkdir()
+    (here / "data").symlink_to("elsewhere")  # as one whose data lie on another disk
+    for _ in range(2):
+        record(model(name))
+    assert files() == ["config.json", "onnx/model.onnx"] and source(model(name)) == (str(name), None)
+    assert not any(path.is_symlink() for path in (RECORD, RECORD / "onnx"))
+    assert (RECORD / "config.json").readlink().is_absolute() is absolute
+    assert (mine / "config.json").read_text() == "config.json" and (mine / "config.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_stage_sees_a_change_behind_a_link(model, mine):
+    record(model(mine))
+    Path("dvc.yaml").write_text("stages: {train: {cmd: x, deps: [data/backbone]}}")
+    Path("params.yaml").write_text("{}")
+    inputs = Inputs("train")
+    (mine / "onnx" / "model.onnx").write_text("others")
+    assert "data/backbone/onnx/model.onnx changed" in refused(inputs.check)
+
+
+def test_a_hub_name_is_pinned_to_its_commit(model, here, monkeypatch):
+    """Offline, by what is in the hub's cache."""
+    cache = here / "hub" / "models--org--name"
+    for file, text in {"refs/main": COMMIT, f"snapshots/{COMMIT}/config.json": "{}"}.items():
+        (cache / file).parent.mkdir(parents=True)
+        (cache / file).write_text(text)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
+    record(model("org/name"))
+    assert json.loads((RECORD / "resolved.json").read_text()) == {"name": "org/name", "revision": COMMIT}
+    assert source(model("org/name")) == ("org/name", COMMIT)
+    assert "run `dvc repro backbone`" in refused(lambda: source(model("org/other")))
+    assert "no such model" in refused(lambda: record(model("org/name", "v2")))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "org/nowhere", "a/b/c", "empty"])
+def test_what_is_not_there_is_one_line(model, here, name):
+    (here / "empty").mkdir()
+    assert name in refused(lambda: record(model(name)))

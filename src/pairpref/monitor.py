@@ -49,23 +49,33 @@ T = TypeVar("T")
 
 
 class Log:
-    """The record of one run of one stage. Each event is one line of JSON, with `at`: seconds since its process began."""
+    """The record of one run of one stage. Each event is one line of JSON, with `run`, and `at`: seconds since its process began.
+
+    What an interrupted run wrote stays, and the next one is appended. After a run that ended, the file is begun anew.
+    """
 
     def __init__(self, stage: str, quiet: bool = False) -> None:
         self.stage, self._quiet = stage, quiet
+        self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
         # From the start of the process: importing torch is part of what a stage costs.
         self._began = time.perf_counter() - _age()
         LOGS.mkdir(exist_ok=True)
         self._path = LOGS / f"{stage}.jsonl"
-        self._file = self._path.open("w", encoding="utf-8", buffering=1)
+        before = last(stage)
+        interrupted = bool(before) and before[-1]["event"] != "ended"
+        self._file = self._path.open("a" if interrupted else "w", encoding="utf-8", buffering=1)
+        if interrupted and not self._path.read_bytes().endswith(b"\n"):
+            self._file.write("\n")
 
     def event(self, name: str, **fields: object) -> None:
         """Write one event to the file only."""
-        record = {"event": name, "at": round(time.perf_counter() - self._began, 3), **fields}
+        record = {"event": name, "at": round(time.perf_counter() - self._began, 3), "run": self._run, **fields}
         with naming(self._path):
             self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def close(self) -> None:
+    def end(self, **fields: object) -> None:
+        """Write that the run ended well, and nothing after it."""
+        self.event("ended", **fields)
         self._file.close()
 
     def say(self, text: str) -> None:
@@ -104,8 +114,7 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
             with threadpool_limits(settings.train.threads):
                 body(settings, log)
             inputs.check()
-            log.event("ended", peak_mib=peak_mib())
-            log.close()
+            log.end(peak_mib=peak_mib())
     except UserError as error:
         _fail(stage, str(error), 1)
     except OSError as error:
@@ -163,7 +172,7 @@ def last(stage: str) -> list[dict]:
         # A stage that was killed may have left half a line.
         with suppress(json.JSONDecodeError):
             events.append(json.loads(line))
-    return events
+    return [event for event in events if event.get("run") == events[-1].get("run")]
 
 
 def _age() -> float:

@@ -129,6 +129,13 @@ def test_what_cannot_work_is_one_clear_line(clean_tree, override):
     assert "up to date" in clean_tree.dvc("status")
 
 
+def test_a_stage_run_before_the_one_it_needs_is_one_line(clean_tree):
+    shutil.rmtree(clean_tree.path / "data/tokens")
+    done = clean_tree.run("python", "-m", "stages.train")
+    assert done.returncode == 1
+    assert done.stdout == "train: data/tokens is missing; the stage tokenize makes it: `dvc repro train`\n"
+
+
 @pytest.mark.fault(15)
 def test_a_hostile_value_is_data(clean_tree):
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'")

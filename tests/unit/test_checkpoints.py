@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import nn
 
+from pairpref import monitor
 from pairpref.errors import UserError
 from pairpref.monitor import Log, last
 from pairpref.training import checkpoints
@@ -217,6 +219,23 @@ def test_whatever_call_fails_a_whole_checkpoint_is_left(saved, monkeypatch, erro
         assert restored.step == (3 if named else 2)
     assert n == len(disk.calls) + 1 and set(disk.calls) == {"fsync", "rename", "save_file", "write_text", "mkdir"}
     assert saved.restore(*model_and_optimizer(9), MACHINE).step == 3
+
+
+def test_only_the_first_process_of_a_launch_removes_what_is_damaged(saved, monkeypatch):
+    """The others skip it in silence, also when it vanishes while they look at it."""
+    newest = saved.folder / "step-00000002"
+    delete(newest / "model.safetensors")
+    monkeypatch.setattr(monitor, "RANK", 1)
+    assert saved.restore(*model_and_optimizer(9), MACHINE).step == 1
+    assert newest.exists() and "damaged" not in said()
+
+    def vanishing(folder: Path, owner: str) -> str | None:
+        if folder == newest:
+            shutil.rmtree(folder)
+        return fault(folder, owner)
+
+    monkeypatch.setattr(checkpoints, "fault", vanishing)
+    assert saved.restore(*model_and_optimizer(9), MACHINE).step == 1
 
 
 def test_leftovers_of_a_kill_are_cleared_away(saved):

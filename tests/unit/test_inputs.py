@@ -1,9 +1,11 @@
 """A stage whose params, code or data changed while it ran must not end well: DVC would record the new ones with the old result."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pairpref.errors import UserError
 from pairpref.inputs import Inputs
@@ -16,6 +18,19 @@ stages:
     params: [train, data.train]
 """
 PARAMS = "data: {train: votes.csv}\ntrain: {lr: 1e-5, warmup: {steps: 3}}\nreport: {bins: 3}\n"
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# The first dep that another stage makes, and that stage.
+NEEDED = {
+    "clean": ("data/raw/simulated/train.csv", "simulate"),
+    "yardsticks": ("data/clean/pairs.parquet", "clean"),
+    "tokenize": ("data/clean/pairs.parquet", "clean"),
+    "train": ("data/tokens", "tokenize"),
+    "oof": ("data/tokens", "tokenize"),
+    "calibrate": ("data/clean/pairs.parquet", "clean"),
+    "predict": ("data/raw/simulated/test.csv", "simulate"),
+    "report": ("data/clean/pairs.parquet", "clean"),
+}
 
 
 @pytest.fixture
@@ -63,4 +78,29 @@ def test_files_that_come_and_go_and_large_ones_that_are_written_again(inputs):
 
 
 def test_a_stage_run_where_there_is_no_pipeline_has_no_inputs(here):
+    Inputs("train").check()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_in_a_fresh_clone_a_stage_says_which_one_it_needs(here, stage):
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, here)
+    if stage not in NEEDED:
+        Inputs(stage)
+        return
+    path, maker = NEEDED[stage]
+    with pytest.raises(UserError) as error:
+        Inputs(stage)
+    assert str(error.value) == f"{path} is missing; the stage {maker} makes it: `dvc repro {stage}`"
+
+
+def test_a_file_inside_a_folder_that_is_made_and_the_users_own_that_is_missing(here):
+    Path("params.yaml").write_text(PARAMS)
+    Path("dvc.yaml").write_text(
+        DVC.replace("src/code", "models/oof/list.json") + "  oof: {cmd: x, outs: [{models/oof: {cache: false}}]}"
+    )
+    with pytest.raises(UserError, match="models/oof/list.json is missing; the stage oof makes it"):
+        Inputs("train")
+    Path("models/oof").mkdir(parents=True)
+    Path("models/oof/list.json").touch()
     Inputs("train").check()

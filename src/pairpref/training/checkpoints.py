@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pairpref import monitor
 from pairpref.errors import UserError
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS
@@ -216,8 +217,10 @@ class Store:
                 self._log.event("resumed", step=state.step)
                 self._compare(state.machine, machine)
                 return state
-            # Kept, it would count as one of the newest, and push out the whole ones that are written from here on.
-            shutil.rmtree(path)
+            # Kept, it would count as one of the newest, and push out the whole ones that are written from here on. The other
+            # processes of a launch skip it, whether the first has removed it yet or not.
+            if not monitor.RANK:
+                shutil.rmtree(path)
         return None
 
     def _compare(self, there: dict[str, Any], here: dict[str, Any]) -> None:
@@ -226,7 +229,7 @@ class Store:
 
     def _whole(self, folder: Path) -> bool:
         problem = fault(folder, self._owner)
-        if problem:
+        if problem and not monitor.RANK:
             self._log.say(f"{folder} is damaged and not used: {problem}")
         return problem is None
 

@@ -54,16 +54,20 @@ def replay(catalog: Catalog, names: list[str]) -> None:
 
     if unknown := [name for name in names if name not in catalog.versions]:
         raise UserError(f"{', '.join(unknown)}: not in versions.yaml, which has {', '.join(catalog.ordered())}.")
-    with Replay(catalog, Log("replay")) as session:
+    log = Log("replay")
+    with Replay(catalog, log) as session:
         session.versions(names or list(catalog.versions))
+    log.end()
 
 
 def impact(catalog: Catalog) -> None:
     """Run both sides of every feature."""
     from pairpref.versions.replay import Replay
 
-    with Replay(catalog, Log("impact")) as session:
+    log = Log("impact")
+    with Replay(catalog, log) as session:
         session.impact()
+    log.end()
 
 
 def tag(catalog: Catalog, move: bool) -> None:

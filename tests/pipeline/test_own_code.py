@@ -9,8 +9,6 @@ from benchmarks.copies import ROOT, Repository, working_tree
 
 LEXICON, VOTES = "src/pairpref/data/arena/lexicon.py", "data/raw/simulated/train.csv"
 
-pytestmark = pytest.mark.fault(21)
-
 
 @pytest.fixture
 def simulated(tmp_path) -> Repository:
@@ -34,6 +32,7 @@ def edited(folder: Path) -> bool:
     return "OVEN" in (folder / VOTES).read_text(encoding="utf-8")
 
 
+@pytest.mark.fault(21)
 def test_a_queued_experiment_runs_the_queued_code(simulated):
     """Otherwise the run cache would keep the later code's votes under the earlier code's hash."""
     simulated.dvc("exp", "run", "--queue", "-S", "simulate.seed=21", "-n", "before", "simulate")
@@ -44,6 +43,7 @@ def test_a_queued_experiment_runs_the_queued_code(simulated):
     assert "Stage 'simulate' is cached" in printed and not edited(simulated.path)
 
 
+@pytest.mark.fault(21)
 def test_a_copied_clone_runs_its_own_code(simulated, tmp_path):
     copy = simulated.copy(tmp_path / "copy")
     edit(copy.path)
@@ -51,6 +51,7 @@ def test_a_copied_clone_runs_its_own_code(simulated, tmp_path):
     assert edited(copy.path) and not edited(simulated.path)
 
 
+@pytest.mark.fault(21)
 def test_a_linked_worktree_runs_its_own_code(simulated):
     simulated.git("worktree", "add", "--quiet", "--detach", "work/linked")
     linked = Repository(simulated.path / "work/linked", simulated.environment)
@@ -59,6 +60,7 @@ def test_a_linked_worktree_runs_its_own_code(simulated):
     assert edited(linked.path) and not edited(simulated.path)
 
 
+@pytest.mark.fault(21)
 def test_commands_and_their_workers_run_it_too(simulated):
     """Also with what is imported by name in another process."""
     (simulated.path / "benchmarks/where.py").write_text(
@@ -78,6 +80,7 @@ def test_commands_and_their_workers_run_it_too(simulated):
     assert simulated.run(sys.executable, "-m", "pairpref.params").stdout == "mine\n"
 
 
+@pytest.mark.fault(21)
 def test_other_code_is_refused(simulated):
     """`python -P` does not look into the folder it is started in."""
     simulated.environment["PYTHONPATH"] = str(ROOT)

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 # Makes a .venv as Python does, as far as make looks at it, and installs nothing.
 PYTHON = """#!/bin/sh
@@ -17,6 +19,7 @@ def installed(folder: Path) -> str:
     return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
 
 
+@pytest.mark.fault(21)
 def test_a_renamed_folder_gets_a_new_environment(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

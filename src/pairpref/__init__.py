@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-# An installation names the folder that it was made in. In another clone, a linked worktree or DVC's copy for an experiment, that
-# repository's own package runs instead, also in worker processes, which are given sys.path.
+# An installation names the folder that it was made in. In another clone, a linked worktree or DVC's
+# copy for an experiment, the package of that repository runs instead. Workers are given sys.path.
 _here = Path("src/pairpref").absolute()
 if (_here / "__init__.py").is_file() and not _here.samefile(Path(__file__).parent):
     sys.path.insert(0, str(_here.parent))

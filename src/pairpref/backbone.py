@@ -1,7 +1,7 @@
 """Which backbone exactly: data/backbone/, which the stages that load it depend on.
 
-For a local folder it holds a link to each of its files, so that DVC hashes what is in them. For a hub name it holds the commit that
-model.revision stands for.
+For a local folder it holds a link to each of its files, so that DVC hashes what is in them. For a
+hub name it holds the commit that model.revision stands for.
 """
 
 import json
@@ -22,7 +22,8 @@ def record(params: ModelParams) -> None:
     """Write data/backbone/ anew. The files of a local backbone are only linked to, never touched.
 
     Raises:
-        UserError: there is no such folder, or neither the hub nor its cache on this machine knows the name and revision.
+        UserError: there is no such folder, or neither the hub nor its cache on this machine knows
+            the name and revision.
     """
     shutil.rmtree(RECORD, ignore_errors=True)
     folder = Path(params.backbone)
@@ -37,7 +38,7 @@ def record(params: ModelParams) -> None:
 
 
 def source(params: ModelParams) -> tuple[str, str | None]:
-    """What to load a backbone by: its name or folder, and for a hub name the commit that was recorded.
+    """What to load a backbone by: its name or folder, and for a hub name the recorded commit.
 
     Raises:
         UserError: data/backbone/ is not of this hub name.
@@ -54,18 +55,20 @@ def source(params: ModelParams) -> tuple[str, str | None]:
 
 
 def _link(folder: Path) -> None:
-    """A link a file: DVC would change the modes of what a linked folder leads to. Hidden files (.git, .cache) are no weights."""
-    files = [
-        f for f in sorted(folder.rglob("*")) if f.is_file() and not any(p.startswith(".") for p in f.relative_to(folder).parts)
-    ]
+    """A link a file: DVC would change the modes of the files behind a linked folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    # .git and .cache hold no weights.
+    files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
     if not files:
         raise UserError(f"model.backbone {str(folder)!r}: the folder has no files.")
     for file in files:
         link = RECORD / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
         target = file.parent.resolve() / file.name
-        # A relative path stays one: in a copied repository it leads to the copy's own files.
-        link.symlink_to(target if folder.is_absolute() else os.path.relpath(target, link.parent.resolve()))
+        if not folder.is_absolute():
+            # In a copied repository it leads to the copy's own files.
+            target = os.path.relpath(target, link.parent.resolve())
+        link.symlink_to(target)
 
 
 def _commit(name: str, revision: str) -> str:
@@ -74,7 +77,7 @@ def _commit(name: str, revision: str) -> str:
 
     try:
         return HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha
-    except Exception as error:  # also those of its HTTP client, which is another from version to version
+    except Exception as error:  # also those of its HTTP client, which changes with its version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     try:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -83,6 +86,7 @@ def _commit(name: str, revision: str) -> str:
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise UserError(
-        f"model.backbone {name!r} with model.revision {revision!r}: the hub does not give it ({reason}), and its cache on this machine "
-        f"has no such model. Give {SMALL}, a hub name with a branch, tag or commit, or a local folder."
+        f"model.backbone {name!r} with model.revision {revision!r}: the hub does not give it "
+        f"({reason}), and its cache on this machine has no such model. Give {SMALL}, a hub name "
+        "with a branch, tag or commit, or a local folder."
     )

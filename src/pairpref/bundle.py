@@ -1,6 +1,7 @@
-"""The folder of trained models as parts of one run: tokenizer/, train/, oof/fold1 … and calibrator.json; manifest.json has their hashes.
+"""The folder of trained models as parts of one run; manifest.json holds the hash of each part.
 
-The oof stage writes down what its export was made by; the calibrate stage adds what it has fitted to that export.
+Parts are tokenizer/, train/, oof/fold1 … and calibrator.json. The oof stage writes down what its
+export was made by; the calibrate stage adds what it has fitted to that export.
 """
 
 import hashlib
@@ -17,7 +18,9 @@ _OOF = Path("oof") / MANIFEST
 
 def record_models(bundle: Path) -> None:
     """Write oof/manifest.json: the tokenizer, fold 0 and the other folds that are there now."""
-    write_json(bundle / _OOF, {name: digest for name, digest in _parts(bundle).items() if name != CALIBRATOR})
+    parts = _parts(bundle)
+    parts.pop(CALIBRATOR, None)  # that of an earlier run, if any
+    write_json(bundle / _OOF, parts)
 
 
 def record_calibrator(bundle: Path) -> None:
@@ -30,13 +33,14 @@ def check(bundle: Path) -> None:
     """Called before anything of a bundle is loaded.
 
     Raises:
-        UserError: there is no manifest, or a part is missing, extra or not that of the manifest's run; all are named.
+        UserError: there is no manifest, or parts are missing, extra or changed; all are named.
     """
     advice = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
     try:
         named = dict(json.loads((bundle / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise UserError(f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline. {advice}") from None
+        problem = f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline."
+        raise UserError(f"{problem} {advice}") from None
     found = _parts(bundle)
     faults = [
         f"{name} {'missing' if name not in found else 'extra' if name not in named else 'changed'}"
@@ -48,7 +52,8 @@ def check(bundle: Path) -> None:
 
 
 def _parts(bundle: Path) -> dict[str, str]:
-    paths = [bundle / "tokenizer", bundle / "train", *sorted((bundle / "oof").glob("fold[0-9]*")), bundle / CALIBRATOR]
+    folds = sorted((bundle / "oof").glob("fold[0-9]*"))
+    paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR]
     return {path.relative_to(bundle).as_posix(): _hash(path) for path in paths if path.exists()}
 
 
@@ -57,6 +62,6 @@ def _hash(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            content = hashlib.file_digest(opened, "blake2b").hexdigest()
         digest.update(f"{file.relative_to(path).as_posix()}:{content}\n".encode())
     return digest.hexdigest()

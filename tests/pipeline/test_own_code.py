@@ -1,4 +1,7 @@
-"""What runs is the code of the repository it runs in. Python itself finds another: that of `benchmarks.watched`, as if installed."""
+"""What runs is the code of the repository it runs in.
+
+Python itself would find another package: see `benchmarks.watched.environment`.
+"""
 
 import sys
 from pathlib import Path

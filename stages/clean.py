@@ -42,11 +42,12 @@ _COLUMNS = pa.schema(
 
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
+    log.say(f"{params.data.train} has the form {votes.form}: {votes.written}")
     if votes.form == "text":
         refuse_swaps(params)
     tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)
-    for row in log.track(rows, records.count_lines(params.data.train), "rows"):
+    for row in log.track(rows, records.count_rows(params.data.train), "rows"):
         if isinstance(row, Bad):
             bad.append(row)
             continue

@@ -33,7 +33,7 @@ class Section(BaseModel):
 class DataParams(Section):
     """Which files to read, and the split. Paths are relative to the repository, or absolute."""
 
-    train: str = Field(min_length=1, description="votes: a Kaggle CSV, .csv.gz or .jsonl")
+    train: str = Field(min_length=1, description="votes: CSV, JSONL or Parquet, in any form of docs/votes.md")
     test: str | None = Field(description="pairs to predict; the arena's path stands for none where train is not the arena's")
     truth: str | None = Field(description="true vote probabilities, likewise")
     solution: str | None = Field(description="labels of the test file with Kaggle's Usage column, likewise")

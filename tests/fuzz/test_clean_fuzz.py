@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from random import Random
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -116,8 +117,9 @@ def test_no_row_of_a_test_file_is_dropped(tmp_path):
     path = tmp_path / "test.csv"
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file).writerows([["id", *TEXTS], *rows])
-    frame = read_test(path, SETTINGS.clean)
+    frame, bad = read_test(path, SETTINGS.clean)
     assert list(frame["id"]) == [row[0] for row in rows]
+    assert [row.id for row in bad] == list(frame.loc[~frame["ok"], "id"])
     assert 0.05 < frame["ok"].mean() < 0.9
 
 
@@ -138,6 +140,65 @@ def test_mangled_json_lines(tmp_path):
     read = list(read_votes(path).rows)
     assert len(read) == sum(not line.isspace() and line != "" for line in lines)
     account(read)
+
+
+def in_other_forms(cells: list[str]) -> list[dict[str, object]]:
+    """The same vote as plain text with one winner, as conversations, and as a preference."""
+    identifier, *texts = cells[:4]
+    prompt, a, b = (f"text {json.loads(text)}" for text in texts)
+    sides = [
+        [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in (("user", prompt), ("assistant", answer))]
+        for answer in (a, b)
+    ]
+    return [
+        {"id": identifier, "prompt": prompt, "response_a": a, "response_b": b, "winner": "model_a"},
+        {"question_id": identifier, "conversation_a": sides[0], "conversation_b": sides[1], "winner": "tie (bothbad)"},
+        {"prompt": prompt, "chosen": a, "rejected": sides[1]},
+    ]
+
+
+@pytest.mark.fault(17, 27)
+@pytest.mark.parametrize("form", range(3))
+def test_mangled_rows_of_other_forms(tmp_path, form):
+    rng = Random(form)
+    votes = [in_other_forms(cells)[form] for cells in good_rows(1_000, rng)]
+    path = tmp_path / "votes.csv"
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        sheet = csv.writer(file)
+        sheet.writerow(votes[0])
+        for vote in votes:
+            cells = [json.dumps(value) if isinstance(value, list) else value for value in vote.values()]
+            sheet.writerow(mangled(cells, rng) if rng.random() < 0.6 else cells)
+    read = list(read_votes(path).rows)
+    assert len(read) == len(votes) and sum(isinstance(row, Row) for row in read) > len(votes) // 3
+    account(read)
+    lines = []
+    for vote in votes:
+        if rng.random() < 0.3:
+            vote[rng.choice(list(vote))] = rng.choice(
+                [None, True, 10**400, {}, [], [{}], [{"role": 1, "content": [1]}], [[["x"]]]]
+            )
+        line = json.dumps(vote)
+        lines.append((line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " ") + "\n")
+    path = tmp_path / "votes.jsonl"
+    path.write_text("".join(lines), encoding="utf-8")
+    account(list(read_votes(path).rows))
+
+
+@pytest.mark.fault(17, 27)
+def test_mangled_parquet(tmp_path):
+    rng = Random(3)
+    path = tmp_path / "votes.parquet"
+    pd.DataFrame([in_other_forms(cells)[1] for cells in good_rows(60, rng)]).to_parquet(path)
+    data, refused = path.read_bytes(), 0
+    for _ in range(60):
+        path.write_bytes(flipped(data, rng) if rng.random() < 0.7 else data[: rng.randrange(len(data))])
+        try:
+            account(list(read_votes(path).rows))
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 20
 
 
 def flipped(data: bytes, rng: Random) -> bytes:

@@ -168,7 +168,8 @@ def test_every_test_row_is_there(here):
     lines[3] = "broken,[,[,["
     lines[5] = lines[4]
     path.write_text("\n".join(lines), encoding="utf-8")
-    frame = read_test(path, with_params.clean)
+    frame, bad = read_test(path, with_params.clean)
+    assert [(row.line, row.id, row.reason) for row in bad] == [(4, "broken", "broken_json")]
     assert list(frame.columns) == ["id", *TEXTS, "ok"] and len(frame) == TEST_ROWS
     assert frame["ok"].tolist() == [i != 2 for i in range(TEST_ROWS)]
     assert frame.loc[2, ["id", *TEXTS]].tolist() == ["broken", "", "", ""]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pairpref.data import turns
+from pairpref.data import quarantine, turns
 from pairpref.data.repair import repair, repair_and_explain
 from pairpref.data.turns import Cell
 from pairpref.data.votes import Bad, Row, read_unjudged
@@ -24,7 +24,8 @@ class Clean:
     """A row ready to be stored.
 
     `key` is what it is grouped by: the fully repaired and flattened prompt (or whole text, where there is no prompt), whatever
-    the switches say. `found` names what there was to see in it, once a text: `repaired_…`, `null_answers`, `empty_answers`.
+    the switches say. `found` names what there was to see in it: once a text `repaired_…`, `null_answers`, `empty_answers`, and
+    `ties_bothbad`.
     """
 
     line: int
@@ -40,7 +41,7 @@ class Clean:
 
 def clean_row(row: Row, switches: CleanParams) -> Clean:
     """The texts of one row, repaired where `utf8` and flattened where `flatten` is on; lone surrogates go in any case."""
-    found: list[str] = []
+    found: list[str] = ["ties_bothbad"] if row.both_bad else []
     texts = [_text(cell, switches, found) for cell in (row.prompt, row.response_a, row.response_b)]
     for answer in filter(None, (row.response_a, row.response_b)):
         if None in answer.turns:
@@ -60,33 +61,37 @@ def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, parallel: Paral
         yield from shard
 
 
-def read_test(path: Path | str, switches: CleanParams, parallel: ParallelParams = ALONE) -> pd.DataFrame:
-    """Every row of a file of pairs to predict, in its order.
+def read_test(path: Path | str, switches: CleanParams, parallel: ParallelParams = ALONE) -> tuple[pd.DataFrame, list[Bad]]:
+    """Every row of a file of pairs to predict, in its order, and those of them that can't be used.
 
     Returns:
-        id, prompt, response_a, response_b (strings; response_b is None in text files) and ok (bool). Where ok is False the row
-        could not be used and its texts are empty, yet it still needs a prediction.
+        id, prompt, response_a, response_b (strings; response_b is None in text files) and ok (bool); and the rows where ok is False:
+        their texts are empty, yet each still needs a prediction.
 
     Raises:
         UserError: the file as a whole can't be read, or a row has no readable id.
     """
     columns = ("id", *TEXTS, "ok")
-    rows = (_identified(row, path) for row in clean_rows(read_unjudged(path).rows, switches, parallel))
-    values = [
-        (row.id, "", "", "", False) if isinstance(row, Bad) else (row.id, row.prompt, row.response_a, row.response_b, True)
-        for row in rows
-    ]
-    return pd.DataFrame(values, columns=columns).astype({"ok": bool})
+    bad, values = [], []
+    for row in clean_rows(read_unjudged(path).rows, switches, parallel):
+        _refuse_nameless(row, path)
+        if isinstance(row, Bad):
+            bad.append(row)
+            values.append((row.id, "", "", "", False))
+        else:
+            values.append((row.id, row.prompt, row.response_a, row.response_b, True))
+    return pd.DataFrame(values, columns=columns).astype({"ok": bool}), bad
 
 
-def _identified(row: Clean | Bad, path: Path | str) -> Clean | Bad:
+def _refuse_nameless(row: Clean | Bad, path: Path | str) -> None:
     """A prediction is for somebody: a row whose id was lost would be one for nobody."""
     try:
         if row.id.encode("utf-8"):
-            return row
+            return
     except UnicodeEncodeError:
         pass
-    raise UserError(f"{path}: line {row.line} has no readable id, which a prediction needs. Mend that line.")
+    found = f" ({row.reason}, {quarantine.printable(row.excerpt)})" if isinstance(row, Bad) else ""
+    raise UserError(f"{path}: line {row.line} has no readable id, which a prediction needs{found}. Mend that line.")
 
 
 def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:

@@ -21,9 +21,15 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         int8, shape (rows,): 0 … folds - 1.
 
     Raises:
-        UserError: a fold would lack one of the three labels.
+        UserError: a fold would lack a label that some votes have, or all votes have the same.
     """
-    for label, name in enumerate(LABELS):
+    voted = np.flatnonzero(np.bincount(labels, minlength=len(LABELS)))
+    if len(voted) == 1:
+        raise UserError(
+            f"all {len(labels)} rows have the label {LABELS[voted[0]]}: nothing to learn. Votes need two labels or more."
+        )
+    for label in voted:
+        name = LABELS[label]
         of_label = groups[labels == label]
         distinct = len(np.unique(of_label))
         if distinct < folds:
@@ -37,9 +43,9 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         fold[held_out] = number
     for number in range(folds):
         counts = np.bincount(labels[fold == number], minlength=len(LABELS))
-        for name, count in zip(LABELS, counts, strict=True):
-            if not count:
-                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {name}. {_REMEDY}")
+        for label in voted:
+            if not counts[label]:
+                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {_REMEDY}")
     return fold
 
 

@@ -15,6 +15,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def write(path: Path, bad: Sequence[Bad]) -> None:
     """Write line, id, reason and excerpt of each row as CSV that is safe to open in a spreadsheet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["line", "id", "reason", "excerpt"])
@@ -22,15 +23,20 @@ def write(path: Path, bad: Sequence[Bad]) -> None:
 
 
 def summary(bad: Sequence[Bad]) -> str:
-    """One line per reason, the most frequent first."""
+    """One line per reason, the most frequent first, with the first row it befell."""
     counts = Counter(row.reason for row in bad)
-    first = {row.reason: row.line for row in reversed(bad)}
+    first = {row.reason: row for row in reversed(bad)}
     return "\n".join(
-        f"  {count:,} x {reason}, first on line {first[reason]}: {REASONS[reason]}" for reason, count in counts.most_common()
+        f"  {count:,} x {reason}, first on line {first[reason].line} ({printable(first[reason].excerpt)}): {REASONS[reason]}"
+        for reason, count in counts.most_common()
     )
 
 
-def _safe(text: str) -> str:
-    text = f"'{text}" if text.startswith(_FORMULA) else text
+def printable(text: str) -> str:
+    """The start of a text, in one line that any terminal may show."""
     text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: _EXCERPT + 1])
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
+
+
+def _safe(text: str) -> str:
+    return printable(f"'{text}" if text.startswith(_FORMULA) else text)

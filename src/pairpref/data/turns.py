@@ -1,11 +1,12 @@
-"""The cell of a vote: a JSON list with one text, or null, per turn of the conversation."""
+"""The cell of a vote: one text, or null, per turn of the conversation."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pairpref.data import strict_json
-from pairpref.data.records import MAX_CELL
+from pairpref.data import messages, strict_json
+from pairpref.data.lines import MAX_CELL
+from pairpref.data.messages import Talk
 from pairpref.data.refusal import Refused
 
 NO_TEXT = "[no text]"
@@ -17,27 +18,42 @@ _MAX_DEPTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The turns of a cell, flattened, and the JSON source it was read from."""
+    """The turns of a cell, flattened, and the JSON source it was read from (or the text itself, where it is plain)."""
 
     turns: tuple[str | None, ...]
     source: str
 
 
-def parse(value: object) -> Cell:
-    """A cell of a CSV (JSON in a string) or of a JSON line (that, or the list itself). Lists in lists give their turns in order.
+def parse(value: object) -> Cell | Talk:
+    """A cell of a CSV (JSON in a string), or of JSON lines or Parquet (that, or the list itself).
+
+    Lists in lists give their turns in order. A list of messages is a `Talk`.
 
     Raises:
-        Refused: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `no_turns` or `too_long`.
+        Refused: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `bad_role`, `no_turns` or `too_long`.
     """
     content = strict_json.loads(value) if isinstance(value, str) else value
     if not isinstance(content, list):
         raise Refused("not_text", value)
-    turns = tuple(_flat(content))
+    if content and isinstance(content[0], dict):
+        talk = messages.parse(content)
+        _sized((*talk.asks, *talk.answers))
+        return talk
+    turns = _sized(tuple(_flat(content)))
     if not turns:
         raise Refused("no_turns", value)
-    if len(turns) > MAX_TURNS or sum(len(turn or "") for turn in turns) > MAX_CELL:
-        raise Refused("too_long", next(filter(None, turns), ""))
     return Cell(turns, value if isinstance(value, str) else json.dumps(value))
+
+
+def plain(value: object) -> Cell:
+    """A cell that is one text as it is, whatever it looks like.
+
+    Raises:
+        Refused: `not_text` or `too_long`.
+    """
+    if not isinstance(value, str):
+        raise Refused("not_text", value)
+    return Cell(_sized((value,)), value)
 
 
 def join(turns: Sequence[str | None]) -> str:
@@ -46,6 +62,12 @@ def join(turns: Sequence[str | None]) -> str:
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"Turn {number}:\n{text}" for number, text in enumerate(texts, 1))
+
+
+def _sized(turns: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    if len(turns) > MAX_TURNS or sum(len(turn or "") for turn in turns) > MAX_CELL:
+        raise Refused("too_long", next(filter(None, turns), ""))
+    return turns
 
 
 def _flat(items: list, depth: int = 1) -> Iterator[str | None]:

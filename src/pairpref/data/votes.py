@@ -1,34 +1,29 @@
 """Votes, and pairs still to be judged, from a file: each row is either usable (`Row`) or set aside with its reason (`Bad`).
 
-Two forms, found by their columns, whether in CSV or in JSON lines:
-
-    pairs   id, prompt, response_a, response_b and, in votes, winner_model_a, winner_model_b, winner_tie
-    text    text and, in votes, label: a whole comparison in one text, without an A and a B that could be swapped
+What a file's columns mean is in `forms`, how its rows are written in `records`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
 
-from pairpref.data import records, turns
+from pairpref.data import forms, records
+from pairpref.data.forms import Form
+from pairpref.data.lines import Record
 from pairpref.data.refusal import Refused
 from pairpref.data.turns import Cell
-from pairpref.pairs import LABELS, TEXTS, WINNERS
+from pairpref.errors import UserError
 
-Form = Literal["pairs", "text"]
-
-_VOTES = {"pairs": ("id", *TEXTS, *WINNERS), "text": ("text", "label")}
-_UNJUDGED = {"pairs": ("id", *TEXTS), "text": ("text",)}
-_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
-_LABELS = {name: i for i, label in enumerate(LABELS) for name in (label, str(i))}
+_HEAD = 100
+"""Rows by which plain text and JSON lists are told apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A usable row. In the form `text`, `response_a` is the whole text and the other two cells are None.
 
-    `label` is 0 = A, 1 = B, 2 = tie, and None where unjudged.
+    `label` is 0 = A, 1 = B, 2 = tie, and None where unjudged. `both_bad`: a tie of two bad answers, by the vote itself.
     """
 
     line: int
@@ -37,6 +32,7 @@ class Row:
     response_a: Cell
     response_b: Cell | None
     label: int | None
+    both_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +47,10 @@ class Bad:
 
 @dataclass(frozen=True)
 class Votes:
-    """An opened file: its form, and its rows in file order, read as they are asked for."""
+    """An opened file: its form, how its texts are written, and its rows in file order, read as they are asked for."""
 
-    form: Form
+    form: forms.Name
+    written: str
     rows: Iterator[Row | Bad]
 
 
@@ -61,70 +58,54 @@ def read_votes(path: Path | str) -> Votes:
     """Rows with their label; of several rows with one id the first usable one stays.
 
     Raises:
-        UserError: the file as a whole can't be read (see `records.read`).
+        UserError: the file as a whole can't be read (see `records.read` and `forms`).
     """
-    form, found = records.read(path, _VOTES)
-    return Votes(form, _first_of_each_id(_row(record, form, judged=True) for record in found))
+    votes = _read(path, judged=True)
+    return Votes(votes.form, votes.written, _first_of_each_id(votes.rows))
 
 
 def read_unjudged(path: Path | str) -> Votes:
     """Rows without label: nothing is held against repeated ids, since each row needs its prediction.
 
     Raises:
-        UserError: the file as a whole can't be read (see `records.read`).
+        UserError: the file as a whole can't be read (see `records.read` and `forms`).
     """
-    form, found = records.read(path, _UNJUDGED)
-    return Votes(form, (_row(record, form, judged=False) for record in found))
+    return _read(path, judged=False)
 
 
-def _row(record: records.Record, form: Form, judged: bool) -> Row | Bad:
+def _read(path: Path | str, judged: bool) -> Votes:
+    source = records.read(path)
+    try:
+        form = next(filter(None, (forms.find(columns, judged) for columns in source.columns)), None)
+        if form is None:
+            raise UserError(forms.unknown(source.columns[0], judged))
+        found = source.records(form.columns)
+        head = list(islice(found, _HEAD))
+        plain = forms.plain_columns(form, [record.cells for record in head if not record.reason])
+    except UserError as error:
+        named = str(error).startswith(str(path))
+        raise error if named else UserError(f"{path}: {error}") from None
+    written = {"plain text": [n for n in form.texts if n in plain], "lists": [n for n in form.texts if n not in plain]}
+    told = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in written.items() if names)
+    return Votes(form.name, told, (_row(record, form, plain) for record in chain(head, found)))
+
+
+def _row(record: Record, form: Form, plain: Collection[str]) -> Row | Bad:
     cells = record.cells
-    # Text files need no ids of their own: there, the line is as good a name.
-    given = cells.get("id", record.line if form == "text" else "")
-    identifier = str(given) if isinstance(given, str | int) and not isinstance(given, bool) else ""
+    identifier = form.identifier(cells, record.line)
     try:
         if record.reason:
             raise Refused(record.reason, record.excerpt)
+        if missing := [name for name in form.needed if name not in cells]:
+            raise Refused("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise Refused("bad_id", given)
-        if form == "text":
-            texts = None, _whole(cells["text"]), None
-            label = _label(cells["label"]) if judged else None
-        else:
-            texts = tuple(turns.parse(cells[name]) for name in TEXTS)
-            if len({len(cell.turns) for cell in texts}) > 1:
-                raise Refused("unequal_turns", ", ".join(f"{n}: {len(cell.turns)}" for n, cell in zip(TEXTS, texts, strict=True)))
-            label = _winner(cells) if judged else None
+            raise Refused("bad_id", cells.get(form.id))
+        texts, label, both_bad = form.read(cells, plain, identifier)
     except Refused as refused:
         return Bad(record.line, identifier, refused.reason, refused.excerpt[:200])
     except RecursionError:
         return Bad(record.line, identifier, "too_deep", "")
-    return Row(record.line, identifier, *texts, label)
-
-
-def _whole(text: object) -> Cell:
-    if not isinstance(text, str):
-        raise Refused("not_text", text)
-    if len(text) > records.MAX_CELL:
-        raise Refused("too_long", text)
-    return Cell((text,), text)
-
-
-def _winner(cells: Mapping[str, object]) -> int:
-    flags = [_FLAGS.get(str(cells[name]).strip()) for name in WINNERS]
-    got = ", ".join(str(cells[name])[:40] for name in WINNERS)
-    if None in flags:
-        raise Refused("bad_winner", got)
-    if sum(flags) != 1:
-        raise Refused("several_winners" if any(flags) else "no_winner", got)
-    return flags.index(1)
-
-
-def _label(value: object) -> int:
-    try:
-        return _LABELS[str(value).strip().upper()]
-    except KeyError:
-        raise Refused("bad_label", value) from None
+    return Row(record.line, identifier, *texts, label, both_bad)
 
 
 def _first_of_each_id(rows: Iterator[Row | Bad]) -> Iterator[Row | Bad]:

@@ -1,0 +1,94 @@
+"""What every file of votes comes down to: named cells, row by row, each row with its line; and the lines of a text file."""
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairpref.errors import UserError
+
+MAX_CELL = 1_000_000
+"""Characters in a cell. An unclosed quote swallows no more than this before reading goes on with the next line."""
+
+_MAX_LINE = 16 * MAX_CELL
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NO_TEXT = {
+    b"PK\x03\x04": "a .zip or .xlsx file. Unpack it, or save the sheet as CSV in UTF-8",
+    b"PAR1": "a Parquet file. Give it a name that ends in .parquet",
+    b"\x1f\x8b": "packed with gzip. Give it a name that ends in .gz",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row: its named cells and, where it can't be used, the reason. `line` is the physical line it begins on, from 1."""
+
+    line: int
+    cells: Mapping[str, object]
+    reason: str = ""
+    excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file.
+
+    Attributes:
+        columns: the names of its columns; of JSON lines, whose objects may differ, those of each of the first.
+        records: given the columns that are needed, the rows in file order, read as they are asked for.
+    """
+
+    columns: Sequence[Sequence[str]]
+    records: Callable[[Collection[str]], Iterator[Record]]
+
+
+def read(path: Path, newline: str) -> Iterator[str]:
+    """The lines of a text file, unpacked where it ends in .gz. Bytes that are not UTF-8 come as lone surrogates.
+
+    Raises:
+        UserError: no such file, no text, another encoding, a damaged .gz.
+    """
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            begins = file.read(4)
+        if begins[:2] in _UTF16:
+            raise UserError(f"{path}: this is UTF-16; expected UTF-8. Save it again as UTF-8.")
+        for magic, kind in _NO_TEXT.items():
+            if begins.startswith(magic):
+                raise UserError(f"{path}: by its first bytes this is {kind}.")
+        # Bytes that are not UTF-8 cost their row, not the file.
+        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+            while line := file.readline(_MAX_LINE):
+                yield line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: not a whole .gz file ({error}). Get or pack it again.") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """What to say of a file that can't be opened."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file. Check the path; it is relative to the folder you run in.")
+    return UserError(f"{path}: {error.strerror or error}. Expected a readable file.")
+
+
+def undecoded(text: str) -> bool:
+    """Whether a text holds bytes that were not UTF-8."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in one printable line of at most 200 characters."""
+    text = ", ".join(names)
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -32,10 +32,18 @@ def test_the_seed_decides():
 def test_too_few_rows_of_a_label():
     with pytest.raises(UserError, match=r"3 rows with the label TIE, in 3 prompt groups: too few for data\.folds = 5"):
         folds.assign(np.array([0, 1] * 50 + [2] * 3), np.arange(103), 5, 0)
-    with pytest.raises(UserError, match="0 rows with the label TIE"):
-        folds.assign(np.array([0, 1] * 50), np.arange(100), 5, 0)
     with pytest.raises(UserError, match="10 rows with the label TIE, in 1 prompt groups"):
         folds.assign(np.array([0, 1] * 50 + [2] * 10), np.array([*range(100)] + [100] * 10), 5, 0)
+
+
+@pytest.mark.fault(27)
+def test_a_label_that_no_vote_has_is_not_missed():
+    labels = np.array([0, 1] * 50)
+    fold = folds.assign(labels, np.arange(100), 5, 0)
+    assert np.bincount(fold).tolist() == [20] * 5
+    assert all(set(labels[fold == i]) == {0, 1} for i in range(5))
+    with pytest.raises(UserError, match="all 100 rows have the label B"):
+        folds.assign(np.ones(100, dtype=int), np.arange(100), 5, 0)
 
 
 @pytest.mark.fault(16)

@@ -42,6 +42,16 @@ def test_a_fold_is_not_predicted_from_its_own_labels(model):
     np.testing.assert_allclose(model(pairs).sum(axis=1), 1)
 
 
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("model", [class_prior, length_only, partial(tfidf, strengths=[1.0]), boosting])
+def test_a_label_that_no_vote_has_gets_nothing(model):
+    pairs = votes(300, 0.8)
+    pairs = pairs[pairs["label"] != 2]
+    p = model(pairs)
+    assert p.shape == (len(pairs), 3) and (p[:, 2] == 0).all()
+    assert scores(pairs["label"].to_numpy(), p)["log_loss"] < 0.8
+
+
 @pytest.mark.parametrize("text", ["", "!?", None])
 def test_texts_without_a_word_leave_tfidf_the_shares(text):
     pairs = votes(60, 0.5).assign(response_a=text, response_b=text)

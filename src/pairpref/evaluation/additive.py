@@ -27,7 +27,13 @@ def figures(sums: np.ndarray) -> np.ndarray:
     counts = sums[..., 2:].reshape(*sums.shape[:-1], 3, 3)
     n = counts.sum(axis=(-2, -1))
     hits = np.trace(counts, axis1=-2, axis2=-1)
-    return np.stack([sums[..., 0] / n, sums[..., 1] / n, hits / n, f1(counts).mean(axis=-1)], axis=-1)
+    return np.stack([sums[..., 0] / n, sums[..., 1] / n, hits / n, macro_f1(counts)], axis=-1)
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur, voted or predicted: from confusions of shape (..., 3, 3) to (...)."""
+    occur = (counts.sum(axis=-1) + counts.sum(axis=-2) > 0).sum(axis=-1)
+    return f1(counts).sum(axis=-1) / np.maximum(occur, 1)
 
 
 def f1(counts: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.evaluation import intervals
-from pairpref.evaluation.additive import cells, f1
+from pairpref.evaluation.additive import cells, f1, macro_f1
 from pairpref.evaluation.metrics import losses
 from pairpref.pairs import LABELS
 
@@ -68,6 +68,5 @@ def _figures(sums: np.ndarray) -> np.ndarray:
     of_label = counts.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.concatenate([loss.sum(axis=-1, keepdims=True) / of_label.sum(axis=-1, keepdims=True), loss / of_label], axis=-1)
-    score = f1(counts)
-    score = np.concatenate([score.mean(axis=-1, keepdims=True), score], axis=-1)
+    score = np.concatenate([macro_f1(counts)[..., None], f1(counts)], axis=-1)
     return np.stack([mean, score], axis=-1).reshape(*sums.shape[:-1], -1)

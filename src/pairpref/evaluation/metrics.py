@@ -16,7 +16,7 @@ def probabilities(frame: pd.DataFrame, columns: list[str] = PROBABILITIES) -> np
 
 
 def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 and the number of rows.
+    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (over the labels that occur) and the number of rows.
 
     Args:
         labels: integers 0 = A, 1 = B, 2 = tie; shape (n,), n ≥ 1.
@@ -27,7 +27,7 @@ def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
         "log_loss": float(log_loss(labels, p, labels=CLASSES)),
         "brier": float(brier_score_loss(labels, p, labels=CLASSES, scale_by_half=False)),
         "accuracy": float(accuracy_score(labels, predicted)),
-        "f1_macro": float(f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=0)),
+        "f1_macro": float(f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)),
         "n": len(labels),
     }
 

@@ -130,11 +130,14 @@ def _share(part: int, whole: int) -> float:
 
 
 def _cross_fitted(estimator, x: np.ndarray | csr_matrix, pairs: pd.DataFrame) -> np.ndarray:
+    p = np.zeros((len(pairs), len(LABELS)))
     # So little work an iteration that a second thread makes it slower, and twenty times so on a busy machine.
     with threadpool_limits(1):
-        return cross_val_predict(
+        # A column for each label that occurs: votes without ties never have one.
+        p[:, np.unique(pairs["label"])] = cross_val_predict(
             estimator, x, pairs["label"], groups=pairs["fold"], cv=LeaveOneGroupOut(), method="predict_proba"
         )
+    return p
 
 
 YARDSTICKS = {

@@ -2,7 +2,7 @@
 
 Is NEW better than OLD, or was it luck? Two files of predictions on the same votes, vote by vote: data/oof/oof.parquet of two runs, for
 example, or data/oof/seeds.parquet, whose seeds are then taken into account. Calibrated probabilities (c_a, c_b, c_tie) count where a
-file has them. Exits with 1 where NEW is worse beyond chance.
+file has them. Exits with 1 where NEW is worse beyond chance, with 2 where they can't be compared.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pairpref.data import values
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import CALIBRATED
 from pairpref.evaluation.comparison import Comparison, compare
@@ -19,6 +20,10 @@ from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.pairs import PROBABILITIES
 
 GROUPS = Path("data/clean/pairs.parquet")
+REFUSED = 2
+_EXAMPLE = """example:
+  cp data/oof/oof.parquet work/old.parquet     # before an experiment; and after it:
+  python -m pairpref.compare data/oof/oof.parquet work/old.parquet"""
 
 
 def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
@@ -55,7 +60,7 @@ def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
 
 def _read(path: Path, column: str = "label") -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"id": str}, na_filter=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
@@ -64,22 +69,33 @@ def _read(path: Path, column: str = "label") -> pd.DataFrame:
         raise UserError(f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them.")
     if table.empty:
         raise UserError(f"{path}: no rows; with oof.enabled off nothing is exported.")
+    table["id"] = table["id"].map(values.identifier)
+    if not table["id"].all():
+        raise UserError(f"{path}: an id is missing, or is neither text nor a whole number.")
     if column == "label" and not table[column].isin([0, 1, 2]).all():
         raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
     if table.duplicated(["id", "seed"] if "seed" in table else ["id"]).any():
         raise UserError(f"{path}: a vote is there more than once.")
-    return table.assign(id=table["id"].astype(str), seed=table.get("seed", 0))
+    return table.assign(seed=table.get("seed", 0))
 
 
 def _final(table: pd.DataFrame, path: Path) -> np.ndarray:
     columns = CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
     if not set(columns) <= set(table):
         raise UserError(f"{path}: has {', '.join(map(str, table))}; {', '.join(PROBABILITIES)} should be among them.")
-    return probabilities(table, columns)
+    numbers = table[columns].apply(pd.to_numeric, errors="coerce")
+    if not np.isfinite(numbers).all(axis=None):
+        raise UserError(f"{path}: {', '.join(columns)} should be numbers in every row.")
+    return probabilities(numbers, columns)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pairpref.compare", description=" ".join(__doc__.split("\n\n")[1].split()))
+    parser = argparse.ArgumentParser(
+        prog="python -m pairpref.compare",
+        description=" ".join(__doc__.split("\n\n")[1].split()),
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("new", type=Path, metavar="NEW", help="predictions in question")
     parser.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes to compare them with")
     parser.add_argument("--groups", type=Path, default=GROUPS, help="prompt groups of the votes (default: %(default)s)")
@@ -87,7 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         found = compare_files(asked.new, asked.old, asked.groups)
     except UserError as error:
-        sys.exit(f"compare: {error}")
+        print(f"compare: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
     print(f"{asked.new} is {found}" if found.verdict != "not shown" else f"{asked.new}: a difference is {found}")
     sys.exit(found.verdict == "worse")
 

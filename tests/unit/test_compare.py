@@ -48,6 +48,33 @@ def test_seeds_are_taken_into_account_and_ids_may_be_numbers(files, capsys):
     assert "3 seeds, whose t has 2 degrees of freedom" in out
 
 
+@pytest.mark.fault(27)
+def test_ids_are_text(files, capsys):
+    """ "007" is not 7, and 7.0 in a Parquet file is 7 in the votes."""
+    for name in ("good", "poor"):
+        table = pd.read_parquet(f"{name}.parquet")
+        table.assign(id="00" + table["id"]).to_csv(f"zeros-{name}.csv", index=False)
+        table.assign(id=table["id"].astype(float)).to_parquet(f"floats-{name}.parquet")
+    pairs = pd.read_parquet("pairs.parquet")
+    pairs.assign(id="00" + pairs["id"]).to_csv("zeros.csv", index=False)
+    zeros = ["zeros-good.csv", "zeros-poor.csv", "--groups", "zeros.csv"]
+    with pytest.raises(SystemExit) as end:
+        compare.main(zeros)
+    assert end.value.code == 0 and "better" in capsys.readouterr().out
+    assert "better" in said(capsys, "floats-good.parquet", "floats-poor.parquet")[0]
+    with pytest.raises(SystemExit) as end:
+        compare.main(["zeros-good.csv", "poor.parquet", "--groups", "pairs.parquet"])
+    assert end.value.code == 2 and "0 votes are in both" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_not_worse(files, capsys):
+    for wrong in ("none.parquet", "pairs.parquet"):
+        with pytest.raises(SystemExit) as end:
+            compare.main([wrong, "poor.parquet"])
+        assert end.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_calibrated_probabilities_count(files, capsys):
     table = pd.read_parquet("poor.parquet").merge(
         pd.read_parquet("good.parquet")[["id", "p_a", "p_b", "p_tie"]], on="id", suffixes=("", "_c")
@@ -64,6 +91,8 @@ def test_calibrated_probabilities_count(files, capsys):
         (lambda t: t.drop(columns="p_a"), "p_a, p_b, p_tie should be among them"),
         (lambda t: t.drop(columns="label"), "label should be among them"),
         (lambda t: t.iloc[:0], "no rows"),
+        (lambda t: t.assign(id=None), "an id is missing"),
+        (lambda t: t.assign(p_a="high"), "p_a, p_b, p_tie should be numbers"),
         (lambda t: t.assign(label=9), "label should be 0"),
         (lambda t: pd.concat([t, t]), "more than once"),
         (lambda t: t.assign(seed=7), r"seeds \[7\]"),

@@ -1,7 +1,8 @@
 """python -m stages.predict: the submission for the test file, and its score where the labels are known.
 
 Reads data.test, models/; writes submission.csv and metrics/test.json. data.solution (labels, with Kaggle's Usage column) and data.truth
-(true probabilities) are for scoring only. Without a test file the submission has no rows.
+(true probabilities) are for scoring only. Without a test file the submission has no rows. Rows that can't be read are listed in
+submission.unreadable.csv; each is predicted all the same, by the shares of A, B and tie among the training votes.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 
 from pairpref import monitor
 from pairpref import predict as prediction
+from pairpref.data import quarantine, values
 from pairpref.errors import UserError
 from pairpref.evaluation import truth
 from pairpref.evaluation.metrics import losses, probabilities, scores
@@ -19,6 +21,7 @@ from pairpref.pairs import WINNERS
 from pairpref.params import DataParams, Params, in_arena
 
 SUBMISSION = Path("submission.csv")
+UNREADABLE = Path("submission.unreadable.csv")
 METRICS = Path("metrics/test.json")
 
 
@@ -27,7 +30,17 @@ def predict(params: Params, log: Log) -> None:
         log.say("no test file for these votes: the submission has no rows. Name one with -S data.test=…")
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
-        submission = prediction.predict(params.data.test, prediction.BUNDLE, params.predict.batch_size, params.parallel, log.say)
+        submission = prediction.predict(
+            params.data.test,
+            prediction.BUNDLE,
+            params.predict.batch_size,
+            params.parallel,
+            log.say,
+            unreadable=UNREADABLE,
+            keep_going=True,
+        )
+    if not UNREADABLE.exists():
+        quarantine.write(UNREADABLE, [])
     prediction.write(submission, SUBMISSION)
     metrics = score(submission, params.data)
     write_json(METRICS, metrics)
@@ -59,7 +72,9 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
 def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     """The solution's rows in the order of `ids`."""
     try:
-        solution = pd.read_csv(path, usecols=["id", *WINNERS, "Usage"], converters={"id": str})
+        flags = dict.fromkeys(WINNERS, values.flag)
+        columns = ["id", *WINNERS, "Usage"]
+        solution = pd.read_csv(path, usecols=columns, dtype={"id": str}, converters=flags, na_filter=False)
     except (OSError, ValueError) as error:
         raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
     if solution["id"].duplicated().any():

@@ -1,12 +1,15 @@
-"""python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
+"""python -m pairpref.predict --input test.csv --output submission.csv [--bundle models] [--keep-going]
 
 Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged and calibrated. The bundle is the
 folder the pipeline writes: tokenizer/, train/, oof/, calibrator.json and manifest.json, which says that all are of one run.
+
+Rows that can't be read are listed with line and reason in submission.unreadable.csv. More than 2 % of them stop it, unless it is
+to keep going: they get the shares of A, B and tie among the training votes.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,9 @@ import pandas as pd
 import torch
 
 from pairpref import bundle as bundles
+from pairpref.data import quarantine
 from pairpref.data.clean import read_test
+from pairpref.data.votes import Bad
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
@@ -28,30 +33,41 @@ from pairpref.training.inference import best_device, by_order
 
 BUNDLE = Path("models")
 BATCH_SIZE = 64
+MAX_BAD_SHARE = 0.02
+"""Share of rows that can't be read beyond which a test file is refused: as clean.max_bad_share comes, for votes."""
 
 
 def predict(
-    path: Path | str, bundle: Path, batch_size: int = BATCH_SIZE, parallel: ParallelParams = ALONE, say: Callable = print
+    path: Path | str,
+    bundle: Path,
+    batch_size: int = BATCH_SIZE,
+    parallel: ParallelParams = ALONE,
+    say: Callable = print,
+    unreadable: Path | None = None,
+    keep_going: bool = False,
 ) -> pd.DataFrame:
     """The submission for a file of pairs: id, winner_model_a, winner_model_b, winner_tie, a row for each of the file's, in its order.
 
     No row is dropped: one whose text can't be read gets the shares of A, B and tie among the training votes.
 
     Args:
-        path: a CSV (.gz too) or JSONL with id, prompt, response_a and response_b.
+        path: pairs in any form of docs/votes.md.
         bundle: folder of a finished pipeline's models.
         batch_size: sequences in a forward pass.
         parallel: where the text is cleaned; by default in this process.
         say: told of each step.
+        unreadable: CSV to list the rows in that can't be read; removed where there are none.
+        keep_going: whatever the share of rows that can't be read.
 
     Raises:
-        UserError: the file or the bundle can't be used.
+        UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
     """
     folders = _classifiers(bundle)
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     card = classifier.load_card(folders[0])
     torch.set_num_threads(card.threads)
-    frame = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel)
+    frame, bad = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel)
+    _account(path, bad, len(frame), unreadable, keep_going, say)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
     if len(tokens) and tokens.single != card.single:
@@ -65,9 +81,26 @@ def predict(
         total += by_order(model.to(best_device()), its_card, tokens, template, batch_size).mean(axis=0)
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
     p[usable] = Calibrator.load(bundle / "calibrator.json").apply(total / len(folders))
-    if unread := len(frame) - len(tokens):
-        say(f"{unread:,} rows can't be read; they get the shares of A, B and tie among the training votes")
     return pd.concat([frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1)
+
+
+def _account(path: Path | str, bad: Sequence[Bad], rows: int, to: Path | None, keep_going: bool, say: Callable) -> None:
+    """List the rows that can't be read, and refuse too many."""
+    if to and bad:
+        with written_aside(to) as (aside,):
+            quarantine.write(aside, bad)
+    elif to:
+        to.unlink(missing_ok=True)
+    if not bad:
+        return
+    found = f"{len(bad):,} of {rows:,} rows can't be read"
+    listed = f" Each is in {to} with its line." if to else ""
+    if len(bad) > MAX_BAD_SHARE * rows and not keep_going:
+        raise UserError(
+            f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
+            f"Mend the file, or keep going (--keep-going): such rows then get the shares of A, B and tie among the training votes.{listed}"
+        )
+    say(f"{found}; they get the shares of A, B and tie among the training votes.{listed}\n{quarantine.summary(bad)}")
 
 
 def write(submission: pd.DataFrame, path: Path) -> None:
@@ -97,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
         "--input",
         required=True,
         type=Path,
-        help="pairs to predict: CSV, .csv.gz or .jsonl with id, prompt, response_a, response_b",
+        help="pairs to predict: CSV, JSONL (packed too: .gz) or Parquet, in any form of docs/votes.md",
     )
     parser.add_argument(
         "--output", required=True, type=Path, help="submission to write: id, winner_model_a, winner_model_b, winner_tie"
@@ -106,11 +139,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
     )
+    parser.add_argument("--keep-going", action="store_true", help="predict even where many rows can't be read")
     arguments = parser.parse_args(argv)
+    unreadable = arguments.output.with_suffix(".unreadable.csv")
     if arguments.output.is_dir() or arguments.output.resolve() == arguments.input.resolve():
         sys.exit(f"predict: --output {arguments.output} is a folder, or the input itself; name a CSV of its own")
     try:
-        submission = predict(arguments.input, arguments.bundle, arguments.batch_size)
+        submission = predict(
+            arguments.input,
+            arguments.bundle,
+            arguments.batch_size,
+            unreadable=unreadable,
+            keep_going=arguments.keep_going,
+        )
         write(submission, arguments.output)
     except UserError as error:
         sys.exit(f"predict: {error}")

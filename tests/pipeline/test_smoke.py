@@ -1,13 +1,12 @@
 """The real dvc.yaml on small data: from nothing to a report, again without work, on a user's votes, and with one param changed."""
 
-import csv
 import json
 import shutil
 
 import pandas as pd
 import pytest
 
-from pairpref.data import arena
+from pairpref.data import arena, turns
 from pairpref.pairs import TEXTS, WINNERS
 from pairpref.params import load
 
@@ -86,19 +85,23 @@ def test_plots_show_the_training_curves(repository, tmp_path):
     assert "Training, fold 0" in page and "validation_loss" in page
 
 
+@pytest.mark.fault(27)
 def test_users_votes(clean_tree):
-    """Another votes file, which has no test file: everything runs, and nothing is scored against the arena's."""
+    """Votes of another form, in Parquet and without ties or a test file: all runs, and nothing is scored against the arena's."""
     settings = load(clean_tree.path / "params.yaml").simulate.model_copy(update={"seed": 7})
-    with open(clean_tree.path / "votes.csv", "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["id", "model_a", "model_b", *TEXTS, *WINNERS])
-        for vote in (arena.vote(row, settings) for row in range(240)):
-            rows.writerow([vote.id, *vote.models, *map(json.dumps, vote.stored), *(int(vote.label == i) for i in range(3))])
-    clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.csv")
-    assert metrics(clean_tree, "clean")["rows"] == 240
+    drawn = [vote for vote in (arena.vote(row, settings) for row in range(300)) if vote.label < 2]
+    votes = pd.DataFrame({"id": [f"{vote.id:012x}" for vote in drawn], "winner": [f"model_{'ab'[v.label]}" for v in drawn]})
+    for i, name in enumerate(TEXTS):
+        votes[name] = [turns.join(vote.shown[i]) for vote in drawn]
+    votes.to_parquet(clean_tree.path / "votes.parquet")
+    clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.parquet")
+    assert metrics(clean_tree, "clean")["kept"] == len(votes)
     assert metrics(clean_tree, "test") == {"n": 0}
     assert "prior" not in metrics(clean_tree, "report")
+    assert metrics(clean_tree, "calibrate")["log_loss"] < 0.8
+    assert (pd.read_parquet(clean_tree.path / "data/oof/oof.parquet")["p_tie"] < 0.05).all()
     assert (clean_tree.path / "submission.csv").read_text() == ",".join(["id", *WINNERS]) + "\n"
+    assert (clean_tree.path / "submission.unreadable.csv").read_text() == "line,id,reason,excerpt\n"
 
 
 def test_text_and_label_needs_the_swaps_off(clean_tree):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROWS = range(1, 25)
+ROWS = {*range(1, 25), 27}
 
 
 def marked() -> dict[int, set[str]]:
@@ -29,4 +29,4 @@ def test_each_row_names_its_tests():
         if match := re.match(r"\| (\d+) \|", line):
             rows[int(match[1])] = set(re.findall(r"`([\w/]+\.py::\w+)`", line))
     assert rows == marked()
-    assert set(rows) == set(ROWS) and all(rows.values())
+    assert set(rows) == ROWS and all(rows.values())

@@ -126,7 +126,15 @@ class TestUnreadableRows:
         rows.loc[[3, 17], "response_a"] = '["never closed'
         rows.to_csv(tmp_path / "broken.csv", index=False)
         told = []
-        submission = prediction.predict(tmp_path / "broken.csv", pipeline / "models", say=told.append)
+        listing = tmp_path / "unreadable.csv"
+        with pytest.raises(UserError, match=r"2 of 40 rows can't be read, more than 2%") as error:
+            prediction.predict(tmp_path / "broken.csv", pipeline / "models", unreadable=listing, **SILENT)
+        assert "2 x broken_json, first on line 5 (response_a: " in str(error.value) and "--keep-going" in str(error.value)
+        bad = {"unreadable": listing, "keep_going": True}
+        submission = prediction.predict(tmp_path / "broken.csv", pipeline / "models", say=told.append, **bad)
+        rows_listed = rows_of(listing)
+        assert rows_listed["line"].tolist() == ["5", "19"] and set(rows_listed["reason"]) == {"broken_json"}
+        assert rows_listed["id"].tolist() == rows.loc[[3, 17], "id"].tolist()
         assert submission["id"].tolist() == rows["id"].tolist()
         whole = prediction.predict(test_file, pipeline / "models", **SILENT)
         others = [i for i in range(len(rows)) if i not in (3, 17)]
@@ -136,11 +144,13 @@ class TestUnreadableRows:
             assert submission.loc[row, WINNERS].tolist() == pytest.approx(shares.tolist(), abs=0.05)
             assert submission.loc[row, WINNERS].sum() == pytest.approx(1)
         assert submission.loc[3, WINNERS].tolist() == submission.loc[17, WINNERS].tolist()
-        assert any(line.startswith("2 rows can't be read") for line in told)
+        assert any(line.startswith("2 of 40 rows can't be read; they get the shares") for line in told)
+        prediction.predict(test_file, pipeline / "models", unreadable=listing, **SILENT)
+        assert not listing.exists()
 
     def test_all_of_them(self, pipeline, tmp_path):
-        (tmp_path / "test.csv").write_text("id,prompt,response_a,response_b\n1,[,[,[\n2,[,[,[\n")
-        submission = prediction.predict(tmp_path / "test.csv", pipeline / "models", **SILENT)
+        (tmp_path / "test.csv").write_text("id,prompt,response_a,response_b\n1,[[,[[,[[\n2,[[,[[,[[\n")
+        submission = prediction.predict(tmp_path / "test.csv", pipeline / "models", keep_going=True, **SILENT)
         assert submission["id"].tolist() == ["1", "2"] and submission[WINNERS].sum(axis=1).tolist() == pytest.approx([1, 1])
 
     def test_no_rows(self, pipeline, tmp_path):
@@ -217,6 +227,7 @@ class TestCommandLine:
         output = tmp_path / "new" / "submission.csv"
         prediction.main(["--input", str(test_file), "--output", str(output), "--bundle", str(pipeline / "models")])
         assert "40 predictions" in capsys.readouterr().out
+        assert not output.with_suffix(".unreadable.csv").exists()
         python = read_back(prediction.predict(test_file, pipeline / "models", **SILENT), tmp_path / "python.csv")
         assert pd.read_csv(output, dtype={"id": str}).equals(python)
 
@@ -234,6 +245,24 @@ class TestCommandLine:
         with pytest.raises(SystemExit, match="the input itself"):
             prediction.main(["--input", str(test_file), "--output", str(test_file), "--bundle", str(pipeline / "models")])
         assert test_file.read_bytes() == before
+
+    @pytest.mark.fault(27)
+    def test_a_damaged_cell_is_named_with_its_line(self, pipeline, tmp_path, capsys):
+        text = (
+            'id,prompt,response_a,response_b\n01,["p"],["a"],["b"]\n02,["p"],"[""a "lone" quote""]",["b"]\n03,["p"],["a"],["b"]\n'
+        )
+        (tmp_path / "test.csv").write_text(text)
+        output = tmp_path / "submission.csv"
+        given = ["--input", str(tmp_path / "test.csv"), "--output", str(output), "--bundle", str(pipeline / "models")]
+        with pytest.raises(SystemExit) as stopped:
+            prediction.main(given)
+        assert "1 of 3 rows can't be read" in stopped.value.code and "first on line 3 (response_a: " in stopped.value.code
+        assert not output.exists()
+        prediction.main([*given, "--keep-going"])
+        assert rows_of(output)["id"].tolist() == ["01", "02", "03"]
+        listed = rows_of(output.with_suffix(".unreadable.csv"))
+        assert listed[["line", "id", "reason"]].to_numpy().tolist() == [["3", "02", "broken_row"]]
+        assert "response_a" in listed["excerpt"][0]
 
     @pytest.mark.parametrize("size", ["0", "-1", "many"])
     def test_a_batch_has_a_sequence_at_least(self, pipeline, test_file, tmp_path, size, capsys):
@@ -259,6 +288,16 @@ class TestStage:
         assert metrics["log_loss_private"] == pytest.approx(scores(labels[~public], p[~public])["log_loss"], abs=1e-7)
         assert metrics["expected_log_loss"] == pytest.approx(-(truth.to_numpy() * np.log(p)).sum(axis=1).mean(), abs=1e-7)
         assert all(isinstance(value, int | float) for value in metrics.values())
+        assert stage.UNREADABLE.read_text() == "line,id,reason,excerpt\n"
+
+    def test_it_keeps_going(self, there, settings, tmp_path):
+        rows = rows_of(Path(settings.data.test))
+        rows.loc[3, "prompt"] = "[["
+        rows.to_csv(tmp_path / "test.csv", index=False)
+        data = settings.data.model_copy(update={"test": str(tmp_path / "test.csv")})
+        stage.predict(settings.model_copy(update={"data": data}), Log("predict"))
+        assert len(rows_of(stage.SUBMISSION)) == 40
+        assert rows_of(stage.UNREADABLE)["line"].tolist() == ["5"]
 
     def test_twice_is_the_same_bytes(self, there, settings):
         written = []
@@ -306,6 +345,17 @@ class TestScore:
         assert metrics["log_loss_public"] == pytest.approx(losses[2:].mean()) and metrics["n_public"] == 4
         assert metrics["log_loss_private"] == pytest.approx(losses[:2].mean()) and metrics["n_private"] == 2
         assert "expected_log_loss" not in metrics
+
+    @pytest.mark.fault(27)
+    def test_ids_are_text_and_flags_go_by_meaning(self, submission, data):
+        numbered = submission.assign(id=["07", "7", "NA", "1e3", "", " "])
+        solution = self.solution("abcdef").assign(
+            id=numbered["id"], winner_model_a="TRUE", winner_model_b="0.0", winner_tie="false"
+        )
+        truth = numbered.set_axis(["id", *PROBABILITIES], axis=1)
+        metrics = stage.score(numbered, data(solution=solution, truth=truth))
+        assert metrics["log_loss"] == pytest.approx(-np.log(submission[WINNERS[0]]).mean())
+        assert metrics["information_captured"] == pytest.approx(1)
 
     def test_a_usage_that_does_not_occur_has_no_score(self, submission, data):
         metrics = stage.score(submission, data(solution=self.solution("abcdef")))

@@ -7,6 +7,7 @@ file has them. Exits with 1 where NEW is worse beyond chance, with 2 where they 
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def _final(table: pd.DataFrame, path: Path) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pairpref.compare",
-        description=" ".join(__doc__.split("\n\n")[1].split()),
+        description=textwrap.fill(" ".join(__doc__.split("\n\n")[1].split()), 100),
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

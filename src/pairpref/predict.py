@@ -142,8 +142,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep-going", action="store_true", help="predict even where many rows can't be read")
     arguments = parser.parse_args(argv)
     unreadable = arguments.output.with_suffix(".unreadable.csv")
-    if arguments.output.is_dir() or arguments.output.resolve() == arguments.input.resolve():
-        sys.exit(f"predict: --output {arguments.output} is a folder, or the input itself; name a CSV of its own")
+    if arguments.output.is_dir() or arguments.input.resolve() in (arguments.output.resolve(), unreadable.resolve()):
+        sys.exit(f"predict: --output {arguments.output} is a folder, or would write over the input itself; name a CSV of its own")
     try:
         submission = predict(
             arguments.input,

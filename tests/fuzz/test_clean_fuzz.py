@@ -153,7 +153,7 @@ def in_other_forms(cells: list[str]) -> list[dict[str, object]]:
     return [
         {"id": identifier, "prompt": prompt, "response_a": a, "response_b": b, "winner": "model_a"},
         {"question_id": identifier, "conversation_a": sides[0], "conversation_b": sides[1], "winner": "tie (bothbad)"},
-        {"prompt": prompt, "chosen": a, "rejected": sides[1]},
+        {"prompt": prompt, "chosen": sides[0], "rejected": sides[1]},
     ]
 
 

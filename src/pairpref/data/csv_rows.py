@@ -105,4 +105,4 @@ def _damaged(line: int, raw: str, names: Sequence[str], reason: str) -> Record:
         cells[name] = field[0][1:-1].replace('""', '"') if quoted else field[0]
         at = field.end() + 1
     swallowed = "\n" in raw[at:].rstrip("\r\n")
-    return Record(line, {} if swallowed else cells, reason, f"{name}: {raw[at : at + 200]}")
+    return Record(line, {} if swallowed else cells, reason, f"{name}: {raw[at : at + 200].rstrip()}")

@@ -79,11 +79,7 @@ class Form:
         return (*((self.id,) if self.id else ()), *self.texts, *self.vote)
 
     def identifier(self, cells: Mapping[str, object], line: int) -> str:
-        """The id of a row; empty where it has none.
-
-        Raises:
-            Refused: never; what is no id is refused by the caller, who knows what else is wrong.
-        """
+        """The id of a row; empty where it has none."""
         given = cells.get(self.id) if self.id else None
         return str(line) if given is None and self.name in _BY_LINE else values.identifier(given)
 
@@ -137,17 +133,19 @@ def find(columns: Collection[str], judged: bool) -> Form | None:
 
 def unknown(columns: Sequence[str], judged: bool) -> str:
     """What to say of columns that are no form."""
-    known = [
-        ((*(() if name in _BY_LINE else ("id",)), *(("prompt",) if name == "preference" else ()), *texts), vote)
+    got = f"wrong columns: got {lines.listed(columns)}."
+    if find([name.lower() for name in columns], judged):
+        return f"{got} Expected their names in lower case."
+    needed = [
+        (*(() if name in _BY_LINE else ("id",)), *texts, *vote)
         for name, texts in _TEXTS.items()
         for vote in (_VOTES[name] if judged else ((),))
     ]
-    forms = [(*texts, *vote) for texts, vote in known]
-    missing, nearest = min((([c for c in form if c not in columns], form) for form in forms), key=lambda pair: len(pair[0]))
-    return (
-        f"wrong columns: got {lines.listed(columns)}. Nearest of the forms in docs/votes.md: {', '.join(nearest)}; "
-        f"missing: {', '.join(missing)}."
-    )
+    nearest = max(needed, key=lambda names: len(set(names) & set(columns)) / len(names))
+    missing = [name for name in nearest if name not in columns]
+    if len(missing) == len(nearest):
+        return f"{got} None is a column of votes: docs/votes.md shows every form."
+    return f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; missing: {', '.join(missing)}."
 
 
 def plain_columns(form: Form, head: Sequence[Mapping[str, object]]) -> frozenset[str]:

@@ -18,6 +18,7 @@ _NO_TEXT = {
     b"PK\x03\x04": "a .zip or .xlsx file. Unpack it, or save the sheet as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give it a name that ends in .parquet",
     b"\x1f\x8b": "packed with gzip. Give it a name that ends in .gz",
+    b"version https://git-lfs": "a Git LFS pointer, which stands for the file. Get it: git lfs pull",
 }
 
 
@@ -53,12 +54,10 @@ def read(path: Path, newline: str) -> Iterator[str]:
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opened(path, "rb") as file:
-            begins = file.read(4)
+            begins = file.read(30)
         if begins[:2] in _UTF16:
             raise UserError(f"{path}: this is UTF-16; expected UTF-8. Save it again as UTF-8.")
-        for magic, kind in _NO_TEXT.items():
-            if begins.startswith(magic):
-                raise UserError(f"{path}: by its first bytes this is {kind}.")
+        refuse_by_first_bytes(path, begins)
         # Bytes that are not UTF-8 cost their row, not the file.
         with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
             while line := file.readline(_MAX_LINE):
@@ -67,6 +66,17 @@ def read(path: Path, newline: str) -> Iterator[str]:
         raise UserError(f"{path}: not a whole .gz file ({error}). Get or pack it again.") from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def refuse_by_first_bytes(path: Path, begins: bytes) -> None:
+    """Refuse a file that is something else than its name says.
+
+    Raises:
+        UserError: naming what it is and what to do.
+    """
+    for magic, kind in _NO_TEXT.items():
+        if begins.startswith(magic):
+            raise UserError(f"{path}: by its first bytes this is {kind}.")
 
 
 def unreadable(path: Path, error: OSError) -> UserError:

@@ -21,6 +21,10 @@ def read(path: Path) -> Source:
         UserError: no such file, or not a whole Parquet file; while reading, damaged data.
     """
     with _explained(path):
+        with open(path, "rb") as file:
+            begins = file.read(30)
+        if not begins.startswith(b"PAR1"):
+            lines.refuse_by_first_bytes(path, begins)
         file = pq.ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:

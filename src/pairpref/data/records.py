@@ -28,6 +28,8 @@ def read(path: Path | str) -> Source:
             file as a whole.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: this is a folder. Expected a readable file: name one in it.")
     return _READERS[_kind(path)](path)
 
 

@@ -234,10 +234,16 @@ def test_text_and_label(tmp_path):
     path.write_bytes(jsonl(*({"text": f"t{i}", "label": label} for i, label in enumerate(labels))))
     votes = read_votes(path)
     rows = list(votes.rows)
-    assert votes.form == "text"
+    assert votes.form == "text" and votes.written == "plain text in text"
     assert [getattr(row, "label", None) for row in rows] == [0, 1, 2, 0, 0, 1, 2, 2, None, None, None, None]
     assert [row.reason for row in rows[8:]] == ["bad_label"] * 4
     assert (rows[0].id, rows[0].prompt, rows[0].response_a.turns, rows[0].response_b) == ("1", None, ("t0",), None)
+
+
+@pytest.mark.parametrize("text", [None, ["a list"], [{"role": "user", "content": "x"}], 7])
+def test_a_single_text_is_a_text(tmp_path, text):
+    [row] = read(tmp_path, jsonl({"text": text, "label": 0}), "votes.jsonl")
+    assert row.reason == "not_text"
 
 
 def test_unjudged_rows_are_all_there(tmp_path):

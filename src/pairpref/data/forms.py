@@ -93,7 +93,7 @@ class Form:
             plain: columns that hold plain text.
         """
         if self.name == "text":
-            return (None, _cell(cells, "text", plain), None), self._label(cells), False
+            return (None, turns.plain(cells["text"]), None), self._label(cells), False
         prompt, a, b = _pair(self.texts, cells, plain)
         if len({len(prompt.turns), len(a.turns), len(b.turns)}) > 1:
             raise Refused("unequal_turns", f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}")

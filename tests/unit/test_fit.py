@@ -412,3 +412,16 @@ def test_nothing_is_pickled(run, here, monkeypatch):
     run(train__epochs=1)
     assert list(here.rglob("step-*/*.safetensors"))
     assert not [path for path in here.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+
+
+def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatch):
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of …")
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", full)
+    with pytest.raises(UserError) as error:
+        run(train__batch_size=6, train__accumulation=2)
+    line = str(error.value)
+    assert line.startswith("Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of ")
+    assert all(name in line for name in ("train.accumulation (now 2)", "train.batch_size (now 6)", "model.max_length (now 64)"))
+    assert len(line.splitlines()) == 1

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.pairs import swap_probabilities
 from pairpref.text.tokenizer import Template
-from pairpref.training.inference import by_order, collator_for
+from pairpref.training.inference import by_order, collator_for, computes_bf16
 
 BOTH = classifier.Card("spans", 40, True, False, 1, {"utf8": True, "flatten": True}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
 ONE = replace(BOTH, dual_order=False)
@@ -120,3 +121,39 @@ def test_several_processes_share_the_rows(model, tokens, template):
     shares = [by_order(model, BOTH, tokens, template, 8, (process, 3)) for process in range(3)]
     assert np.array_equal(sum(shares), by_order(model, BOTH, tokens, template, 8))
     assert all((share == 0).any() for share in shares)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nGPU 0"), None, MemoryError()])
+def test_out_of_memory_is_one_line_with_the_batch_and_the_param(model, tokens, template, monkeypatch, error):
+    def full(*args: object, **kwargs: object) -> None:
+        if error is not None:
+            raise error
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(
+        UserError, match=r"^Out of memory .* 8 sequences of \d+ tokens .*predict.batch_size \(now 8.*--batch-size"
+    ):
+        by_order(model, ONE, tokens, template, 8)
+
+
+def test_other_errors_are_not_memory(model, tokens, template, monkeypatch):
+    def fail(**kwargs: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(model, "forward", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        by_order(model, ONE, tokens, template, 8)
+
+
+def test_bfloat16_is_for_gpus_that_compute_it_themselves(monkeypatch):
+    asked = []
+
+    def supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert not computes_bf16(torch.device("cuda")) and asked == [False]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert computes_bf16(torch.device("cuda")) and not computes_bf16(torch.device("cpu"))

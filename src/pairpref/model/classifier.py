@@ -6,6 +6,7 @@ what [CLS] pooling does not learn in three.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,19 +14,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    DebertaV2Config,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoConfig, DebertaV2Config, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pairpref.errors import UserError
+from pairpref.model import backbone, weights
 from pairpref.pairs import LABELS
 from pairpref.params import SMALL, ModelParams
+from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
 
 WEIGHTS = "model.safetensors"
@@ -78,21 +73,20 @@ class SpanHead(nn.Module):
 
 
 class SpanClassifier(nn.Module):
-    """A backbone and a `SpanHead`.
+    """A `SpanHead` on the part of a backbone that reads text.
 
     Called with input_ids, attention_mask and token_type_ids (the segments of `pairpref.text.compose`), each (batch, tokens); returns a
     dict of `logits`, (batch, 3), and with `labels` (batch,) also `loss`, their mean cross-entropy.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.config = backbone.config
+        self.backbone, self.config = backbone.reader(model)
         # Processes that train together ask for a gradient of every weight that can have one.
-        for name, parameter in backbone.named_parameters():
+        for name, parameter in self.backbone.named_parameters():
             if name.startswith("pooler."):
                 parameter.requires_grad_(False)
-        self.head = SpanHead(self.config.hidden_size, getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
+        self.head = SpanHead(_width(self.backbone), getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
 
     def forward(
         self,
@@ -115,40 +109,30 @@ def knows_segments(config: PretrainedConfig) -> bool:
     return (getattr(config, "type_vocab_size", 0) or 0) >= SEGMENTS
 
 
-def build(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+def build(
+    params: ModelParams,
+    tokenizer: PreTrainedTokenizerBase,
+    say: Callable[[str], None] = print,
+    revision: str | None = None,
+) -> nn.Module:
     """A classifier to train: random weights for the small default (seed torch first), otherwise the backbone's in float32.
 
+    Args:
+        say, revision: as in `backbone.load`.
+
     Raises:
-        UserError: the backbone can't be loaded, or has no safetensors weights.
+        UserError: the backbone can't be loaded.
     """
     if params.backbone == SMALL:
         return _assemble(_small_config(params, tokenizer), params.pooling)
-    disable_progress_bar()
-    # float32 whatever the file holds: with "auto", weights published in half precision would be trained in half precision.
-    loading = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
-    try:
-        if params.pooling == "cls":
-            model = AutoModelForSequenceClassification.from_pretrained(
-                params.backbone, num_labels=len(LABELS), problem_type="single_label_classification", **loading
-            )
-        else:
-            model = SpanClassifier(AutoModel.from_pretrained(params.backbone, **loading))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(
-            f"model.backbone {params.backbone!r} could not be loaded ({_reason(error)}). Give {SMALL}, a hub name or a local folder "
-            "with config.json and model.safetensors."
-        ) from None
-    _refuse_too_long(model, params)
-    return model
+    return _headed(backbone.load(params, tokenizer, say, revision), params.pooling)
 
 
 def save(model: nn.Module, card: Card, folder: Path) -> None:
     """Write config.json, model.safetensors and classifier.json; `load` gives back the same weights, bit for bit."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS, metadata={"format": "pt"}
-    )
+    save_file(weights.of(model), folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
 
 
@@ -161,7 +145,7 @@ def load(folder: Path) -> tuple[nn.Module, Card]:
     try:
         card = load_card(folder)
         model = _assemble(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True), card.pooling)
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        weights.put(model, load_file(folder / WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_saved(folder, error) from None
     return model.eval(), card
@@ -179,33 +163,25 @@ def load_card(folder: Path) -> Card:
         raise _not_saved(folder, error) from None
 
 
-def _reason(error: Exception) -> str:
-    """The first line of a library's message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-
-
 def _not_saved(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder}: not a saved classifier ({_reason(error)}). Train it again.")
-
-
-def _refuse_too_long(model: nn.Module, params: ModelParams) -> None:
-    """Learned positions end somewhere; relative and rotary ones (DeBERTa-v3, ModernBERT) don't."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            known = module.num_embeddings
-            if params.max_length > known:
-                raise UserError(
-                    f"model.max_length is {params.max_length}, but {params.backbone} reads {known} tokens at most: "
-                    f"-S model.max_length={known}"
-                )
+    return UserError(f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again.")
 
 
 def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
-    if pooling == "cls":
-        config.num_labels = len(LABELS)
-        config.problem_type = "single_label_classification"
-        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    return SpanClassifier(AutoModel.from_config(config, dtype=torch.float32))
+    return _headed(backbone.from_config(config, pooling), pooling)
+
+
+def _headed(model: PreTrainedModel, pooling: str) -> nn.Module:
+    return model if pooling == "cls" else SpanClassifier(model)
+
+
+def _width(backbone: nn.Module) -> int:
+    """Of the states a backbone gives, which its config calls by many names."""
+    training, two = backbone.training, torch.ones(1, 2, dtype=torch.long)
+    with torch.no_grad():
+        width = backbone.eval()(input_ids=two, attention_mask=two).last_hidden_state.shape[-1]
+    backbone.train(training)
+    return width
 
 
 def _small_config(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> DebertaV2Config:

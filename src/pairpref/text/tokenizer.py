@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from pairpref.errors import UserError
 from pairpref.params import SMALL
+from pairpref.text import published
 
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
 # What stands for a line break where the tokenizer folds it into a space (SentencePiece and WordPiece do): the first it keeps.
@@ -40,24 +42,28 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **_SPECIAL)
 
 
-def load(name: str) -> PreTrainedTokenizerBase:
+def load(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
+
+    A folder with spm.model alone, as DeBERTa-v3 is published, is converted; `save` then writes tokenizer.json.
+
+    Args:
+        revision: of a hub name: branch, tag or commit.
 
     Raises:
         UserError: there is none, or it is not a fast one.
     """
     if name == SMALL:
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
-    if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
-        raise UserError(f"model.backbone {name!r}: no such folder.")
+    published.check(name)
+    published.refuse_pointers_for_words(name)
+    logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model.backbone {name!r}: no tokenizer could be loaded ({reason}). Give a hub name or a local folder."
-        ) from None
-    if not tokenizer.is_fast:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, revision=revision)
+    # What damaged and foreign files raise in a library is no closed list: tokenizers raises Exception itself.
+    except Exception as error:
+        raise published.refusal_of_words(name, error) from None
+    if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"model.backbone {name!r}: its tokenizer has no words; the folder lacks a tokenizer.json.")

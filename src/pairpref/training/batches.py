@@ -77,6 +77,7 @@ class Collator:
     def __init__(self, pad: int, segments: bool) -> None:
         self.pad, self.segments = pad, segments
         self.tokens = self.padded = 0
+        self.shape = (0, 0)
 
     def __call__(self, items: list[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, torch.Tensor]:
         width = max(len(ids) for ids, _, _ in items)
@@ -87,6 +88,7 @@ class Collator:
             ids[i, :length], mask[i, :length], segments[i, :length] = row_ids, 1, row_segments
         self.tokens += int(mask.sum())
         self.padded += mask.size
+        self.shape = mask.shape
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self.segments:
             batch["token_type_ids"] = torch.from_numpy(segments)

@@ -23,6 +23,7 @@ from torch import nn
 
 from pairpref import monitor
 from pairpref.errors import UserError
+from pairpref.model import weights
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS
 from pairpref.training.fingerprint import Fingerprint
@@ -263,7 +264,7 @@ def _write_state(folder: Path, state: State, model: nn.Module, optimizer: torch.
     for parameter, values in saved["state"].items():
         for name, value in values.items():
             (tensors if isinstance(value, torch.Tensor) else numbers)[f"{parameter}.{name}"] = value
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(weights.of(model), folder / "model.safetensors")
     save_file(tensors, folder / "optimizer.safetensors")
     if state.best is not None:
         save_file(state.best, folder / "best.safetensors")
@@ -273,7 +274,7 @@ def _write_state(folder: Path, state: State, model: nn.Module, optimizer: torch.
 
 def _read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    weights.put(model, load_file(folder / "model.safetensors"))
     values: dict[int, dict[str, Any]] = {}
     for key, value in {**load_file(folder / "optimizer.safetensors"), **fields.pop("optimizer")}.items():
         parameter, name = key.split(".", 1)

@@ -22,16 +22,16 @@ from transformers import PreTrainedTokenizerBase
 from pairpref import stopping
 from pairpref.errors import UserError
 from pairpref.evaluation.metrics import scores
-from pairpref.model import classifier
+from pairpref.model import classifier, weights
 from pairpref.monitor import Log, peak_mib
 from pairpref.pairs import LABELS
 from pairpref.params import SMALL, Params
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
-from pairpref.training import determinism, recipe
+from pairpref.training import determinism, dry_run, memory, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
 from pairpref.training.checkpoints import State, Store
-from pairpref.training.inference import by_order, collator_for
+from pairpref.training.inference import best_device, by_order, collator_for, computes_bf16
 
 # A classifier of three that knows nothing loses log 3 = 1.1 a vote. One far beyond that is not learning any more.
 _EXPLODED = 5.0
@@ -127,14 +127,18 @@ class _Run:
         self._steps = params.train.epochs * self._steps_an_epoch
         self.card = make_card(params, train)
 
-        self.model = classifier.build(params.model, tokenizer)
+        self.model = classifier.build(params.model, tokenizer, log.say)
         self._collate = collator_for(self.model, self._template)
         self._peak = params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1)
         optimizer = recipe.optimizer(self.model, self._peak, params.train.weight_decay)
         self._factor = recipe.schedule(optimizer, params.train, self._steps)
         self._shown, self._optimizer = self._processes.prepare(self.model, optimizer)
         machine = {**determinism.machine(), "processes": self._processes.num_processes}
-        self.state = store.restore(self.model, self._optimizer, machine) or State(machine)
+        restored = store.restore(self.model, self._optimizer, machine)
+        if restored is None and params.model.backbone != SMALL:
+            aside = store.folder / f"dry-run-{self._processes.process_index}.aside"
+            dry_run.check(self.model, self.card, params.model, tokenizer, aside)
+        self.state = restored or State(machine)
         self._parameters = list(self._shown.parameters())
         self._weights = torch.tensor(self.card.class_weights, device=self._processes.device)
         self._began = self._told = time.perf_counter()
@@ -145,7 +149,8 @@ class _Run:
         """Train and evaluate until the epochs are over, patience is at its end, or a signal asks to stop."""
         while len(self.state.history) < self._options.epochs and not self._is_exhausted():
             for items in self._rest_of_epoch():
-                stop = self._step(items)
+                with memory.explained(self._smaller):
+                    stop = self._step(items)
                 if self._processes.is_main_process and (stop or self._store.due()):
                     self._save()
                 if stop:
@@ -162,7 +167,7 @@ class _Run:
             peak_mib=peak_mib(),
         )
         if self._options.patience is not None:
-            self.model.load_state_dict({name: tensor for name, tensor in self.state.best.items() if name != "orders"})
+            weights.put(self.model, {name: tensor for name, tensor in self.state.best.items() if name != "orders"})
 
     def best_orders(self) -> np.ndarray:
         return self.state.best["orders"].numpy()
@@ -199,6 +204,13 @@ class _Run:
             loss, stop = both[0], bool(both[1] > 0)
         self._take(items, float(loss), float(norm))
         return stop
+
+    def _smaller(self) -> str:
+        rows, width = self._collate.shape
+        return (
+            f"{rows} sequences of {width} tokens at a time. Raise train.accumulation (now {self._options.accumulation}), or lower "
+            f"train.batch_size (now {self._options.batch_size}) or model.max_length (now {self._params.model.max_length})"
+        )
 
     def _loss(self, items: list[Item]) -> torch.Tensor:
         """Sum of the cross-entropies of some items, each weighted by its class."""
@@ -269,7 +281,7 @@ class _Run:
         if self._options.patience is None or row["log_loss"] < best:
             kept = {"orders": torch.from_numpy(orders)}
             if self._options.patience is not None:
-                kept |= {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+                kept |= {name: tensor.detach().cpu().clone() for name, tensor in weights.of(self.model).items()}
             state.best = kept
         state.history.append(row)
         state.loss_sum, state.items = 0.0, 0
@@ -302,11 +314,8 @@ class _Run:
 
 def _accelerator() -> Accelerator:
     """This process's part of however many `accelerate launch` has started; without it, the only one."""
-    cuda = torch.cuda.is_available()
-    processes = Accelerator(
-        cpu=not cuda,
-        mixed_precision="bf16" if cuda and torch.cuda.is_bf16_supported() else "no",
-    )
+    device = best_device()
+    processes = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if computes_bf16(device) else "no")
     if processes.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         raise UserError(
             f"accelerate is set up for {processes.distributed_type.value}, but checkpoints are made for whole models: choose plain "

@@ -8,12 +8,23 @@ from pairpref.model.classifier import Card, SpanClassifier, knows_segments
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
+from pairpref.training import memory
 from pairpref.training.batches import Collator, PairDataset
 
 
 def best_device() -> torch.device:
     """The first GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself; an older GPU that only emulates it is slower so than in float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device computes it itself."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device))
 
 
 def collator_for(model: nn.Module, template: Template) -> Collator:
@@ -40,19 +51,28 @@ def by_order(
     Args:
         model: a classifier; left in evaluation mode.
         card: how it was trained, and how it is to predict.
-        batch_size: inputs in a forward pass.
+        batch_size: inputs in a forward pass; predict.batch_size, or --batch-size of `pairpref.predict`.
         share: this process's number and how many there are: each fills in its part of the batches and leaves the others zero.
+
+    Raises:
+        UserError: memory ran out.
     """
     dataset, collate = PairDataset(tokens, card.max_length, template), collator_for(model, template)
     orders = 1 + card.dual_order
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     correction = torch.tensor(card.class_weights, dtype=torch.float64, device=device).log()
     by_length = np.argsort(tokens.lengths(), kind="stable")
     mine, processes = share
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+
+    def advice() -> str:
+        return (
+            f"{collate.shape[0]} sequences of {collate.shape[1]} tokens at a time. "
+            f"Lower predict.batch_size (now {batch_size}; in pairpref.predict --batch-size)"
+        )
+
+    with torch.inference_mode(), autocast(device), memory.explained(advice):
         for begin in range(mine * batch_size, len(tokens), processes * batch_size):
             rows = by_length[begin : begin + batch_size]
             for order in range(orders):

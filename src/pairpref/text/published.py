@@ -1,0 +1,126 @@
+"""What a published backbone's folder tells before anything is loaded, and a library's error in one line."""
+
+import importlib.util
+import json
+from importlib import metadata
+from pathlib import Path
+
+from pairpref.errors import UserError
+
+_POINTER = b"version https://git-lfs"
+_WEIGHTS = ("*.safetensors", "*.bin")
+_WORDS = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
+# What reads spm.model and tokenizer.model, and the packages that bring it.
+_CONVERTERS = {"sentencepiece": "sentencepiece", "google": "protobuf"}
+
+
+def check(name: str) -> None:
+    """Refuse a folder that cannot hold a whole backbone.
+
+    Args:
+        name: `model.backbone`; a hub name passes.
+
+    Raises:
+        UserError: there is no such folder, or it holds an adapter.
+    """
+    folder = Path(name)
+    if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+        raise UserError(f"model.backbone {name!r}: no such folder.")
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = _field(adapter, "base_model_name_or_path") or "its base model"
+        raise UserError(
+            f"model.backbone {name!r} is a PEFT adapter, not a whole model. Merge it into {base} (merge_and_unload, save_pretrained) "
+            f"and give the merged folder, or give {base}."
+        )
+
+
+def refusal_of_words(name: str, error: Exception) -> UserError:
+    """Why the tokenizer of a backbone did not load, and what to do."""
+    folder, reason = Path(name), one_line(error)
+    missing = [package for module, package in _CONVERTERS.items() if not _is_installed(module)]
+    slow = [] if (folder / "tokenizer.json").is_file() else [path.name for path in sorted(folder.glob("*.model"))]
+    if slow and missing:
+        reason = f"converting {slow[0]} needs {' and '.join(missing)}"
+        advice = f"pip install {' '.join(missing)}"
+    elif slow and "tiktoken" in reason:
+        # What the library asks for when SentencePiece can't read the file.
+        reason = f"{slow[0]} is damaged, or not a SentencePiece model"
+        advice = "Fetch it again, or give a folder with tokenizer.json"
+    elif "did not match any variant" in reason or "unknown variant" in reason:
+        version = metadata.version("tokenizers")
+        advice = f"Its tokenizer.json is damaged, or of a newer format than tokenizers {version} reads: upgrade tokenizers"
+    else:
+        advice = "Give a hub name or a local folder"
+    return _refusal(name, "no tokenizer could be loaded", reason, advice, _WORDS)
+
+
+def refusal_of_weights(name: str, error: Exception) -> UserError:
+    """Why the model of a backbone did not load, and what to do."""
+    reason = one_line(error)
+    if isinstance(error, ImportError):
+        quantised = _field(Path(name) / "config.json", "quantization_config")
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        advice = f"It is {not_trainable(method)}" if method else "Install that package"
+    elif "weights_only" in str(error) or "Weights only load failed" in str(error):
+        reason = "its .bin holds more than weights"
+        advice = "Nothing in it was run. Give model.safetensors, or a .bin of tensors only"
+    else:
+        advice = "Give a hub name or a local folder with config.json and model.safetensors or pytorch_model.bin"
+    return _refusal(name, "could not be loaded", reason, advice, _WEIGHTS)
+
+
+def not_trainable(method: str) -> str:
+    """What to say of weights that a method of quantising made."""
+    return f"quantised by {method}, and can't be trained: give its weights as they were before"
+
+
+def pointers(folder: Path, patterns: tuple[str, ...]) -> list[str]:
+    """Names of the files that are Git LFS pointers."""
+    return [path.name for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file() and _is_pointer(path)]
+
+
+def refuse_pointers_for_words(name: str) -> None:
+    """A vocabulary that is a Git LFS pointer would load: as a tokenizer of three words.
+
+    Raises:
+        UserError: there is one, and no tokenizer.json beside it.
+    """
+    folder = Path(name)
+    json_is_there = (folder / "tokenizer.json").is_file() and not _is_pointer(folder / "tokenizer.json")
+    if not json_is_there and (found := pointers(folder, _WORDS)):
+        raise _pointer_refusal(name, found)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of a library's message, without its full stop."""
+    line = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".:")
+    return line if len(line) <= 300 else f"{line[:300]}…"
+
+
+def _refusal(name: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]) -> UserError:
+    if found := pointers(Path(name), patterns):
+        return _pointer_refusal(name, found)
+    return UserError(f"model.backbone {name!r}: {what} ({reason}). {advice}.")
+
+
+def _pointer_refusal(name: str, found: list[str]) -> UserError:
+    return UserError(
+        f"model.backbone {name!r}: {found[0]} is a Git LFS pointer, not the file itself. Run `git lfs pull` in that folder."
+    )
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
+
+
+def _field(path: Path, name: str) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

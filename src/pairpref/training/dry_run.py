@@ -1,0 +1,185 @@
+"""Before the first step, in seconds: whether a backbone can do what training, saving and predicting will ask of it.
+
+One batch of two pairs, the longest that model.max_length allows and the shortest, with the largest ids of the tokenizer, goes forward
+and backward, in both orders, and through a saved copy. What fails ends in one line with a value that has passed the same test.
+"""
+
+import shutil
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedTokenizerBase
+
+from pairpref.errors import UserError
+from pairpref.model import classifier
+from pairpref.params import ModelParams
+from pairpref.text.compose import compose
+from pairpref.text.published import one_line
+from pairpref.text.tokenizer import Template
+from pairpref.training import memory
+from pairpref.training.inference import autocast, collator_for
+
+_SHORTEST = 16
+
+
+def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
+    """Try a classifier that is about to be trained. It keeps its weights and mode, gets no gradients, and no random number is drawn.
+
+    Args:
+        model: on the device it will be trained on.
+        card: as it will be saved with; its max_length is the longest input's.
+        aside: folder to write to, which is gone afterwards.
+
+    Raises:
+        UserError: it can't be trained so. Names the backbone, the param and a value that works, or says that none was found.
+    """
+    trial = _Trial(params, tokenizer, aside)
+    devices = [device] if (device := next(model.parameters()).device).type == "cuda" else []
+    training = model.training
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            memory.explained(
+                lambda: (
+                    f"2 sequences of up to {card.max_length} tokens, before training. Lower model.max_length (now {card.max_length}), "
+                    "or choose a smaller model.backbone"
+                )
+            ),
+        ):
+            problem = trial.problem(model, card)
+            remedy = problem and trial.remedy(model, card)
+    finally:
+        model.train(training)
+        shutil.rmtree(aside, ignore_errors=True)
+    if problem:
+        raise UserError(
+            f"model.backbone {params.backbone!r} can't be trained with model.pooling={card.pooling} and "
+            f"model.max_length={card.max_length} ({problem}). {remedy}"
+        )
+
+
+class _Trial:
+    """What is tried, of one backbone."""
+
+    def __init__(self, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
+        self._params, self._tokenizer, self._aside = params, tokenizer, aside
+        self._template = Template.of(tokenizer)
+        template = {self._template.start, self._template.separator, self._template.pad}
+        # The largest first, so that the longest input holds it.
+        self._words = np.array(sorted(set(tokenizer.get_vocab().values()) - template, reverse=True), dtype=np.int32)
+
+    def problem(self, model: nn.Module, card: classifier.Card) -> str | None:
+        """What fails, in a line; None when nothing does."""
+        return _failure(lambda: self._everything(model, card))
+
+    def remedy(self, model: nn.Module, card: classifier.Card) -> str:
+        """A param with a value that passes: the longest max_length, or else the other pooling."""
+        lengths = range(_SHORTEST, card.max_length)
+
+        def too_long(length: int) -> bool:
+            return _failure(lambda: self._learn(model, replace(card, max_length=length))) is not None
+
+        if works := bisect_left(lengths, True, key=too_long):
+            longest = lengths[works - 1]
+            if self.problem(model, replace(card, max_length=longest)) is None:
+                return f"It can with -S model.max_length={longest}"
+        pooling = "cls" if card.pooling == "spans" else "spans"
+        other = self._params.model_copy(update={"pooling": pooling})
+        device = next(model.parameters()).device
+
+        def switched() -> None:
+            self._everything(classifier.build(other, self._tokenizer, lambda _: None).to(device), replace(card, pooling=pooling))
+
+        if _failure(switched) is None:
+            return f"It can with -S model.pooling={pooling}"
+        return "Neither a shorter model.max_length nor the other model.pooling helps: choose another model.backbone"
+
+    def _everything(self, model: nn.Module, card: classifier.Card) -> None:
+        self._learn(model, card)
+        logits = self._logits(model, card)
+        loaded = self._saved(model, card)
+        if not torch.equal(self._logits(loaded, card), logits):
+            raise ValueError("saved and loaded it gives other logits")
+
+    def _learn(self, model: nn.Module, card: classifier.Card) -> None:
+        """Forward and backward; gradients are returned instead of kept."""
+        model.train()
+        out = self._run(model, card, [False, True], False)
+        gradients = torch.autograd.grad(out["loss"], [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+        if not all(tensor.isfinite().all() for tensor in (out["logits"], *gradients) if tensor is not None):
+            raise ValueError("its logits or gradients are not finite numbers")
+
+    def _logits(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
+        """Of both pairs in both orders, together; each must have the same alone, where nothing is padded."""
+        model.eval()
+        found = []
+        with torch.no_grad():
+            for swapped in [False] if card.single else [False, True]:
+                together = self._run(model, card, [False, True], swapped)["logits"].float()
+                alone = [self._run(model, card, [short], swapped)["logits"].float() for short in (False, True)]
+                tolerance = 0.05 if together.is_cuda else 1e-3
+                if not torch.allclose(together, torch.cat(alone), rtol=tolerance, atol=tolerance):
+                    raise ValueError("padding changes its logits")
+                found.append(together)
+        return torch.stack(found)
+
+    def _saved(self, model: nn.Module, card: classifier.Card) -> nn.Module:
+        """The model as it comes back from its files, which must be the same when it is saved again."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+        one, two = self._aside / "one", self._aside / "two"
+        classifier.save(model, card, one)
+        loaded, _ = classifier.load(one)
+        classifier.save(loaded, card, two)
+        if any((one / path.name).read_bytes() != path.read_bytes() for path in two.iterdir()):
+            raise ValueError("saved, loaded and saved again it has other bytes")
+        return loaded.to(next(model.parameters()).device)
+
+    def _run(self, model: nn.Module, card: classifier.Card, shorts: list[bool], swapped: bool) -> dict[str, torch.Tensor]:
+        items = []
+        for short in shorts:
+            # One long part alone fills the input to the last token: several are cut to one length.
+            sizes = (1, 1, 1) if short else (card.max_length, card.max_length if card.single else 1, 1)
+            prompt, a, b = (np.resize(self._words, size) for size in sizes)
+            ids, segments = compose(prompt, a, None if card.single else b, card.max_length, self._template, swapped)
+            items.append((ids, segments, int(short)))
+        device = next(model.parameters()).device
+        batch = collator_for(model, self._template)(items)
+        with _InRange(), autocast(device):
+            return model(**{name: tensor.to(device) for name, tensor in batch.items()})
+
+
+class _InRange(TorchFunctionMode):
+    """Checks indices before they are looked up: on a GPU one out of range would end the process's use of it."""
+
+    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = kwargs or {}
+        if function is nn.functional.embedding:
+            _in_range(ids=args[0], size=len(args[1]))
+        elif function in (torch.gather, torch.index_select) and "index" in kwargs and "dim" in kwargs:
+            _in_range(ids=kwargs["index"], size=args[0].shape[kwargs["dim"]])
+        return function(*args, **kwargs)
+
+
+def _in_range(ids: torch.Tensor, size: int) -> None:
+    if ids.numel() and int(ids.max()) >= size:
+        raise IndexError(f"there is no position or id {int(ids.max())}: the table has {size}")
+
+
+def _failure(act: Callable[[], None]) -> str | None:
+    """What an act raises, in a line; running out of memory is raised on."""
+    try:
+        act()
+    except OSError:
+        raise
+    # A backbone of any family may raise anything here.
+    except Exception as error:
+        if memory.exhausted(error):
+            raise
+        return one_line(error) or type(error).__name__
+    return None

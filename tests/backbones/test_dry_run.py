@@ -92,33 +92,39 @@ def test_where_one_pooling_fails_the_other_is_advised(check, tmp_path):
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("broken", ["not finite", "padding", "other logits"])
+@pytest.mark.parametrize("broken", ["are not finite", "padding changes", "other weights", "other logits"])
 def test_what_nothing_mends_is_said_so(check, tmp_path, monkeypatch, broken):
     backbone = zoo.make("BERT", tmp_path / "backbone")
-    if broken == "not finite":
+    if broken == "are not finite":
         body = load_file(backbone / "model.safetensors")
         body["embeddings.LayerNorm.weight"][:] = torch.nan
         save_file(body, backbone / "model.safetensors", metadata={"format": "pt"})
-    elif broken == "padding":
+    elif broken == "padding changes":
         run = dry_run._Trial._run
         run = dry_run._Trial._run
 
-        def together_otherwise(*args: object) -> dict[str, torch.Tensor]:
-            out = run(*args)
+        def together_otherwise(*args: object, **options: object) -> dict[str, torch.Tensor]:
+            out = run(*args, **options)
             return {**out, "logits": out["logits"] + len(out["logits"])}
 
         monkeypatch.setattr(dry_run._Trial, "_run", together_otherwise)
     else:
         load = classifier.load
-        monkeypatch.setattr(classifier, "load", lambda folder: (_moved(load(folder)[0]), None))
+        change = _moved if broken == "other weights" else _otherwise
+        monkeypatch.setattr(classifier, "load", lambda folder: (change(load(folder)[0]), None))
     line = refused(check, backbone)
     assert "choose another model.backbone" in line and "-S" not in line
-    assert {"not finite": "not finite", "padding": "padding changes", "other logits": "other"}[broken] in line
+    assert broken in line
 
 
 def _moved(model: torch.nn.Module) -> torch.nn.Module:
     with torch.no_grad():
         next(model.parameters()).add_(0.1)
+    return model
+
+
+def _otherwise(model: torch.nn.Module) -> torch.nn.Module:
+    model.register_forward_hook(lambda _module, _input, out: {**out, "logits": out["logits"] * 2})
     return model
 
 
@@ -180,7 +186,7 @@ def test_training_makes_it_once_and_never_for_the_small_default(here, monkeypatc
     monkeypatch.setattr(dry_run, "check", lambda *args: calls.append(1) or check(*args))
     tokenizers.save(tokenizers.load(str(zoo.make("BERT", here / "backbone"))), here / "tokenizer")
     tokens = zoo.votes(here / "tokenizer")
-    zoo.train(tokens, zoo._params(here / "backbone", "spans"), here / "tokenizer", here / "work", stop_after=1)
+    zoo.train(tokens, zoo.params_of(here / "backbone", "spans"), here / "tokenizer", here / "work", stop_after=1)
     assert len(calls) == 1
     tokenizers.save(bpe, here / "bpe")
     small = small_params(model__backbone=SMALL)
@@ -192,7 +198,7 @@ def test_training_makes_it_once_and_never_for_the_small_default(here, monkeypatc
 def test_a_training_that_can_not_work_takes_no_step(here):
     backbone = zoo.make("RoBERTa", here / "backbone")
     tokenizers.save(tokenizers.load(str(backbone)), here / "tokenizer")
-    params = zoo._params(backbone, "spans")
+    params = zoo.params_of(backbone, "spans")
     params = params.model_copy(update={"model": params.model.model_copy(update={"max_length": 65})})
     line = refused(zoo.train, zoo.votes(here / "tokenizer"), params, here / "tokenizer", here / "work")
     assert re.search(r"can't be trained .* -S model.max_length=64$", line)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import zoo
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, WhisperConfig
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
@@ -205,9 +205,14 @@ class TestRefused:
         rewrite(folder / "config.json", model_type="deberta-v9")
         assert "deberta-v9" in refused(build, folder)
 
-    def test_a_family_without_a_classifier_of_its_own(self, build, folder, refused):
-        rewrite(folder / "config.json", model_type="blenderbot", d_model=16)
-        assert refused(build, folder, "cls").endswith("-S model.pooling=spans")
+    @pytest.mark.parametrize("pooling", zoo.POOLINGS)
+    def test_a_model_that_reads_more_than_text(self, tmp_path, pooling):
+        size = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        config = WhisperConfig(vocab_size=320, d_model=16, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=0, **size)
+        zoo.save(config, zoo.byte_level(zoo.ROBERTA), tmp_path / "backbone")
+        line = zoo.outcome(tmp_path / "backbone", pooling, tmp_path)
+        assert {"spans": "does not read text alone", "cls": "Choose another model.backbone"}[pooling] in line
+        assert "-S" not in line
 
 
 class TestMended:

@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "backbones.md"
 POOLINGS = ("spans", "cls")
 TRAINS = "trains"
+_TABLE = re.compile(r"(<!-- zoo -->\n)(.*)(<!-- /zoo -->)", re.DOTALL)
 
 TEXTS = """kettle bridge sparrow ledger tide violin granite
 clear careful useful exact vague hasty muddled idle
@@ -81,6 +82,7 @@ KINDS = {
         hf.DistilBertConfig, BERT, {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 64}
     ),
     "ModernBERT": Kind(hf.ModernBertConfig, BERT, {**WIDTH, "local_attention": 8, "max_position_embeddings": 64}),
+    "XLNet": Kind(hf.XLNetConfig, ROBERTA, {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24}),
     "GPT-2": Kind(hf.GPT2Config, GPT2, {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}),
     "OPT": Kind(
         hf.OPTConfig,
@@ -94,6 +96,7 @@ KINDS = {
     "Qwen3": Kind(hf.Qwen3Config, QWEN, GROUPED),
     "Gemma-2": Kind(hf.Gemma2Config, GEMMA, {**GROUPED, "sliding_window": 8}),
     "Gemma-3 (text)": Kind(hf.Gemma3TextConfig, GEMMA, {**GROUPED, "sliding_window": 8}),
+    "Mamba": Kind(hf.MambaConfig, GPT2, {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}),
     "Phi": Kind(hf.PhiConfig, GPT2, {**WIDTH, "pad_token_id": None}),
     "T5": Kind(hf.T5Config, T5, {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}),
     "BART": Kind(
@@ -110,7 +113,7 @@ DEBERTA = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["
 }
 
 
-def _byte_level(special: dict[str, str]) -> hf.PreTrainedTokenizerBase:
+def byte_level(special: dict[str, str]) -> hf.PreTrainedTokenizerBase:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -123,13 +126,13 @@ def _byte_level(special: dict[str, str]) -> hf.PreTrainedTokenizerBase:
 def make(family: str, folder: Path) -> Path:
     """A backbone of `KINDS`, with its tokenizer, as `save_pretrained` leaves them."""
     kind = KINDS[family]
-    tokenizer = _byte_level(kind.special)
+    tokenizer = byte_level(kind.special)
     names = ("pad", "bos", "eos", "cls", "sep")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in names}
     fields = {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}, **kind.fields}
     if family in ("T5", "BART"):
         fields["decoder_start_token_id"] = fields["pad_token_id"]
-    _save(kind.config(**fields), tokenizer, folder)
+    save(kind.config(**fields), tokenizer, folder)
     return folder
 
 
@@ -153,10 +156,10 @@ def make_deberta(folder: Path) -> Path:
 
 def make_gemma3(folder: Path) -> Path:
     """Gemma-3 as its larger sizes are published: a text model inside a multimodal one."""
-    tokenizer = _byte_level(GEMMA)
+    tokenizer = byte_level(GEMMA)
     text = {**GROUPED, "vocab_size": len(tokenizer), "sliding_window": 8, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     vision = {**WIDTH, "image_size": 8, "patch_size": 4}
-    _save(hf.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4), tokenizer, folder)
+    save(hf.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4), tokenizer, folder)
     return folder
 
 
@@ -173,7 +176,7 @@ def outcome(backbone: Path, pooling: str, work: Path) -> str:
     Raises:
         AssertionError: it trains, but something of what is promised of every model doesn't hold.
     """
-    params = _params(backbone, pooling)
+    params = params_of(backbone, pooling)
     tokenizer_folder = work / "tokenizer"
     try:
         tokenizers.save(tokenizers.load(str(backbone)), tokenizer_folder)
@@ -239,14 +242,14 @@ class _Signal(Log):
             stopping._asked = 15
 
 
-def _params(backbone: Path, pooling: str) -> Params:
+def params_of(backbone: Path, pooling: str) -> Params:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["model"] |= {"backbone": str(backbone), "pooling": pooling, "max_length": 48}
     raw["train"] |= {"epochs": 1, "batch_size": 4, "lr": 1e-3}
     return Params.model_validate(raw)
 
 
-def _save(config: Any, tokenizer: hf.PreTrainedTokenizerBase, folder: Path) -> None:
+def save(config: Any, tokenizer: hf.PreTrainedTokenizerBase, folder: Path) -> None:
     torch.manual_seed(0)
     hf.AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -258,12 +261,9 @@ def _bytes(model: torch.nn.Module) -> dict[str, bytes]:
 
 def committed() -> dict[str, list[str]]:
     """The table of docs/backbones.md: family → what is said of each pooling."""
-    rows = (line.strip("| ").split(" | ") for line in _section().splitlines() if line.startswith("|"))
+    table = _TABLE.search(DOCS.read_text(encoding="utf-8"))[2]
+    rows = (line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|"))
     return {family: found for family, *found in list(rows)[2:]}
-
-
-def _section() -> str:
-    return re.search(r"<!-- zoo -->\n(.*)<!-- /zoo -->", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1]
 
 
 def main() -> None:
@@ -276,7 +276,8 @@ def main() -> None:
             lines.append(f"| {family} | {' | '.join(found)} |")
             print(lines[-1], flush=True)
     text = DOCS.read_text(encoding="utf-8")
-    DOCS.write_text(text.replace(_section(), "\n".join(lines) + "\n"), encoding="utf-8")
+    table = "\n".join(lines)
+    DOCS.write_text(_TABLE.sub(lambda found: f"{found[1]}{table}\n{found[3]}", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ from pairpref.text.tokenizer import Template
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
+class HeadlessError(UserError):
+    """A family without a sequence classifier of its own, which `cls` asks for."""
+
+
 def load(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
@@ -46,6 +50,7 @@ def load(
         revision: of a hub name: branch, tag or commit.
 
     Raises:
+        HeadlessError: its family has no classifier of its own.
         UserError: it can't be loaded, or parts of it are missing.
     """
     name = params.backbone
@@ -56,12 +61,12 @@ def load(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = _load(params, say, revision)
+            _fit_embeddings(model, tokenizer, name, say)
     except UserError:
         raise
     # What damaged and foreign files raise in a library is no closed list.
     except Exception as error:
         raise published.refusal_of_weights(name, error) from None
-    _fit_embeddings(model, tokenizer, name, say)
     config = model.config.get_text_config()
     if params.pooling == "cls" and (config.pad_token_id is None or _is_decoder(config)):
         # A decoder is classified by its last token that is no padding.
@@ -98,7 +103,9 @@ def _load(params: ModelParams, say: Callable[[str], None], revision: str | None)
     config = AutoConfig.from_pretrained(name, **common)
     if cls:
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            raise UserError(f"model.backbone {name!r}: {config.model_type} has no classifier of its own: -S model.pooling=spans")
+            raise HeadlessError(
+                f"model.backbone {name!r}: {config.model_type} has no classifier of its own for model.pooling=cls."
+            )
         head = {"num_labels": len(LABELS), "problem_type": "single_label_classification"}
         model, info = AutoModelForSequenceClassification.from_pretrained(name, **head, **loading)
     else:

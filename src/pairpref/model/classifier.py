@@ -125,7 +125,13 @@ def build(
     """
     if params.backbone == SMALL:
         return _assemble(_small_config(params, tokenizer), params.pooling)
-    return _headed(backbone.load(params, tokenizer, say, revision), params.pooling)
+    model = backbone.load(params, tokenizer, say, revision)
+    try:
+        return _headed(model, params.pooling)
+    # What a model that reads more than text raises is no closed list.
+    except Exception as error:
+        reason = published.one_line(error)
+        raise UserError(f"model.backbone {params.backbone!r} does not read text alone ({reason}): give one that does.") from None
 
 
 def save(model: nn.Module, card: Card, folder: Path) -> None:

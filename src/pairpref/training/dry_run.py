@@ -1,7 +1,8 @@
 """Before the first step, in seconds: whether a backbone can do what training, saving and predicting will ask of it.
 
-One batch of two pairs, the longest that model.max_length allows and the shortest, with the largest ids of the tokenizer, goes forward
-and backward, in both orders, and through a saved copy. What fails ends in one line with a value that has passed the same test.
+Two pairs in a batch, one as long as model.max_length allows and one of a few tokens, with the largest
+ids of the tokenizer, go forward and backward, and in the other order through the model and a saved
+copy. What fails ends in one line, with a value that has passed the same test.
 """
 
 import shutil
@@ -17,15 +18,43 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedTokenizerBase
 
 from pairpref.errors import UserError
-from pairpref.model import classifier
+from pairpref.model import classifier, weights
+from pairpref.model.backbone import HeadlessError
 from pairpref.params import ModelParams
 from pairpref.text.compose import compose
 from pairpref.text.published import one_line
 from pairpref.text.tokenizer import Template
 from pairpref.training import memory
-from pairpref.training.inference import autocast, collator_for
+from pairpref.training.inference import autocast, best_device, collator_for
 
 _SHORTEST = 16
+
+
+def build(
+    card: classifier.Card,
+    params: ModelParams,
+    tokenizer: PreTrainedTokenizerBase,
+    aside: Path,
+    say: Callable[[str], None],
+) -> nn.Module:
+    """The classifier to train, as `classifier.build` makes it.
+
+    Args:
+        card, aside: as in `check`.
+        say: told what was changed.
+
+    Raises:
+        UserError: it can't be built; names the other pooling only if that works.
+    """
+    try:
+        return classifier.build(params, tokenizer, say)
+    except HeadlessError as error:
+        trial = _Trial(params, tokenizer, aside)
+        try:
+            remedy = trial.other_pooling(card, best_device())
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(f"{error} {remedy or 'Choose another model.backbone'}") from None
 
 
 def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
@@ -89,56 +118,56 @@ class _Trial:
             longest = lengths[works - 1]
             if self.problem(model, replace(card, max_length=longest)) is None:
                 return f"It can with -S model.max_length={longest}"
-        pooling = "cls" if card.pooling == "spans" else "spans"
-        other = self._params.model_copy(update={"pooling": pooling})
         device = next(model.parameters()).device
+        nothing = "Neither a shorter model.max_length nor the other model.pooling helps: choose another model.backbone"
+        return self.other_pooling(card, device) or nothing
 
-        def switched() -> None:
-            self._everything(classifier.build(other, self._tokenizer, lambda _: None).to(device), replace(card, pooling=pooling))
+    def other_pooling(self, card: classifier.Card, device: torch.device) -> str | None:
+        """The other pooling, if it passes."""
+        pooling = "cls" if card.pooling == "spans" else "spans"
+        params, card = self._params.model_copy(update={"pooling": pooling}), replace(card, pooling=pooling)
 
-        if _failure(switched) is None:
-            return f"It can with -S model.pooling={pooling}"
-        return "Neither a shorter model.max_length nor the other model.pooling helps: choose another model.backbone"
+        def everything() -> None:
+            self._everything(classifier.build(params, self._tokenizer, lambda _: None).to(device), card)
+
+        return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None
 
     def _everything(self, model: nn.Module, card: classifier.Card) -> None:
         self._learn(model, card)
-        logits = self._logits(model, card)
-        loaded = self._saved(model, card)
-        if not torch.equal(self._logits(loaded, card), logits):
+        logits = self._predict(model, card)
+        if not torch.equal(self._predict(self._saved(model, card), card), logits):
             raise ValueError("saved and loaded it gives other logits")
 
     def _learn(self, model: nn.Module, card: classifier.Card) -> None:
         """Forward and backward; gradients are returned instead of kept."""
         model.train()
-        out = self._run(model, card, [False, True], False)
+        out = self._run(model, card, [False, True], swapped=False)
         gradients = torch.autograd.grad(out["loss"], [p for p in model.parameters() if p.requires_grad], allow_unused=True)
         if not all(tensor.isfinite().all() for tensor in (out["logits"], *gradients) if tensor is not None):
             raise ValueError("its logits or gradients are not finite numbers")
 
-    def _logits(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
-        """Of both pairs in both orders, together; each must have the same alone, where nothing is padded."""
+    def _predict(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
+        """Logits in the other order. The short pair must have the same alone, where nothing is padded."""
         model.eval()
-        found = []
         with torch.no_grad():
-            for swapped in [False] if card.single else [False, True]:
-                together = self._run(model, card, [False, True], swapped)["logits"].float()
-                alone = [self._run(model, card, [short], swapped)["logits"].float() for short in (False, True)]
-                tolerance = 0.05 if together.is_cuda else 1e-3
-                if not torch.allclose(together, torch.cat(alone), rtol=tolerance, atol=tolerance):
-                    raise ValueError("padding changes its logits")
-                found.append(together)
-        return torch.stack(found)
+            together, alone = (
+                self._run(model, card, shorts, swapped=not card.single)["logits"].float() for shorts in ([False, True], [True])
+            )
+        tolerance = 0.05 if together.is_cuda else 1e-3
+        if not torch.allclose(together[1:], alone, rtol=tolerance, atol=tolerance):
+            raise ValueError("padding changes its logits")
+        return together
 
     def _saved(self, model: nn.Module, card: classifier.Card) -> nn.Module:
-        """The model as it comes back from its files, which must be the same when it is saved again."""
+        """The model as it comes back from its files."""
         shutil.rmtree(self._aside, ignore_errors=True)
-        one, two = self._aside / "one", self._aside / "two"
-        classifier.save(model, card, one)
-        loaded, _ = classifier.load(one)
-        classifier.save(loaded, card, two)
-        if any((one / path.name).read_bytes() != path.read_bytes() for path in two.iterdir()):
-            raise ValueError("saved, loaded and saved again it has other bytes")
-        return loaded.to(next(model.parameters()).device)
+        classifier.save(model, card, self._aside)
+        loaded, _ = classifier.load(self._aside)
+        loaded.to(next(model.parameters()).device)
+        before, after = weights.of(model), weights.of(loaded)
+        if list(before) != list(after) or not all(map(torch.equal, before.values(), after.values())):
+            raise ValueError("saved and loaded it has other weights")
+        return loaded
 
     def _run(self, model: nn.Module, card: classifier.Card, shorts: list[bool], swapped: bool) -> dict[str, torch.Tensor]:
         items = []

@@ -127,7 +127,8 @@ class _Run:
         self._steps = params.train.epochs * self._steps_an_epoch
         self.card = make_card(params, train)
 
-        self.model = classifier.build(params.model, tokenizer, log.say)
+        aside = store.folder / f"dry-run-{self._processes.process_index}.aside"
+        self.model = dry_run.build(self.card, params.model, tokenizer, aside, log.say)
         self._collate = collator_for(self.model, self._template)
         self._peak = params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1)
         optimizer = recipe.optimizer(self.model, self._peak, params.train.weight_decay)
@@ -136,7 +137,6 @@ class _Run:
         machine = {**determinism.machine(), "processes": self._processes.num_processes}
         restored = store.restore(self.model, self._optimizer, machine)
         if restored is None and params.model.backbone != SMALL:
-            aside = store.folder / f"dry-run-{self._processes.process_index}.aside"
             dry_run.check(self.model, self.card, params.model, tokenizer, aside)
         self.state = restored or State(machine)
         self._parameters = list(self._shown.parameters())

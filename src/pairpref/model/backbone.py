@@ -1,6 +1,7 @@
-"""A published backbone, by folder or hub name, as a float32 model that reads text; or one line that says why not.
+"""A published backbone as a float32 model that reads text, or one line that says why not.
 
-Nothing in it is executed: no remote code, and pickled weights go through torch's weights-only unpickler.
+Nothing in it is executed: no remote code, and pickled weights go through torch's weights-only
+unpickler.
 """
 
 import os
@@ -22,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from pairpref.backbone import source
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 from pairpref.params import ModelParams
@@ -40,14 +42,13 @@ def load(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     say: Callable[[str], None] = print,
-    revision: str | None = None,
 ) -> PreTrainedModel:
-    """The model of a backbone in float32: for `spans` the part that reads text, for `cls` the library's own classifier.
+    """The model of a backbone in float32: for `cls` the library's own classifier, for `spans` none.
 
     Args:
-        tokenizer: the embeddings grow where it has more ids; a decoder without a padding token gets the template's.
+        tokenizer: where it has more ids, the embeddings grow; a decoder without a padding token gets
+            the one of its template.
         say: told what was changed.
-        revision: of a hub name: branch, tag or commit.
 
     Raises:
         HeadlessError: its family has no classifier of its own.
@@ -55,6 +56,7 @@ def load(
     """
     name = params.backbone
     published.check(name)
+    _, revision = source(params)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
@@ -84,7 +86,7 @@ def from_config(config: PretrainedConfig, pooling: str) -> PreTrainedModel:
 
 
 def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
-    """The part of a model that reads text, and the config from which `from_config` makes a model with such a part.
+    """The part of a model that reads text, and the config that makes a model with such a part.
 
     The encoder of an encoder-decoder, the language model of a multimodal one, otherwise all of it.
     """
@@ -97,7 +99,7 @@ def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
 
 def _load(params: ModelParams, say: Callable[[str], None], revision: str | None) -> PreTrainedModel:
     name, cls = params.backbone, params.pooling == "cls"
-    # float32 whatever the file holds: with "auto", weights published in half precision would be trained in half precision.
+    # With "auto", weights published in half precision would be trained in half precision.
     common = {"trust_remote_code": False, "revision": revision}
     loading = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True, **common}
     config = AutoConfig.from_pretrained(name, **common)

@@ -1,4 +1,4 @@
-"""What a published backbone's folder tells before anything is loaded, and a library's error in one line."""
+"""Why a published backbone can't be loaded, in one line that says what to do."""
 
 import importlib.util
 import json

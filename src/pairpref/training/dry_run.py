@@ -1,4 +1,4 @@
-"""Before the first step, in seconds: whether a backbone can do what training, saving and predicting will ask of it.
+"""Before the first step: whether a backbone can be trained, saved and asked to predict.
 
 Two pairs in a batch, one as long as model.max_length allows and one of a few tokens, with the largest
 ids of the tokenizer, go forward and backward, and in the other order through the model and a saved
@@ -58,7 +58,9 @@ def build(
 
 
 def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
-    """Try a classifier that is about to be trained. It keeps its weights and mode, gets no gradients, and no random number is drawn.
+    """Try a classifier that is about to be trained.
+
+    It keeps its weights and mode and gets no gradients; later random numbers stay the same.
 
     Args:
         model: on the device it will be trained on.
@@ -66,7 +68,8 @@ def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenize
         aside: folder to write to, which is gone afterwards.
 
     Raises:
-        UserError: it can't be trained so. Names the backbone, the param and a value that works, or says that none was found.
+        UserError: it can't be trained so. Names the backbone, the param and a value that works, or says
+            that none was found.
     """
     trial = _Trial(params, tokenizer, aside)
     devices = [device] if (device := next(model.parameters()).device).type == "cuda" else []
@@ -147,7 +150,7 @@ class _Trial:
             raise ValueError("its logits or gradients are not finite numbers")
 
     def _predict(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
-        """Logits in the other order. The short pair must have the same alone, where nothing is padded."""
+        """Logits in the other order. The short pair must have the same alone, without padding."""
         model.eval()
         with torch.no_grad():
             together, alone = (
@@ -184,7 +187,7 @@ class _Trial:
 
 
 class _InRange(TorchFunctionMode):
-    """Checks indices before they are looked up: on a GPU one out of range would end the process's use of it."""
+    """Checks indices before they are looked up: on a GPU one out of range ends all use of it."""
 
     def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
         kwargs = kwargs or {}

@@ -78,10 +78,11 @@ def fit(
         log: told of steps, rate, padding and time left.
 
     Raises:
-        UserError: the loss is not a number, or exploded.
+        UserError: the backbone can't be trained so, memory ran out, or the loss is not a number, or exploded.
         Stopped: a signal ended it; everything is saved.
     """
-    run = _Run(train, validation, params, tokenizer, seed, store, log)
+    with memory.explained(lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"):
+        run = _Run(train, validation, params, tokenizer, seed, store, log)
     with stopping.deferred():
         run.to_the_end()
     return Fitted(run.model, run.card, run.state.history, run.best_orders(), run.state.machine)

@@ -28,7 +28,7 @@ def explained(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def exhausted(error: Exception) -> bool:
-    """Whether an error says that memory ran out; torch's allocator of the CPU raises a plain RuntimeError."""
+    """Whether memory ran out; torch's allocator of the CPU raises a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
     )

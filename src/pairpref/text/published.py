@@ -11,7 +11,7 @@ _POINTER = b"version https://git-lfs"
 _WEIGHTS = ("*.safetensors", "*.bin")
 _WORDS = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
 # What reads spm.model and tokenizer.model, and the packages that bring it.
-_CONVERTERS = {"sentencepiece": "sentencepiece", "google": "protobuf"}
+_CONVERTERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 
 
 def check(name: str) -> None:
@@ -123,4 +123,7 @@ def _field(path: Path, name: str) -> object:
 
 
 def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pairpref.errors import UserError
 
@@ -42,8 +42,8 @@ class DataParams(Section):
 
     @field_validator("test", "truth", "solution", mode="before")
     @classmethod
-    def _path(cls, value: object) -> object:
-        if value is None:
+    def _path(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.context:
             raise ValueError("null is no path, and DVC stops at it; leave the arena's, which counts for the arena's votes only")
         return value
 
@@ -267,17 +267,21 @@ def read(path: Path, model: type[Model]) -> Model:
         raise UserError(f"{path}: no such file. Run from the repository's root, where {path.name} is.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    return validated(model, raw, str(path))
+    return validated(model, raw, str(path), from_file=True)
 
 
-def validated(model: type[Model], raw: object, source: str) -> Model:
-    """What was read from a YAML file as typed, frozen sections.
+def validated(model: type[Model], raw: object, source: str, from_file: bool = False) -> Model:
+    """Params, or another model, of plain dicts.
+
+    Args:
+        source: what errors begin with.
+        from_file: refuse what DVC could not read from a file, too.
 
     Raises:
         UserError: it holds a key or value that is not allowed; one line a fault, each beginning with `source`.
     """
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw, context=from_file)
     except ValidationError as error:
         raise UserError("\n".join(f"{source}: {_explain(fault, model)}" for fault in error.errors())) from None
 

@@ -1,5 +1,7 @@
 """params.yaml as the pipeline reads it: typed, strict, and told in one line."""
 
+import contextlib
+import copy
 import difflib
 import re
 from pathlib import Path
@@ -7,9 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pairpref import params
 from pairpref.errors import UserError
+
+SOURCE = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+VALUES = (None, False, True, 0, 1, 2, 99, 0.5, "3e-05", "votes.csv", "none", "cls", "random", [0, 1], [100, 300])
 
 
 @pytest.fixture
@@ -176,11 +184,22 @@ class TestCompanions:
         assert (data.test, data.truth, data.solution) == ("test.csv", None, "solution.csv")
 
 
-def test_single_texts_have_no_sides_to_swap(small_params):
-    params.refuse_swaps(small_params(augment__ab=False, inference__dual_order=False))
-    for on in ({"augment__ab": True, "inference__dual_order": False}, {"augment__ab": False, "inference__dual_order": True}):
-        with pytest.raises(UserError, match=r"-S augment\.ab=false -S inference\.dual_order=false"):
-            params.refuse_swaps(small_params(**on))
+@given(st.booleans(), st.lists(st.tuples(st.sampled_from(sorted(params.flat(SOURCE))), st.sampled_from(VALUES)), max_size=9))
+def test_dumped_params_are_params_again(own, overrides):
+    """Whatever the switches say, the user's own votes among them, which have no truth."""
+    raw = copy.deepcopy(SOURCE)
+    for name, value in [("data.train", "votes.csv")] * own + overrides:
+        tried = copy.deepcopy(raw)
+        *sections, key = name.split(".")
+        section = tried
+        for part in sections:
+            section = section[part]
+        section[key] = value
+        with contextlib.suppress(ValidationError):
+            params.Params.model_validate(tried)
+            raw = tried
+    loaded = params.Params.model_validate(raw)
+    assert all(params.Params.model_validate(loaded.model_dump(mode=mode)) == loaded for mode in ("json", "python"))
 
 
 def overridden(tmp_path, source: Path, override: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from dvc.utils.hydra import apply_overrides
 
 from benchmarks.copies import Repository, working_tree
-from pairpref.evaluation.metrics import probabilities
+from pairpref.evaluation.metrics import answers, probabilities
 
 FIRST = 200
 WAYS = {
@@ -39,7 +39,8 @@ def train(copy: Repository, overrides: list[str], environment: dict[str, str]) -
     lines = (copy.path / "logs/train.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [event["loss"] for event in map(json.loads, lines) if event["event"] == "step"]
     figures = json.loads((copy.path / "metrics/train.json").read_text(encoding="utf-8"))
-    return np.array(losses), figures["log_loss"], probabilities(pd.read_parquet(copy.path / "models/train/validation.parquet"))
+    p = probabilities(answers(pd.read_parquet(copy.path / "models/train/validation.parquet")))
+    return np.array(losses), figures["log_loss"], p
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import yaml
 from benchmarks import watched
 from benchmarks.watched import ROOT, Watched
 from pairpref.evaluation import truth
-from pairpref.pairs import ORDERS, PROBABILITIES, TEXTS
+from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
 from stages.clean import PAIRS
 
@@ -53,17 +53,14 @@ def pretend(folder: Path) -> None:
     rng = np.random.default_rng(0)
     known = np.log(truth.read(folder / ARENA / "truth.csv", pairs["id"]))
     table = pairs[["id", "fold", "label"]].copy()
-    total = np.zeros_like(known)
     for columns in ORDERS:
         p = np.exp(known + rng.normal(size=known.shape))
         table[columns] = p / p.sum(axis=1, keepdims=True)
-        total += table[columns].to_numpy() / 2
-    table[PROBABILITIES] = total
     for path in ("data/oof", "plots"):
         (folder / path).mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "data/oof/uncalibrated.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
-    (folder / "metrics/test.json").write_text(json.dumps({"n": 0}))
+    (folder / "data/test.json").write_text(json.dumps({"n": 0}))
     (folder / "plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n")
 
 

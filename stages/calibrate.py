@@ -2,38 +2,43 @@
 
 Fit the calibrator on all out-of-fold rows, and score it on rows that each temperature has not seen.
 
-data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups), models/oof/manifest.json -> models/calibrator.json,
-models/manifest.json, metrics/calibrate.json and data/oof/oof.parquet (the same rows with c_a, c_b, c_tie: the cross-fitted probabilities)
+Reads data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, data.truth and, where nothing is
+exported, fold 0 in models/train/validation.parquet. Writes models/calibrator.json, models/manifest.json, data/oof/oof.parquet (p_a, p_b,
+p_tie as inference.dual_order makes them; c_a, c_b, c_tie: cross-fitted), data/oof/calibration.json (all trained folds) and
+metrics/calibrate.json (fold 0).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pairpref import bundle, monitor
+from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
-from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
 
-UNCALIBRATED = Path("data/oof/uncalibrated.parquet")
+UNCALIBRATED, FOLD_0 = Path("data/oof/uncalibrated.parquet"), Path("models/train/validation.parquet")
 PAIRS = Path("data/clean/pairs.parquet")
 CALIBRATOR = Path("models/calibrator.json")
-OOF = Path("data/oof/oof.parquet")
+OOF, FIGURES = Path("data/oof/oof.parquet"), Path("data/oof/calibration.json")
 METRICS = Path("metrics/calibrate.json")
 
 
 def calibrate(params: Params, log: Log) -> None:
-    oof = pd.read_parquet(UNCALIBRATED, columns=["id", "fold", "label", *PROBABILITIES])
+    dual_order, method = params.inference.dual_order, params.calibrate.method
+    oof = answers(pd.read_parquet(UNCALIBRATED), dual_order)
     p, labels = probabilities(oof), oof["label"].to_numpy(dtype=int)
     if len(oof):
         groups = oof[["id"]].merge(pd.read_parquet(PAIRS, columns=["id", "group"]), on="id", how="left", validate="one_to_one")
-        folds, groups = oof["fold"].to_numpy(), groups["group"].to_numpy()
-        calibrator = Calibrator.fit(p, labels, params.calibrate.method)
-        calibrated = cross_fitted(p, labels, folds, groups, params.calibrate.method)
-        metrics = {
+        calibrator = Calibrator.fit(p, labels, method)
+        calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups["group"].to_numpy(), method)
+        figures = {
             "log_loss_before": scores(labels, p)["log_loss"],
             **scores(labels, calibrated),
             "log_loss_in_sample": scores(labels, calibrator.apply(p))["log_loss"],
@@ -42,16 +47,47 @@ def calibrate(params: Params, log: Log) -> None:
         }
         log.say(
             f"temperature {calibrator.temperature:.3f}, tie {calibrator.tie:+.3f} from {len(oof):,} votes: "
-            f"log loss {metrics['log_loss_before']:.4f} before, {metrics['log_loss']:.4f} across folds"
+            f"log loss {figures['log_loss_before']:.4f} before, {figures['log_loss']:.4f} across folds"
         )
     else:
-        calibrator, calibrated, metrics = Calibrator(), p, {"n": 0}
+        calibrator, calibrated, figures = Calibrator(), p, {"n": 0}
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
 
-    calibrator.save(CALIBRATOR)
+    replace(calibrator, dual_order=dual_order).save(CALIBRATOR)
     bundle.record_calibrator(CALIBRATOR.parent)
-    write_parquet(OOF, oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True))))
-    write_json(METRICS, metrics)
+    oof = oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True)))
+    write_parquet(OOF, oof)
+    write_json(FIGURES, figures)
+    if not len(oof):
+        oof = answers(pd.read_parquet(FOLD_0), dual_order)
+        oof[CALIBRATED] = oof[PROBABILITIES]
+    write_json(METRICS, metrics(oof, calibrator.temperature, params.data.truth))
+
+
+def metrics(oof: pd.DataFrame, temperature: float, true_probabilities: str | None) -> dict[str, float]:
+    """Scores of the final probabilities on fold 0, the same votes in every version, and of all trained folds where named so.
+
+    Args:
+        oof: id, fold, label, p_a, p_b, p_tie and c_a, c_b, c_tie.
+        true_probabilities: file of them, where they are known.
+    """
+    labels, fold_0 = oof["label"].to_numpy(dtype=int), oof["fold"].to_numpy() == 0
+    true = truth.read(true_probabilities, oof["id"]) if true_probabilities else None
+
+    def figures(columns: list[str], rows: np.ndarray) -> dict[str, float]:
+        p = probabilities(oof, columns)[rows]
+        found = scores(labels[rows], p) | (truth.captured(true[rows], p) if true is not None else {})
+        return {name: found[name] for name in ("log_loss", "accuracy", "f1_macro", "information_captured") if name in found}
+
+    before, of_all = figures(PROBABILITIES, fold_0), figures(CALIBRATED, np.full(len(oof), True))
+    found = {
+        **figures(CALIBRATED, fold_0),
+        "information_captured_before": before.get("information_captured"),
+        "temperature": temperature,
+        "all_folds_log_loss": of_all["log_loss"],
+        "all_folds_information_captured": of_all.get("information_captured"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """python -m stages.clean: read the votes strictly, repair their text, group prompts and freeze the folds.
 
 Reads `data.train`. Writes data/clean/pairs.parquet (a row a vote, in file order), data/clean/quarantine.csv (the rows that can't
-be used, each with its line and reason) and metrics/clean.json (counts that add up to the file's rows).
+be used, each with its line and reason) and data/clean/counts.json (counts that add up to the file's rows).
 """
 
 import json
@@ -19,11 +19,11 @@ from pairpref.data.votes import Bad, read_votes
 from pairpref.errors import UserError
 from pairpref.files import written_aside
 from pairpref.monitor import Log
-from pairpref.params import Params, refuse_swaps
+from pairpref.params import Params
 
 PAIRS = Path("data/clean/pairs.parquet")
 QUARANTINE = Path("data/clean/quarantine.csv")
-METRICS = Path("metrics/clean.json")
+COUNTS = Path("data/clean/counts.json")
 REFUSED = monitor.LOGS / "quarantine.csv"
 
 _ROWS_A_TABLE = 5_000
@@ -43,8 +43,6 @@ _COLUMNS = pa.schema(
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
     log.say(f"{params.data.train} has the form {votes.form}: {votes.written}")
-    if votes.form == "text":
-        refuse_swaps(params)
     tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)
     for row in log.track(rows, records.count_rows(params.data.train), "rows"):
@@ -64,12 +62,12 @@ def clean(params: Params, log: Log) -> None:
     group = groups.group(keys, params.clean.near_duplicate)
     fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, params.data.seed)
     pairs = pairs.append_column("group", pa.array(group)).append_column("fold", pa.array(fold))
-    metrics = _counts(bad, keys, group, found)
-    with written_aside(PAIRS, QUARANTINE, METRICS) as (to_pairs, to_quarantine, to_metrics):
+    counts = _counts(bad, keys, group, found)
+    with written_aside(PAIRS, QUARANTINE, COUNTS) as (to_pairs, to_quarantine, to_counts):
         pq.write_table(pairs, to_pairs, compression="zstd", row_group_size=_ROWS_A_TABLE)
         quarantine.write(to_quarantine, bad)
-        to_metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    log.say(f"{metrics['prompts']:,} different prompts in {metrics['groups']:,} groups, {params.data.folds} folds")
+        to_counts.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+    log.say(f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, {params.data.folds} folds")
 
 
 def _table(rows: list[Clean]) -> pa.Table:

@@ -1,8 +1,8 @@
 """python -m stages.oof: out-of-fold probabilities: each vote's, by a classifier that saw neither it nor its prompt.
 
 Reads data/tokens/, models/tokenizer/ and models/train/, which is fold 0. Trains folds 1 … oof.folds - 1, and fold 0 again for each further
-seed of train.seeds, as independent jobs. Writes data/oof/uncalibrated.parquet, data/oof/seeds.parquet, models/oof/, metrics/oof.json and
-metrics/seeds.json. With oof.enabled off the export is empty.
+seed of train.seeds, as independent jobs. Writes data/oof/uncalibrated.parquet and data/oof/seeds.parquet (each order's probabilities),
+data/oof/seeds.json (the log loss over seeds) and models/oof/. With oof.enabled off the export is empty.
 """
 
 import os
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from pairpref import bundle, monitor, parallel, stopping
-from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.params import Params
@@ -23,6 +23,7 @@ from pairpref.training.folds import train_fold
 
 FOLD_0 = Path("models/train/validation.parquet")
 OOF, SEEDS = Path("data/oof/uncalibrated.parquet"), Path("data/oof/seeds.parquet")
+SPREAD = Path("data/oof/seeds.json")
 MODELS = Path("models/oof")
 
 
@@ -43,14 +44,18 @@ def oof(params: Params, log: Log) -> None:
     bundle.record_models(MODELS.parent)
     fold_0 = pd.read_parquet(FOLD_0)
     export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
-    _write(export if params.oof.enabled else export.iloc[:0], OOF, Path("metrics/oof.json"), log)
+    write_parquet(OOF, export if params.oof.enabled else export.iloc[:0])
+    if params.oof.enabled:
+        log.say(f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {_log_loss(export):.4f}")
+    else:
+        log.say("oof.enabled is off: nothing is exported")
 
     by_seed = [frame.assign(seed=seed) for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)]
     write_parquet(SEEDS, pd.concat(by_seed, ignore_index=True))
-    losses = [_scores(frame)["log_loss"] for frame in by_seed]
+    losses = [_log_loss(frame) for frame in by_seed]
     # One seed says nothing of their spread: no figure, rather than 0.
     spread = {"log_loss_std": float(np.std(losses, ddof=1))} if others else {}
-    write_json(Path("metrics/seeds.json"), {"log_loss_mean": float(np.mean(losses)), **spread, "n": len(losses)})
+    write_json(SPREAD, {"log_loss_mean": float(np.mean(losses)), **spread, "n": len(losses)})
 
 
 def _run_all(jobs: list[tuple[int, int, Path | None]], params: Params) -> list[pd.DataFrame]:
@@ -80,18 +85,9 @@ def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int)
     return done.predictions if done else None
 
 
-def _write(export: pd.DataFrame, path: Path, metrics: Path, log: Log) -> None:
-    write_parquet(path, export)
-    figures = _scores(export) if len(export) else {"n": 0}
-    write_json(metrics, figures)
-    if len(export):
-        log.say(f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {figures['log_loss']:.4f}")
-    else:
-        log.say("oof.enabled is off: nothing is exported")
-
-
-def _scores(frame: pd.DataFrame) -> dict[str, float]:
-    return scores(frame["label"].to_numpy(), probabilities(frame))
+def _log_loss(frame: pd.DataFrame) -> float:
+    """Of both orders' mean."""
+    return scores(frame["label"].to_numpy(), probabilities(answers(frame)))["log_loss"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """python -m stages.predict: the submission for the test file, and its score where the labels are known.
 
-Reads data.test, models/; writes submission.csv and metrics/test.json. data.solution (labels, with Kaggle's Usage column) and data.truth
-(true probabilities) are for scoring only. Without a test file the submission has no rows. Rows that can't be read are listed in
-submission.unreadable.csv; each is predicted all the same, by the shares of A, B and tie among the training votes.
+Reads data.test, models/; writes submission.csv, data/test.json (all scores) and metrics/test.json (those of a leaderboard).
+data.solution (labels, with Kaggle's Usage column) and data.truth (true probabilities) are for scoring only. Without a test file the
+submission has no rows. Rows that can't be read are listed in submission.unreadable.csv; each is predicted all the same, by the shares of
+A, B and tie among the training votes.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ from pairpref.params import DataParams, Params, in_arena
 
 SUBMISSION = Path("submission.csv")
 UNREADABLE = Path("submission.unreadable.csv")
-METRICS = Path("metrics/test.json")
+METRICS, FIGURES = Path("metrics/test.json"), Path("data/test.json")
 
 
 def predict(params: Params, log: Log) -> None:
@@ -42,10 +43,11 @@ def predict(params: Params, log: Log) -> None:
     if not UNREADABLE.exists():
         quarantine.write(UNREADABLE, [])
     prediction.write(submission, SUBMISSION)
-    metrics = score(submission, params.data)
-    write_json(METRICS, metrics)
+    figures = score(submission, params.data)
+    write_json(FIGURES, figures)
+    write_json(METRICS, {k: figures[k] for k in ("log_loss_public", "log_loss_private") if k in figures})
     log.say(
-        f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in metrics.items() if "loss" in k)
+        f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in figures.items() if "loss" in k)
     )
 
 

@@ -1,11 +1,11 @@
 """python -m stages.report
 
-Everything the other stages found, for a person to read: one page, the same tables as Markdown, the headline as metrics.
+Everything the other stages found, for a person to read: one page, the same tables as Markdown, the headline as JSON.
 
 Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
-data/oof/, models/calibrator.json, metrics/{clean,calibrate,test}.json, plots/train.csv, data.truth where it is known, and what is kept of
-the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
-report/headline.json, metrics/report.json, plots/{reliability,confusion,buckets,yardsticks,versions_*}.csv and, no declared out because
+data/oof/, models/calibrator.json, data/clean/counts.json, data/test.json, plots/train.csv, data.truth where it is known, and what is
+kept of the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
+report/headline.json, plots/{reliability,confusion,buckets,yardsticks,versions_*}.csv and, no declared out because
 it holds times, report/run.md.
 """
 
@@ -20,7 +20,7 @@ import yaml
 from pairpref import monitor
 from pairpref.evaluation import buckets, truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator
-from pairpref.evaluation.metrics import probabilities
+from pairpref.evaluation.metrics import answers, probabilities
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
@@ -34,9 +34,10 @@ from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
 from pairpref.versions import catalog, evidence, standing
 
-METRICS, PLOTS, REPORT = Path("metrics"), Path("plots"), Path("report")
+PLOTS, REPORT = Path("plots"), Path("report")
 PAIRS, TOKENS, TOKENIZER = Path("data/clean/pairs.parquet"), Path("data/tokens"), Path("models/tokenizer")
 OOF = Path("data/oof")
+FIGURES = {"clean": Path("data/clean/counts.json"), "calibrate": OOF / "calibration.json", "test": Path("data/test.json")}
 CALIBRATOR = Path("models/calibrator.json")
 
 
@@ -52,13 +53,11 @@ def report(params: Params, log: Log) -> None:
     found = find(
         votes,
         simple,
-        by_seed,
+        answers(by_seed, params.inference.dual_order),
         params.report.bins,
         curves=pd.read_csv(PLOTS / "train.csv"),
         calibrator=Calibrator.load(CALIBRATOR),
-        **{
-            stage: json.loads((METRICS / f"{stage}.json").read_text(encoding="utf-8")) for stage in ("calibrate", "clean", "test")
-        },
+        **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
         versions=standing.stand(catalog.load(), evidence.gather(params)),
         params=flat(params.model_dump(mode="json")),
         defaults=flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
@@ -77,7 +76,7 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
         after = probabilities(pd.read_parquet(OOF / "oof.parquet"), CALIBRATED)
     else:
         uncalibrated = by_seed[by_seed["seed"] == params.train.seeds[0]]
-        after = probabilities(uncalibrated)
+        after = probabilities(answers(uncalibrated, params.inference.dual_order))
     pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "group", "turns"])
     # Cut where all votes fall into three equal parts: the same for every model of these votes, however many folds it has.
     lengths = _lengths()
@@ -90,7 +89,7 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
         frame=frame[["id", *TEXTS, "label"]],
         groups=frame["group"].to_numpy(),
         folds=uncalibrated["fold"].to_numpy(),
-        before=probabilities(uncalibrated),
+        before=probabilities(answers(uncalibrated, params.inference.dual_order)),
         after=after,
         orders=orders_of(uncalibrated),
         truth=truth.read(params.data.truth, frame["id"]) if params.data.truth else None,
@@ -110,14 +109,12 @@ def _lengths() -> pd.DataFrame:
 
 def _write(found: Findings) -> None:
     opening, parts = words.opening(found), sections(found)
-    low, high = found.ends["log_loss"]
     write_text(REPORT / "index.html", page.html(opening, parts))
     write_text(REPORT / "report.md", page.markdown(opening, parts))
     write_text(REPORT / "run.md", provenance.markdown())
     write_json(
         REPORT / "headline.json", {"figures": found.headline, "ends": found.ends, "versions": versions.now(found.versions)}
     )
-    write_json(METRICS / "report.json", found.headline | {"log_loss_low": low, "log_loss_high": high})
     confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
     levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
     if floor := found.headline.get("floor"):

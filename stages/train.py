@@ -1,7 +1,8 @@
 """python -m stages.train: the classifier of fold 0, evaluated on that fold after each epoch.
 
-Reads data/tokens/ and models/tokenizer/; writes models/train/ (with validation.parquet, the fold's uncalibrated probabilities),
-metrics/train.json and plots/train.csv. It is also the first of the out-of-fold models: nothing is trained twice.
+Reads data/tokens/ and models/tokenizer/; writes models/train/ (with validation.parquet, each order's probabilities of the fold's rows
+before calibration), metrics/train.json (scores of both orders' mean) and plots/train.csv. It is also the first of the out-of-fold
+models: nothing is trained twice.
 `accelerate launch -m stages.train` trains it in several processes, on one host or several; `dvc repro` then finds it finished.
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pairpref import monitor
-from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet, write_text
 from pairpref.monitor import Log
 from pairpref.params import Params
@@ -27,8 +28,8 @@ def train(params: Params, log: Log) -> None:
         return
     write_parquet(MODEL / "validation.parquet", fold.predictions)
     write_text(CURVES, pd.DataFrame(fold.history).round(6).to_csv(index=False, lineterminator="\n"))
-    figures = scores(fold.predictions["label"].to_numpy(), probabilities(fold.predictions))
-    write_json(METRICS, figures)
+    figures = scores(fold.predictions["label"].to_numpy(), probabilities(answers(fold.predictions)))
+    write_json(METRICS, {name: figures[name] for name in ("log_loss", "accuracy", "f1_macro")})
     log.say(f"fold 0: log loss {figures['log_loss']:.4f}, accuracy {figures['accuracy']:.3f}, macro F1 {figures['f1_macro']:.3f}")
 
 

@@ -207,20 +207,6 @@ class Params(Section):
         return self
 
 
-def refuse_swaps(params: Params) -> None:
-    """Called where the votes turn out to be single texts, which have no A and B to exchange.
-
-    Raises:
-        UserError: augment.ab or inference.dual_order is on.
-    """
-    if params.augment.ab or params.inference.dual_order:
-        raise UserError(
-            f"{params.data.train} has text and label, so there is no A and B to swap, but augment.ab is {params.augment.ab} and "
-            f"inference.dual_order is {params.inference.dual_order}. Switch both off: "
-            "-S augment.ab=false -S inference.dual_order=false"
-        )
-
-
 def in_arena(path: str) -> bool:
     """Whether a path lies in the folder that the simulate stage writes."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(ARENA))

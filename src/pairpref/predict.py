@@ -74,13 +74,16 @@ def predict(
         kinds = {True: "single texts", False: "pairs of answers"}
         raise UserError(f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}.")
 
+    calibrator = Calibrator.load(bundle / "calibrator.json")
+    both = ", both orders" if calibrator.dual_order and not card.single else ""
     total = np.zeros((len(tokens), len(LABELS)))
     for folder in folders:
-        say(f"{len(tokens):,} pairs by {folder}{', both orders' if card.dual_order else ''}")
+        say(f"{len(tokens):,} pairs by {folder}{both}")
         model, its_card = classifier.load(folder)
-        total += by_order(model.to(best_device()), its_card, tokens, template, batch_size).mean(axis=0)
+        p = by_order(model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order)
+        total += p.mean(axis=0)
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
-    p[usable] = Calibrator.load(bundle / "calibrator.json").apply(total / len(folders))
+    p[usable] = calibrator.apply(total / len(folders))
     return pd.concat([frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1)
 
 

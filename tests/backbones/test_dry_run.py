@@ -18,7 +18,6 @@ from pairpref.training import dry_run
 
 POSITIONS = {"BERT": 64, "RoBERTa": 64, "MPNet": 64, "ELECTRA": 64, "DistilBERT": 64, "GPT-2": 64, "OPT": 64, "BART": 64}
 CARD = {
-    "dual_order": True,
     "single": False,
     "threads": 1,
     "clean": {"utf8": True, "flatten": True},
@@ -38,7 +37,7 @@ def check(small_params, tmp_path):
         model = classifier.build(params, tokenizer)
         if change:
             change(model)
-        card = classifier.Card(**{**CARD, "single": single, "dual_order": not single}, pooling=pooling, max_length=max_length)
+        card = classifier.Card(**{**CARD, "single": single}, pooling=pooling, max_length=max_length)
         dry_run.check(model, card, params, tokenizer, tmp_path / "aside")
         return model
 

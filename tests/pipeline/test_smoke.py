@@ -1,27 +1,39 @@
 """The real dvc.yaml on small data: from nothing to a report, again without work, on a user's votes, and with one param changed."""
 
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from pairpref.data import arena, turns
-from pairpref.pairs import TEXTS, WINNERS
+from pairpref.pairs import ORDERS, TEXTS, WINNERS
 from pairpref.params import load
 
-FLAT = {"train": set(), "oof": set(), "calibrate": {"log_loss_before", "temperature"}}
+ROOT = Path(__file__).parents[2]
+SCORES = {"log_loss", "accuracy", "f1_macro"}
+
+
+def read(repository, path):
+    return json.loads((repository.path / f"{path}.json").read_text(encoding="utf-8"))
 
 
 def metrics(repository, stage):
-    return json.loads((repository.path / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
+    return read(repository, f"metrics/{stage}")
 
 
-@pytest.mark.parametrize("stage", FLAT)
-def test_metrics_are_flat_numbers(repository, stage):
-    found = metrics(repository, stage)
-    assert {"log_loss", "accuracy", "f1_macro", "n", *FLAT[stage]} <= set(found)
-    assert all(type(value) in (int, float) for value in found.values())
+def test_metrics_are_the_version_table(repository):
+    """A dozen numbers, each of the same votes in every version."""
+    shown = json.loads(repository.dvc("metrics", "show", "--json"))[""]["data"]
+    found = {Path(path).stem: file["data"] for path, file in shown.items()}
+    assert found.keys() == {"train", "calibrate", "test"} and sum(map(len, found.values())) <= 16
+    assert set(found["train"]) == SCORES and {*SCORES, "information_captured", "temperature"} < set(found["calibrate"])
+    assert set(found["test"]) == {"log_loss_public", "log_loss_private"}
+    assert all(type(value) is float for file in found.values() for value in file.values())
 
 
 def test_oof_covers_the_trained_folds(repository):
@@ -36,9 +48,9 @@ def test_oof_covers_the_trained_folds(repository):
 def test_each_seed_judges_fold_0(repository):
     seeds = pd.read_parquet(repository.path / "data/oof/seeds.parquet")
     fold_0 = pd.read_parquet(repository.path / "data/oof/oof.parquet").query("fold == 0")
-    assert {"id", "seed", "p_a", "p_b", "p_tie"} <= set(seeds.columns)
+    assert {"id", "seed", *ORDERS[0], *ORDERS[1]} <= set(seeds.columns)
     assert all(set(rows["id"]) == set(fold_0["id"]) for _, rows in seeds.groupby("seed"))
-    found = metrics(repository, "seeds")
+    found = read(repository, "data/oof/seeds")
     assert found["n"] == 2 and found["log_loss_std"] > 0
 
 
@@ -48,11 +60,11 @@ def test_submission_is_what_the_competition_takes(repository):
     assert list(submission.columns) == ["id", *WINNERS]
     assert list(submission["id"]) == list(test["id"])
     assert (submission[WINNERS].sum(axis=1) - 1).abs().max() < 1e-8
-    assert {"log_loss_public", "log_loss_private", "expected_log_loss"} <= set(metrics(repository, "test"))
+    assert {"log_loss_public", "log_loss_private", "expected_log_loss"} <= set(read(repository, "data/test"))
 
 
 def test_headline_and_report(repository):
-    assert {"information_captured", "prior", "floor"} <= set(metrics(repository, "report"))
+    assert {"information_captured", "prior", "floor"} <= set(read(repository, "report/headline")["figures"])
     assert "</html>" in (repository.path / "report/index.html").read_text(encoding="utf-8")
     printed = repository.run("python", "-m", "pairpref.reporting.headline")
     assert printed.returncode == 0 and "Information captured" in printed.stdout and "report/index.html" in printed.stdout
@@ -76,7 +88,31 @@ def test_one_param_is_one_experiment(clean_tree):
     assert metrics(clean_tree, "calibrate")["temperature"] == 1
     assert "calibrate.method" in clean_tree.dvc("params", "diff")
     assert "temperature" in clean_tree.dvc("metrics", "diff")
-    assert "metrics/report.json" in clean_tree.dvc("metrics", "show")
+
+
+@pytest.mark.fault(25)
+def test_dual_order_inference_is_switched_without_training_again(clean_tree):
+    """Both orders are exported as it is. And README's table of experiments fits a terminal of 160 columns, nothing cut."""
+    printed = clean_tree.dvc("exp", "run", "--set-param", "inference.dual_order=false")
+    assert re.findall(r"Running stage '(\w+)'", printed) == ["calibrate", "predict", "report"]
+    oof, orders = (pd.read_parquet(clean_tree.path / f"data/oof/{name}.parquet") for name in ("oof", "uncalibrated"))
+    assert oof[["p_a", "p_b", "p_tie"]].to_numpy().tolist() == orders[ORDERS[0]].to_numpy().tolist()
+
+    command = re.search(r"^ +dvc (exp show .*?)(  +#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)[1]
+    clean_tree.environment["COLUMNS"] = "160"
+    table = clean_tree.dvc(*shlex.split(command), "--no-pager").splitlines()
+    del clean_tree.environment["COLUMNS"]
+    assert max(map(len, table)) <= 160 and not any("…" in line for line in table)
+    assert all(
+        name in "".join(table) for name in ("log_loss", "information_captured", "log_loss_private", "inference.dual_order")
+    )
+
+
+@pytest.mark.fault(25)
+def test_a_further_seed_leaves_the_first_ones_model_alone(clean_tree):
+    apply_overrides(clean_tree.path / "params.yaml", ["train.seeds=[0,1,2]"])
+    changed = clean_tree.dvc("status")
+    assert "oof:" in changed and "train:" not in changed
 
 
 def test_plots_show_the_training_curves(repository, tmp_path):
@@ -95,16 +131,17 @@ def test_users_votes(clean_tree):
         votes[name] = [turns.join(vote.shown[i]) for vote in drawn]
     votes.to_parquet(clean_tree.path / "votes.parquet")
     clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.parquet")
-    assert metrics(clean_tree, "clean")["kept"] == len(votes)
-    assert metrics(clean_tree, "test") == {"n": 0}
-    assert "prior" not in metrics(clean_tree, "report")
+    assert read(clean_tree, "data/clean/counts")["kept"] == len(votes)
+    assert read(clean_tree, "data/test") == {"n": 0} and metrics(clean_tree, "test") == {}
+    assert "log_loss_public" not in clean_tree.dvc("metrics", "show")
+    assert "prior" not in read(clean_tree, "report/headline")["figures"]
     assert metrics(clean_tree, "calibrate")["log_loss"] < 0.8
     assert (pd.read_parquet(clean_tree.path / "data/oof/oof.parquet")["p_tie"] < 0.05).all()
     assert (clean_tree.path / "submission.csv").read_text() == ",".join(["id", *WINNERS]) + "\n"
     assert (clean_tree.path / "submission.unreadable.csv").read_text() == "line,id,reason,excerpt\n"
 
 
-def test_text_and_label_needs_the_swaps_off(clean_tree):
+def test_text_and_label_needs_augmentation_off(clean_tree):
     settings = load(clean_tree.path / "params.yaml").simulate
     with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:
         for vote in (arena.vote(row, settings) for row in range(150)):
@@ -112,11 +149,11 @@ def test_text_and_label_needs_the_swaps_off(clean_tree):
     command = ["python", "-m", "dvc", "exp", "run", "--set-param", "data.train=votes.jsonl"]
     refused = clean_tree.run(*command)
     assert refused.returncode != 0
-    assert "-S augment.ab=false -S inference.dual_order=false" in refused.stdout and "Traceback" not in refused.stdout
+    assert "-S augment.ab=false" in refused.stdout and "Traceback" not in refused.stdout
     clean_tree.git("reset", "--hard", "--quiet")
-    done = clean_tree.run(*command, "-S", "augment.ab=false", "-S", "inference.dual_order=false")
+    done = clean_tree.run(*command, "-S", "augment.ab=false")
     assert done.returncode == 0, done.stdout
-    assert metrics(clean_tree, "clean")["kept"] == 150 and metrics(clean_tree, "oof")["n"] > 50
+    assert read(clean_tree, "data/clean/counts")["kept"] == 150 and read(clean_tree, "data/oof/calibration")["n"] > 50
 
 
 @pytest.mark.parametrize("override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"])

@@ -1,3 +1,5 @@
+"""The calibrate stage: what is said of each vote in the end, and how good that is."""
+
 import json
 from pathlib import Path
 
@@ -6,8 +8,11 @@ import pandas as pd
 import pytest
 
 from pairpref import bundle, params
-from pairpref.evaluation.calibration import Calibrator
+from pairpref.evaluation import truth
+from pairpref.evaluation.calibration import CALIBRATED, Calibrator
+from pairpref.evaluation.metrics import answers, scores
 from pairpref.monitor import Log
+from pairpref.pairs import ORDERS, PROBABILITIES
 from stages.calibrate import calibrate
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -19,8 +24,17 @@ def settings(tmp_path, monkeypatch):
     return params.load(PARAMS)
 
 
+def changed(settings, **values):
+    """Params with other values, such as calibrate__method="none"."""
+    raw = settings.model_dump(mode="json")
+    for path, value in values.items():
+        section, name = path.split("__")
+        raw[section][name] = value
+    return params.Params.model_validate(raw)
+
+
 def exported(n: int, folds: int) -> None:
-    """An overconfident model's out-of-fold probabilities, and the prompt groups they belong to."""
+    """An overconfident model's out-of-fold probabilities, those of fold 0, the prompt groups they belong to, and the truth."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(n, 3))
     p, bold = (np.exp(s * logits) / np.exp(s * logits).sum(axis=1, keepdims=True) for s in (1, 2))
@@ -28,47 +42,92 @@ def exported(n: int, folds: int) -> None:
     fold = np.arange(n) % max(folds, 1)
     label = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
     oof = pd.DataFrame({"id": ids, "fold": fold, "label": label})
-    for k, name in enumerate(("p_a", "p_b", "p_tie")):
-        oof[name] = bold[:, k].astype(np.float32)
-    for folder in ("data/oof", "data/clean"):
+    # What is shown first is favoured, and both orders together are right.
+    for columns, sign in zip(ORDERS, (1, -1), strict=True):
+        oof[columns] = bold + sign * 0.1 * bold.min(axis=1, keepdims=True) * [1, -1, 0]
+    for folder in ("data/oof", "data/clean", "data/raw/simulated", "models/train"):
         Path(folder).mkdir(parents=True)
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
     bundle.record_models(Path("models"))
+    oof[fold == 0].to_parquet("models/train/validation.parquet", index=False)
+    pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES)).to_csv("data/raw/simulated/truth.csv", index=False)
     pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet("data/clean/pairs.parquet", index=False)
 
 
 def results() -> tuple[dict, pd.DataFrame, Calibrator]:
-    metrics = json.loads(Path("metrics/calibrate.json").read_text())
-    return metrics, pd.read_parquet("data/oof/oof.parquet"), Calibrator.load(Path("models/calibrator.json"))
+    figures = json.loads(Path("data/oof/calibration.json").read_text())
+    return figures, pd.read_parquet("data/oof/oof.parquet"), Calibrator.load(Path("models/calibrator.json"))
+
+
+def metrics() -> dict:
+    return json.loads(Path("metrics/calibrate.json").read_text())
 
 
 @pytest.mark.parametrize("folds", [1, 5])
 def test_overconfidence_is_cured_whether_one_fold_is_trained_or_all(settings, folds):
     exported(1500, folds)
     calibrate(settings, Log("calibrate"))
-    metrics, table, calibrator = results()
-    assert metrics["temperature"] == calibrator.temperature == pytest.approx(2, rel=0.15)
-    assert metrics["log_loss_in_sample"] <= metrics["log_loss"] < metrics["log_loss_before"]
-    assert list(table) == ["id", "fold", "label", "p_a", "p_b", "p_tie", "c_a", "c_b", "c_tie"]
-    pd.testing.assert_frame_equal(table.iloc[:, :6], pd.read_parquet("data/oof/uncalibrated.parquet"))
-    np.testing.assert_allclose(table[["c_a", "c_b", "c_tie"]].sum(axis=1), 1)
+    figures, table, calibrator = results()
+    assert figures["temperature"] == calibrator.temperature == pytest.approx(2, rel=0.15)
+    assert figures["log_loss_in_sample"] <= figures["log_loss"] < figures["log_loss_before"]
+    assert list(table) == ["id", "fold", "label", *PROBABILITIES, *CALIBRATED]
+    assert table.iloc[:, :3].equals(pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:, :3])
+    np.testing.assert_allclose(table[CALIBRATED].sum(axis=1), 1)
 
 
 def test_none_changes_nothing(settings):
     exported(300, 5)
-    none = settings.model_copy(update={"calibrate": settings.calibrate.model_copy(update={"method": "none"})})
-    calibrate(none, Log("calibrate"))
-    metrics, table, calibrator = results()
-    assert calibrator.method == "none" and metrics["temperature"] == 1
-    assert metrics["log_loss_before"] == metrics["log_loss"] == metrics["log_loss_in_sample"]
-    np.testing.assert_allclose(table[["c_a", "c_b", "c_tie"]], table[["p_a", "p_b", "p_tie"]], rtol=1e-6)
+    calibrate(changed(settings, calibrate__method="none"), Log("calibrate"))
+    figures, table, calibrator = results()
+    assert calibrator.method == "none" and figures["temperature"] == 1
+    assert figures["log_loss_before"] == figures["log_loss"] == figures["log_loss_in_sample"]
+    np.testing.assert_allclose(table[CALIBRATED], table[PROBABILITIES], rtol=1e-6)
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("dual_order", [True, False])
+def test_the_answer_is_made_of_one_order_or_both(settings, dual_order):
+    """From what training has exported: nothing is trained again. The calibrator tells predict."""
+    exported(300, 5)
+    calibrate(changed(settings, inference__dual_order=dual_order), Log("calibrate"))
+    _, table, calibrator = results()
+    ab, ba = (pd.read_parquet("data/oof/uncalibrated.parquet")[columns].to_numpy() for columns in ORDERS)
+    assert np.array_equal(table[PROBABILITIES], np.stack([ab, ba]).mean(axis=0) if dual_order else ab)
+    assert calibrator.dual_order == dual_order
+
+
+def test_metrics_are_of_the_same_votes_in_every_version(settings):
+    """Those of fold 0, however many folds are trained; the others are named so."""
+    exported(1500, 5)
+    calibrate(settings, Log("calibrate"))
+    figures, table, calibrator = results()
+    fold_0 = table[table["fold"] == 0]
+    true = truth.read(settings.data.truth, fold_0["id"])
+    p, c = (fold_0[columns].to_numpy() for columns in (PROBABILITIES, CALIBRATED))
+    expected = scores(fold_0["label"].to_numpy(), c) | truth.captured(true, c) | {"temperature": calibrator.temperature}
+    expected["information_captured_before"] = truth.captured(true, p)["information_captured"]
+    expected["all_folds_log_loss"] = figures["log_loss"]
+    expected["all_folds_information_captured"] = pytest.approx(expected["information_captured"], abs=0.1)
+    found = metrics()
+    assert len(found) == 8 and found == pytest.approx({name: expected[name] for name in found})
+    assert found["all_folds_log_loss"] != found["log_loss"]
+
+
+def test_without_the_truth_nothing_is_said_of_it(settings):
+    exported(300, 5)
+    calibrate(changed(settings, data__train="votes.csv"), Log("calibrate"))
+    assert metrics().keys() == {"log_loss", "accuracy", "f1_macro", "temperature", "all_folds_log_loss"}
 
 
 def test_nothing_exported_is_nothing_calibrated(settings):
-    exported(0, 5)
+    exported(300, 5)
+    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet("data/oof/uncalibrated.parquet", index=False)
     calibrate(settings, Log("calibrate"))
-    metrics, table, calibrator = results()
-    assert metrics == {"n": 0} and calibrator == Calibrator() and table.empty and "c_tie" in table
+    figures, table, calibrator = results()
+    assert figures == {"n": 0} and calibrator == Calibrator(dual_order=True) and table.empty and "c_tie" in table
+    fold_0 = answers(pd.read_parquet("models/train/validation.parquet"))
+    assert metrics()["log_loss"] == scores(fold_0["label"].to_numpy(), fold_0[PROBABILITIES].to_numpy())["log_loss"]
+    assert metrics()["temperature"] == 1
 
 
 def test_two_runs_write_the_same_bytes(settings):

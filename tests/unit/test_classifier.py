@@ -19,7 +19,7 @@ from pairpref.text.tokenizer import Template
 from pairpref.training.batches import PairDataset
 from pairpref.training.inference import collator_for
 
-CARD = Card("spans", 64, True, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
+CARD = Card("spans", 64, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
 POOLINGS = ["spans", "cls"]
 BACKBONES = ["deberta-v2", "bert", "modernbert"]
 
@@ -64,7 +64,7 @@ def refused(call, *args) -> str:
 @pytest.mark.parametrize("backbone", [SMALL, *BACKBONES])
 def test_saved_and_loaded_is_the_same_bit_for_bit(build, tiny_backbone, tokens, tmp_path, backbone, pooling):
     model = build(backbone if backbone == SMALL else tiny_backbone(backbone), pooling)
-    card = Card(pooling, 64, True, False, 1, CARD.clean, CARD.prior, CARD.class_weights)
+    card = Card(pooling, 64, False, 1, CARD.clean, CARD.prior, CARD.class_weights)
     classifier.save(model, card, tmp_path / "one")
     torch.manual_seed(99)
     loaded, its_card = classifier.load(tmp_path / "one")

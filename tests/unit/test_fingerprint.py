@@ -32,9 +32,7 @@ def test_it_is_the_same_for_the_same(small_params, data):
         {"train__threads": 2},
         {"model__dropout": 0.2},
         {"augment__mode": "random"},
-        {"inference__dual_order": False},
         {"clean__utf8": False},
-        {"predict__batch_size": 3},
     ],
 )
 def test_a_param_that_matters_changes_it(small_params, data, change):
@@ -51,6 +49,8 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
         {"train__resume": False},
         {"oof__enabled": False},
         {"calibrate__method": "none"},
+        {"inference__dual_order": False},
+        {"predict__batch_size": 3},
         {"parallel__jobs": 2},
         {"simulate__rows": 99},
         {"report__bins": 3},

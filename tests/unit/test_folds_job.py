@@ -8,7 +8,7 @@ import pytest
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
-from pairpref.pairs import ORDERS, PROBABILITIES
+from pairpref.pairs import ORDERS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import folds
@@ -53,17 +53,17 @@ def test_folds_that_share_a_prompt_are_refused(store, tokens, small_params, untr
         folds.train_fold(0, 0, small_params(), Log("train"))
 
 
-@pytest.mark.parametrize("ab, dual_order", [(True, False), (False, True), (True, True)])
-def test_single_texts_are_not_swapped(store, tokens, small_params, untrained, ab, dual_order):
+def test_single_texts_are_not_swapped(store, tokens, small_params, untrained):
     store(replace(tokens, single=True))
-    with pytest.raises(UserError, match="no A and B to swap"):
-        folds.train_fold(0, 0, small_params(augment__ab=ab, inference__dual_order=dual_order), Log("train"))
+    with pytest.raises(UserError, match=r"no A and B to swap.* -S augment\.ab=false"):
+        folds.train_fold(0, 0, small_params(), Log("train"))
 
 
-def test_single_texts_are_trained_on_where_nothing_is_swapped(store, tokens, small_params):
+def test_single_texts_have_one_order(store, tokens, small_params):
     store(replace(tokens, single=True))
-    fold = folds.train_fold(0, 0, small_params(augment__ab=False, inference__dual_order=False), Log("train"))
-    assert len(fold.predictions) == 12 and np.isfinite(fold.predictions[PROBABILITIES].to_numpy()).all()
+    fold = folds.train_fold(0, 0, small_params(augment__ab=False), Log("train"))
+    assert list(fold.predictions) == ["id", "fold", "label", *ORDERS[0]]
+    assert len(fold.predictions) == 12 and np.isfinite(fold.predictions[ORDERS[0]].to_numpy()).all()
 
 
 @pytest.mark.parametrize("fold", [0, 1])
@@ -77,14 +77,13 @@ def test_a_fold_is_predicted_by_a_model_of_the_others(store, tokens, small_param
     assert seed == 7 and set(train.folds) == {1 - fold} and set(validation.folds) == {fold}
     assert len(train) + len(validation) == len(tokens)
     frame = done.predictions
-    assert list(frame) == ["id", "fold", "label", *PROBABILITIES, *ORDERS[0], *ORDERS[1]]
-    np.testing.assert_array_equal(frame[PROBABILITIES], np.stack([frame[columns] for columns in ORDERS]).mean(axis=0))
+    assert list(frame) == ["id", "fold", "label", *ORDERS[0], *ORDERS[1]]
     held_out = tokens.folds == fold
     assert frame["id"].tolist() == tokens.ids[held_out].tolist() and frame["label"].tolist() == tokens.labels[held_out].tolist()
     assert (frame["fold"] == fold).all()
     model, card = classifier.load(here / "model")
-    p = by_order(model, card, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size).mean(axis=0)
-    assert np.array_equal(frame[["p_a", "p_b", "p_tie"]], p)
+    orders = by_order(model, card, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size)
+    assert all(np.array_equal(frame[columns], p) for columns, p in zip(ORDERS, orders, strict=True))
 
 
 def test_nothing_is_kept_where_nothing_is_asked_for(store, tokens, small_params, here):

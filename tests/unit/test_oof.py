@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from pairpref.evaluation.metrics import answers, losses, probabilities
 from pairpref.monitor import Log
 from stages import oof as stage
 from stages.calibrate import calibrate
@@ -28,8 +30,8 @@ def versions(here, params_yaml):
     shutil.copy(params_yaml.with_name("versions.yaml"), here)
 
 
-def metrics(name):
-    return json.loads(Path(f"metrics/{name}.json").read_text())
+def read(path):
+    return json.loads(Path(path).read_text())
 
 
 def test_every_fold_once(small_params, here):
@@ -44,11 +46,10 @@ def test_every_fold_once(small_params, here):
     pd.testing.assert_frame_equal(export[export["fold"] == 0].reset_index(drop=True), kept)
     seeds = pd.read_parquet(stage.SEEDS)
     assert list(seeds["seed"].unique()) == [3, 4]
-    assert (
-        not seeds[seeds["seed"] == 3]["p_a"]
-        .reset_index(drop=True)
-        .equals(seeds[seeds["seed"] == 4]["p_a"].reset_index(drop=True))
-    )
+    each = [losses(part["label"].to_numpy(), probabilities(answers(part))).mean() for _, part in seeds.groupby("seed")]
+    assert each[0] != each[1]
+    spread = {"log_loss_mean": np.mean(each), "log_loss_std": np.std(each, ddof=1), "n": 2}
+    assert read(stage.SPREAD) == pytest.approx(spread)
     assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2", "manifest.json"]
 
 
@@ -57,9 +58,12 @@ def test_no_export(small_params, here):
     settings = small_params(oof__enabled=False)
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
-    assert len(pd.read_parquet("data/oof/oof.parquet")) == 0 and metrics("oof") == {"n": 0}
+    assert len(pd.read_parquet("data/oof/oof.parquet")) == 0 and read("data/oof/calibration.json") == {"n": 0}
+    assert read(stage.SPREAD).keys() == {"log_loss_mean", "n"}, "one seed says nothing of a spread"
     assert not list(stage.MODELS.glob("fold[0-9]*"))
-    assert metrics("report")["log_loss"] == pytest.approx(metrics("train")["log_loss"])
+    reported, trained, final = (read(f"{name}.json") for name in ("report/headline", "metrics/train", "metrics/calibrate"))
+    assert reported["figures"]["log_loss"] == pytest.approx(trained["log_loss"])
+    assert final["temperature"] == 1 and {name: final[name] for name in trained} == trained
     assert len(pd.read_csv("submission.csv")) == 40
 
 
@@ -67,5 +71,6 @@ def test_one_fold_is_calibrated_inside_itself(small_params, here):
     settings = small_params(oof__folds=1)
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
-    assert metrics("calibrate")["n"] == metrics("train")["n"]
-    assert metrics("calibrate")["log_loss_before"] == metrics("train")["log_loss"]
+    assert read("data/oof/calibration.json")["log_loss_before"] == read("metrics/train.json")["log_loss"]
+    final = read("metrics/calibrate.json")
+    assert final["log_loss"] == final["all_folds_log_loss"] == read("data/oof/calibration.json")["log_loss"]

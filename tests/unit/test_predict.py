@@ -69,6 +69,13 @@ def rows_of(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
+def exchanged(path: Path) -> pd.DataFrame:
+    """The same pairs with A and B exchanged."""
+    rows = rows_of(path)
+    rows[["response_a", "response_b"]] = rows[["response_b", "response_a"]].to_numpy()
+    return rows
+
+
 def read_back(submission: pd.DataFrame, path: Path) -> pd.DataFrame:
     prediction.write(submission, path)
     return pd.read_csv(path, dtype={"id": str})
@@ -106,14 +113,24 @@ class TestSubmission:
         assert submission[WINNERS].to_numpy() == pytest.approx(q, abs=1e-9)
         assert np.abs(folds[0] - folds[1]).max() > 1e-3
 
+    @pytest.mark.fault(25)
+    def test_one_order_is_asked_without_training_again(self, pipeline, test_file, small_params, tmp_path, monkeypatch):
+        """Calibrated for one order, the same classifiers are asked with A first alone."""
+        shutil.copytree(pipeline, tmp_path / "copy")
+        monkeypatch.chdir(tmp_path / "copy")
+        calibrate(small_params(inference__dual_order=False), Log("test"))
+        exchanged(test_file).to_csv("exchanged.csv", index=False)
+        p, q = (
+            prediction.predict(file, Path("models"), **SILENT)[WINNERS].to_numpy() for file in (test_file, Path("exchanged.csv"))
+        )
+        assert np.abs(q[:, [1, 0, 2]] - p).max() > 1e-4
+
     def test_the_batch_size_does_not_matter(self, pipeline, test_file):
         one, two = (prediction.predict(test_file, pipeline / "models", size, **SILENT)[WINNERS] for size in (1, 64))
         assert np.abs(one - two).max(axis=None) < 1e-6
 
     def test_exchanged_answers_exchange_their_probabilities(self, pipeline, test_file, tmp_path):
-        rows = rows_of(test_file)
-        rows[["response_a", "response_b"]] = rows[["response_b", "response_a"]].to_numpy()
-        rows.to_csv(tmp_path / "exchanged.csv", index=False)
+        exchanged(test_file).to_csv(tmp_path / "exchanged.csv", index=False)
         p = prediction.predict(test_file, pipeline / "models", **SILENT)[WINNERS].to_numpy()
         q = prediction.predict(tmp_path / "exchanged.csv", pipeline / "models", **SILENT)[WINNERS].to_numpy()
         # The last bit may go with the sum of a row, whose terms are added in another order.
@@ -276,7 +293,9 @@ class TestCommandLine:
 class TestStage:
     def test_it_predicts_and_scores(self, there, settings):
         stage.predict(settings, Log("predict"))
-        metrics = json.loads((there / "metrics/test.json").read_text())
+        metrics = json.loads((there / "data/test.json").read_text())
+        leaderboard = json.loads((there / "metrics/test.json").read_text())
+        assert leaderboard == {name: metrics[name] for name in ("log_loss_public", "log_loss_private")}
         submission = pd.read_csv("submission.csv", dtype={"id": str})
         solution = pd.read_csv(settings.data.solution, dtype={"id": str})
         truth = pd.read_csv(settings.data.truth, dtype={"id": str}).set_index("id").loc[submission["id"], PROBABILITIES]
@@ -303,7 +322,7 @@ class TestStage:
         written = []
         for _ in range(2):
             stage.predict(settings, Log("predict"))
-            written.append([Path(name).read_bytes() for name in ("submission.csv", "metrics/test.json")])
+            written.append([Path(name).read_bytes() for name in ("submission.csv", "data/test.json", "metrics/test.json")])
         assert written[0] == written[1]
 
     def test_without_a_test_file_there_is_a_header(self, here, small_params):
@@ -311,7 +330,8 @@ class TestStage:
         assert theirs.data.test is None
         stage.predict(theirs, Log("predict"))
         assert Path("submission.csv").read_text() == ",".join(["id", *WINNERS]) + "\n"
-        assert json.loads(Path("metrics/test.json").read_text()) == {"n": 0}
+        assert json.loads(Path("data/test.json").read_text()) == {"n": 0}
+        assert json.loads(Path("metrics/test.json").read_text()) == {}
 
 
 class TestScore:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.monitor import Log
 from stages import train as stage
 from stages.clean import clean
@@ -26,7 +26,8 @@ def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, 
     judged = pd.read_parquet(stage.MODEL / "validation.parquet")
     assert list(judged["id"]) == list(pairs.loc[pairs["fold"] == 0, "id"])
     figures = json.loads(stage.METRICS.read_text())
-    assert figures == scores(judged["label"].to_numpy(), probabilities(judged))
+    scored = scores(judged["label"].to_numpy(), probabilities(answers(judged)))
+    assert figures == {name: scored[name] for name in ("log_loss", "accuracy", "f1_macro")}
     curves = pd.read_csv(stage.CURVES)
     assert list(curves["epoch"]) == [1, 2]
     assert list(curves.columns) == ["epoch", "train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro"]

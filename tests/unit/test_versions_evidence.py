@@ -7,7 +7,7 @@ from made_up import drawn, predictions
 
 from pairpref.errors import UserError
 from pairpref.evaluation.metrics import probabilities, scores
-from pairpref.pairs import PROBABILITIES
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.versions import evidence
 
 
@@ -91,6 +91,20 @@ def test_no_seed_in_common():
     one, other = predictions(seeds=1), predictions(seeds=2)
     with pytest.raises(UserError, match="No seed is in both"):
         evidence.log_loss(one, other[other["seed"] == 1])
+
+
+@pytest.mark.parametrize("dual_order", [True, False])
+def test_a_run_is_judged_by_the_orders_it_answers_with(here, small_params, dual_order):
+    frame = predictions(30)
+    for path in (evidence.SEEDS, evidence.PAIRS):
+        path.parent.mkdir(parents=True)
+    votes = frame[["id", "label", "seed"]]
+    for columns, p in zip(ORDERS, (0.5, 0.1), strict=True):
+        votes = votes.assign(**dict(zip(columns, (p, 0.2, 0.8 - p), strict=True)))
+    votes.to_parquet(evidence.SEEDS)
+    frame[["id", "group"]].drop_duplicates("id").to_parquet(evidence.PAIRS)
+    found = evidence.gather(small_params(inference__dual_order=dual_order, calibrate__method="none"))
+    assert (found["p_a"] == (0.3 if dual_order else 0.5)).all()
 
 
 def test_without_a_run_there_is_nothing_to_judge(here, small_params):

@@ -8,6 +8,7 @@ import pytest
 from made_up import drawn, predictions
 
 from pairpref.errors import UserError
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import tables, versions
 from pairpref.versions import __main__ as cli
 from pairpref.versions import catalog as catalogs
@@ -298,7 +299,8 @@ def test_the_commit_message_ends_with_its_trailer(root):
 def run_here(root: Path, small_params, monkeypatch, frame: pd.DataFrame) -> None:
     (root / "data/oof").mkdir(parents=True)
     (root / "data/clean").mkdir(parents=True)
-    frame.drop(columns="group").to_parquet(root / evidence.SEEDS)
+    of_order = dict(zip(PROBABILITIES, ORDERS[0], strict=True))
+    frame.drop(columns="group").rename(columns=of_order).to_parquet(root / evidence.SEEDS)
     frame[["id", "group"]].drop_duplicates("id").to_parquet(root / evidence.PAIRS)
     monkeypatch.setattr(cli.params, "load", lambda: small_params(oof__enabled=False))
 
@@ -333,6 +335,13 @@ def test_what_is_printed(root, capsys):
     assert capsys.readouterr().out.startswith("version,parent,")
     cli.main(["table", "--md"])
     assert capsys.readouterr().out.startswith("| version | log loss |")
+
+
+def test_versions_are_listed_whose_ever_the_votes_are(root, small_params, monkeypatch, capsys):
+    """The arena's test file, truth and solution don't count for them."""
+    monkeypatch.setattr(cli.params, "load", lambda: small_params(data__train="votes.csv"))
+    cli.main(["list"])
+    assert "v2.1 from v2.0" in capsys.readouterr().out
 
 
 def test_a_version_that_cannot_be_run_is_not_listed(root, capsys):

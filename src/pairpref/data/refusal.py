@@ -1,4 +1,4 @@
-"""Why a row of votes can't be used: the reasons, as they are in the quarantine file and in metrics/clean.json."""
+"""Why a row of votes can't be used: the reasons, as they are in the quarantine file and in data/clean/counts.json."""
 
 REASONS = {
     "broken_row": 'not one row: in a CSV, a quote inside a quoted cell that is not doubled (""), or a line that is no JSON object',

@@ -36,12 +36,14 @@ class Calibrator:
         temperature: above 1 the answers become more careful, below 1 bolder.
         tie: added to the logit of a tie; 0 unless the method is "temperature_tie".
         n: how many votes they were fitted on.
+        dual_order: p is the mean of both orders, where there are two; otherwise of A shown first alone.
     """
 
     method: Method = "none"
     temperature: float = 1.0
     tie: float = 0.0
     n: int = 0
+    dual_order: bool = False
 
     @classmethod
     def fit(cls, p: np.ndarray, labels: np.ndarray, method: Method = "temperature") -> Self:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, f1_score, log_loss
 
-from pairpref.pairs import LABELS, PROBABILITIES
+from pairpref.pairs import LABELS, ORDERS, PROBABILITIES
 
 CLASSES = range(len(LABELS))
 
@@ -13,6 +13,19 @@ def probabilities(frame: pd.DataFrame, columns: list[str] = PROBABILITIES) -> np
     """Three columns of a frame as float64 rows that sum to 1; shape (n, 3). (What was stored as float32 does so only to 1e-7.)"""
     p = frame[columns].to_numpy(dtype=np.float64)
     return p / p.sum(axis=1, keepdims=True)
+
+
+def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
+    """Predictions with p_a, p_b and p_tie in place of each order's probabilities.
+
+    Args:
+        predictions: has ab_a, ab_b, ab_tie and, of pairs, ba_a, ba_b, ba_tie, among other columns.
+        dual_order: average both orders where there are two; otherwise A shown first counts alone.
+    """
+    orders = ORDERS if ORDERS[1][0] in predictions else ORDERS[:1]
+    p = np.mean([predictions[columns].to_numpy() for columns in orders[: 1 + dual_order]], axis=0)
+    others = predictions.drop(columns=[name for columns in orders for name in columns])
+    return others.assign(**dict(zip(PROBABILITIES, p.T, strict=True)))
 
 
 def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:

@@ -33,7 +33,6 @@ class Card:
 
     Attributes:
         pooling, max_length: as in the params section `model`.
-        dual_order: average both orders of each pair.
         single: trained on single texts, not on pairs.
         threads: of the process that trained it; another number gives other last bits.
         clean: the switches utf8 and flatten its texts were cleaned by.
@@ -43,7 +42,6 @@ class Card:
 
     pooling: str
     max_length: int
-    dual_order: bool
     single: bool
     threads: int
     clean: dict[str, bool]

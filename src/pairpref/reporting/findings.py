@@ -87,7 +87,7 @@ class Findings:
     """What was found.
 
     Attributes:
-        headline: metrics/report.json, without the ends.
+        headline: the figures of report/headline.json.
         ends: 95 % interval of those of its figures that have one.
         yardsticks: the best last.
         parts: of every kind of bucket, the weakest first.
@@ -102,7 +102,7 @@ class Findings:
         averaging: both orders' mean against A shown first.
         surprises, hard: votes to look at.
         calibrator: as used by predict.
-        calibrate, clean, test: the metrics of these stages.
+        calibrate, clean, test: what these stages counted and scored.
         params: dotted key to value.
         defaults: the same of the params.yaml that the project comes with.
         versions: where this run and the versions before it stand.
@@ -140,7 +140,7 @@ def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bin
     Args:
         votes: what it is judged on.
         simple: probabilities of each yardstick for these votes; shape (n, 3).
-        by_seed: data/oof/seeds.parquet, of which the first seed's rows may be among the votes or not.
+        by_seed: the answers of data/oof/seeds.parquet; the first seed's rows may be among the votes or not.
         bins: of the reliability curves.
         known: the fields of `Findings` that are merely passed on.
     """

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """One figure of metrics/report.json: what it is called, how it is written, and what it means."""
+    """One figure of report/headline.json: what it is called, how it is written, and what it means."""
 
     name: str
     form: str

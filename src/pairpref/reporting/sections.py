@@ -255,7 +255,7 @@ def _training(found: Findings) -> Iterator[Section]:
     text = (
         "The model of fold 0 after each epoch: trained on the other folds, judged on fold 0, before calibration. Where its log loss "
         "there rises while training loss falls, it has begun to overfit. In the table, validation_loss is of A shown first, log_loss of "
-        "the answer as inference.dual_order makes it."
+        "both orders' mean."
     )
     yield Section("training", "Training", text, drawn, (Table(tuple(curves.columns), rows),))
 

@@ -35,10 +35,8 @@ class Fingerprint:
         Args:
             data: files and folders that the training reads.
         """
-        chosen = params.model_dump(mode="json", include={"augment", "model", "inference", "predict", "train"})
-        chosen["clean"] = params.clean.model_dump(include={"utf8", "flatten"})
-        for name in ("seeds", "resume"):
-            del chosen["train"][name]
+        read = {"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True}
+        chosen = params.model_dump(mode="json", include=read, exclude={"train": {"seeds", "resume"}})
         backbone = Path(params.model.backbone)
         chosen["model"]["revision"] = source(params.model)[1]
         files = [*data, *([backbone] if backbone.is_dir() else [])]

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, memory, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
 from pairpref.training.checkpoints import State, Store
-from pairpref.training.inference import best_device, by_order, collator_for, computes_bf16
+from pairpref.training.inference import best_device, by_order, collator_for, computes_bf16, evaluation_batch
 
 # A classifier of three that knows nothing loses log 3 = 1.1 a vote. One far beyond that is not learning any more.
 _EXPLODED = 5.0
@@ -47,7 +47,7 @@ class Fitted:
         model: the weights after the best epoch, or after the last one without train.patience.
         card: what it needs to be told to predict.
         history: one row an epoch: epoch, train_loss (weighted, where votes are), validation_loss (of A shown first), log_loss, accuracy
-            and f1_macro (as predicted: of both orders' mean with inference.dual_order).
+            and f1_macro (of both orders' mean where there are two).
         orders: probabilities of the validation rows, uncalibrated, where A and where B is shown first; shape (2, n, 3), or of single
             texts (1, n, 3).
         machine: what decides the last bits besides the arguments, where the training began.
@@ -58,11 +58,6 @@ class Fitted:
     history: list[dict[str, float]]
     orders: np.ndarray
     machine: dict[str, Any]
-
-    @property
-    def p(self) -> np.ndarray:
-        """The validation rows' probabilities as the card says they are to be predicted; shape (n, 3)."""
-        return self.orders[: 1 + self.card.dual_order].mean(axis=0)
 
 
 def fit(
@@ -94,7 +89,6 @@ def make_card(params: Params, train: Tokens) -> classifier.Card:
     return classifier.Card(
         pooling=params.model.pooling,
         max_length=params.model.max_length,
-        dual_order=params.inference.dual_order,
         single=train.single,
         threads=params.train.threads,
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
@@ -251,20 +245,19 @@ class _Run:
         )
 
     def _evaluate(self) -> None:
-        """Scores of the validation rows, as the params say they are to be predicted; the epoch's row of the history."""
+        """Scores of the validation rows by the mean of both orders; the epoch's row of the history."""
         processes, state = self._processes, self.state
-        # Both orders, whichever of them the answer is made from: how much the order matters is worth knowing in any case.
         orders = by_order(
             self.model,
-            replace(self.card, dual_order=not self.card.single),
+            self.card,
             self._validation,
             self._template,
-            self._params.predict.batch_size,
-            (processes.process_index, processes.num_processes),
+            evaluation_batch(self.card.max_length),
+            share=(processes.process_index, processes.num_processes),
         )
         if processes.num_processes > 1:
             orders = processes.reduce(torch.from_numpy(orders).to(processes.device), "sum").cpu().numpy()
-        p = orders[: 1 + self.card.dual_order].mean(axis=0)
+        p = orders.mean(axis=0)
         if not np.isfinite(p).all():
             raise UserError(
                 f"Training broke down in epoch {len(state.history) + 1}: the model's probabilities are not numbers. "

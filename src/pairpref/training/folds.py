@@ -11,10 +11,11 @@ import torch
 from accelerate import PartialState
 
 from pairpref.data import folds as splits
+from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
-from pairpref.pairs import ORDERS, PROBABILITIES
-from pairpref.params import Params, refuse_swaps
+from pairpref.pairs import ORDERS
+from pairpref.params import Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
@@ -34,7 +35,7 @@ class Fold:
     """What a fold's job leaves behind: a row an epoch, and its rows' predictions.
 
     Attributes:
-        predictions: id, fold, label, p_a, p_b, p_tie, and for pairs the same of each order alone (see `pairpref.pairs.ORDERS`).
+        predictions: id, fold, label and each order's probabilities (see `pairpref.pairs.ORDERS`).
     """
 
     history: list[dict[str, float]]
@@ -56,8 +57,8 @@ def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | N
             at the same training, or it broke down.
     """
     tokens = token_files.load(TOKENS)
-    if tokens.single:
-        refuse_swaps(params)
+    if tokens.single and params.augment.ab:
+        raise UserError("the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false")
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
     store = Store(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
@@ -80,7 +81,6 @@ def _train(tokens: Tokens, fold: int, seed: int, params: Params, store: Store, l
     log.say(f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}")
     fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, store, log)
     predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
-    predictions[PROBABILITIES] = fitted.p
     for columns, p in zip(ORDERS, fitted.orders, strict=False):
         predictions[columns] = p
 

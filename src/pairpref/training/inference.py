@@ -11,6 +11,14 @@ from pairpref.text.tokens import Tokens
 from pairpref.training import memory
 from pairpref.training.batches import Collator, PairDataset
 
+# Tokens of one evaluation batch at most: 64 inputs of the default's 256 tokens.
+_BATCH_TOKENS = 16_384
+
+
+def evaluation_batch(max_length: int) -> int:
+    """Inputs in a forward pass of training's own evaluation, which no switch of inference changes."""
+    return min(64, max(1, _BATCH_TOKENS // max_length))
+
 
 def best_device() -> torch.device:
     """The first GPU where there is one."""
@@ -38,27 +46,29 @@ def by_order(
     tokens: Tokens,
     template: Template,
     batch_size: int,
+    dual_order: bool = True,
     share: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order it is shown in, as float64 of shape (orders, n, 3).
 
-    The first order is A, B; the second, where the card asks for both, is B, A, swapped back. Their mean is then swap-consistent to the
-    last bit: exchanging A and B exchanges their probabilities.
+    The first order is A, B; the second is B, A, swapped back. Their mean is then swap-consistent to the last bit: exchanging A and B
+    exchanges their probabilities.
 
     A model trained with class weights w estimates p · w; dividing by w gives p back (Elkan 2001, "The Foundations of Cost-Sensitive
     Learning", section 3).
 
     Args:
         model: a classifier; left in evaluation mode.
-        card: how it was trained, and how it is to predict.
+        card: how it was trained.
         batch_size: inputs in a forward pass; predict.batch_size, or --batch-size of `pairpref.predict`.
+        dual_order: give both orders; single texts have one in any case.
         share: this process's number and how many there are: each fills in its part of the batches and leaves the others zero.
 
     Raises:
         UserError: memory ran out.
     """
     dataset, collate = PairDataset(tokens, card.max_length, template), collator_for(model, template)
-    orders = 1 + card.dual_order
+    orders = 1 + (dual_order and not card.single)
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device

@@ -15,7 +15,7 @@ from pairpref.errors import UserError
 from pairpref.evaluation import additive, intervals, truth
 from pairpref.evaluation.calibration import CALIBRATED, cross_fitted
 from pairpref.evaluation.comparison import Comparison, compare, effective_groups, margin_of
-from pairpref.evaluation.metrics import losses, probabilities, scores
+from pairpref.evaluation.metrics import answers, losses, probabilities, scores
 from pairpref.files import written_aside
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
@@ -44,7 +44,7 @@ def gather(params: Params, root: Path = Path()) -> pd.DataFrame:
                 f"{path} is not there: no run to judge. `dvc repro` makes one, `dvc checkout` brings the last one back."
             )
     try:
-        found = pd.read_parquet(root / SEEDS, columns=["id", "label", "seed", *PROBABILITIES])
+        found = answers(pd.read_parquet(root / SEEDS), params.inference.dual_order)
         groups = pd.read_parquet(root / PAIRS, columns=["id", "group"])
     except (ValueError, KeyError) as error:
         raise _damaged(f"{SEEDS} or {PAIRS}", error) from None

@@ -42,8 +42,7 @@ def tokenize(params: Params, log: Log) -> None:
     token_files.save(tokens, TOKENS)
 
     lengths = tokens.lengths()
-    longer = (lengths > params.model.max_length).mean()
-    log.say(f"{lengths.sum():,} tokens, {lengths.mean():.0f} a pair; {longer:.1%} of pairs are longer than model.max_length")
+    log.say(f"{lengths.sum():,} tokens, {lengths.mean():.0f} a pair")
     log.event("tokenized", rows=len(tokens), tokens=int(lengths.sum()), line_break=tokenizers.encoder(TOKENIZER).line_break)
 
 

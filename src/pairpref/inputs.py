@@ -68,6 +68,9 @@ class Inputs:
         params = self._params()
         of_stage = tuple(self._named.get("params", ()))
         found = {name: value for name, value in params.items() if any(name == p or name.startswith(f"{p}.") for p in of_stage)}
+        for name, _, item in (param.rpartition(".") for param in of_stage):
+            if item.isdigit():
+                found[f"{name}.{item}"] = params.get(name, [])[int(item) : int(item) + 1]
         for path in self._deps():
             for file in [path] if path.is_file() else sorted(path.rglob("*")):
                 if file.is_file() and "__pycache__" not in file.parts:

@@ -110,8 +110,9 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
         with _sole(stage):
             log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))
             log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
-            # Another number of threads adds numbers up in another order: it is a param, not the machine's.
-            with threadpool_limits(settings.train.threads):
+            # Another number of threads adds numbers up in another order, so no stage takes the machine's. Training and prediction
+            # set their own (train.threads).
+            with threadpool_limits(1):
                 body(settings, log)
             inputs.check()
             log.end(peak_mib=peak_mib())

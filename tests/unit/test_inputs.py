@@ -15,9 +15,9 @@ stages:
   train:
     cmd: python -m stages.train
     deps: [src/code, "${data.train}"]
-    params: [train, data.train]
+    params: [train, data.train, seeds.0]
 """
-PARAMS = "data: {train: votes.csv}\ntrain: {lr: 1e-5, warmup: {steps: 3}}\nreport: {bins: 3}\n"
+PARAMS = "data: {train: votes.csv}\ntrain: {lr: 1e-5, warmup: {steps: 3}}\nreport: {bins: 3}\nseeds: [5, 6]\n"
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # The first dep that another stage makes, and that stage.
@@ -49,6 +49,8 @@ def inputs(here):
     [
         ("params.yaml", "1e-5", "2e-5", "train.lr changed"),
         ("params.yaml", "steps: 3", "steps: 4", "train.warmup.steps changed"),
+        ("params.yaml", "[5, 6]", "[7, 6]", "seeds.0 changed"),
+        ("params.yaml", "[5, 6]", "[5, 7]", None),
         ("src/code/fit.py", "pass", "fail", "src/code/fit.py changed"),
         ("dvc.yaml", "train.csv", "train.csv", None),
         ("params.yaml", "bins: 3", "bins: 4", None),

@@ -1,5 +1,3 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,7 +31,7 @@ def test_lengths_are_learned_where_they_matter_and_only_there():
         assert prior - lengths == pytest.approx(gain, abs=0.1 if gain else 0.01)
 
 
-@pytest.mark.parametrize("model", [class_prior, length_only, partial(tfidf, strengths=[1.0]), boosting])
+@pytest.mark.parametrize("model", [class_prior, length_only, tfidf, boosting])
 def test_a_fold_is_not_predicted_from_its_own_labels(model):
     pairs = votes(300, 0.8)
     changed = pairs.assign(label=pairs["label"].where(pairs["fold"] != 1, (pairs["label"] + 1) % 3))
@@ -90,9 +88,22 @@ def test_words_are_for_tfidf_and_overlap_for_boosting(rule, learns, does_not):
 
 def test_tfidf_takes_the_strength_that_serves_it_best():
     pairs = votes_on_words(300, lambda prompt, answer: answer.count("comet"))
-    strengths = [1e-4, 1.0]
-    best = min((tfidf(pairs, [c]) for c in strengths), key=lambda p: scores(pairs["label"], p)["log_loss"])
-    np.testing.assert_array_equal(tfidf(pairs, strengths), best)
+    np.testing.assert_array_equal(tfidf(pairs, [1e-4, 1.0]), tfidf(pairs, [1.0]))
+
+
+def test_tfidf_fits_nothing_on_the_votes_it_judges():
+    """Neither words nor labels of the rest of its fold change what is said of a vote."""
+    pairs = votes_on_words(300, lambda prompt, answer: answer.count("comet"))
+    rest_of_fold = (pairs["fold"] == 1) & (pairs.index != 1)
+    changed = pairs.copy()
+    changed.loc[rest_of_fold, ["response_a", "response_b"]] = "flute flute broth", "anchor nowhere else"
+    changed.loc[rest_of_fold, "label"] = 2
+    np.testing.assert_array_equal(tfidf(pairs)[1], tfidf(changed)[1])
+
+
+def test_tfidf_with_two_folds_takes_the_first_strength():
+    pairs = votes_on_words(200, lambda prompt, answer: answer.count("comet")).assign(fold=np.arange(200) % 2)
+    np.testing.assert_array_equal(tfidf(pairs, [1.0, 1e-4]), tfidf(pairs, [1.0]))
 
 
 def test_plain_features_count_what_can_be_counted():

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
@@ -28,6 +28,7 @@ _MARKS = {
     "non_ascii": re.compile(r"[^\x00-\x7f]"),
 }
 _COUNTED = ("newlines", "code")
+_MOST_WORDS, _FEWEST_TEXTS = 20_000, 2  # of the TF-IDF vocabulary; answers that a word must be in
 
 
 def uniform(pairs: pd.DataFrame) -> np.ndarray:
@@ -59,24 +60,66 @@ def length_features(pairs: pd.DataFrame) -> np.ndarray:
     return np.column_stack([prompt, a, b, np.abs(a - b)])
 
 
-def tfidf(pairs: pd.DataFrame, strengths: Sequence[float] = (0.1, 0.3, 1.0, 3.0)) -> np.ndarray:
+def tfidf(pairs: pd.DataFrame, strengths: Sequence[float] = (1.0, 0.1, 0.3, 3.0)) -> np.ndarray:
     """Multinomial logistic regression on the TF-IDF of A's words minus that of B's; shape (n, 3).
 
-    Favoured on purpose: the vocabulary is that of all rows, and the strength is the best by log loss on the very rows it predicts.
+    Vocabulary, document frequencies, weights and their strength all come from the other folds. The
+    strength is chosen by log loss on one of them, after a fit on the rest of them.
 
     Args:
         pairs: columns response_a, response_b, label and fold, all rows of all folds.
-        strengths: values of scikit-learn's C to choose from.
+        strengths: values of scikit-learn's C to choose from; with two folds the first is taken.
     """
-    a, b = (pairs[name].fillna("") for name in TEXTS[1:])
-    words = TfidfVectorizer(token_pattern=_WORD.pattern, min_df=2, max_features=20_000, sublinear_tf=True)
+    a, b = _word_counts(pairs)
+    labels, folds, p = pairs["label"].to_numpy(), pairs["fold"].to_numpy(), np.zeros((len(pairs), len(LABELS)))
+    with threadpool_limits(1):
+        for fold in np.unique(folds):
+            rest, judged = folds != fold, folds == fold
+            x = _difference(a, b, rest)
+            strength = _best_strength(x[rest], labels[rest], folds[rest], strengths)
+            model = _regression(x[rest], labels[rest], strength)
+            p[np.ix_(judged, model.classes_)] = model.predict_proba(x[judged])
+    return p
+
+
+def _word_counts(pairs: pd.DataFrame) -> tuple[csr_matrix, csr_matrix]:
+    """How often each word is in A, and in B; shape (n, words) each."""
+    texts = pd.concat([pairs[name].fillna("") for name in TEXTS[1:]])
     try:
-        words.fit(pd.concat([a, b]))
+        counts = CountVectorizer(token_pattern=_WORD.pattern, dtype=np.float64).fit_transform(texts)
     except ValueError:
-        return class_prior(pairs)  # no word occurs twice: nothing to go by
-    difference = words.transform(a) - words.transform(b)
-    tried = (_cross_fitted(LogisticRegression(C=c, max_iter=1000, tol=1e-3), difference, pairs) for c in strengths)
-    return min(tried, key=lambda p: log_loss(pairs["label"], p, labels=range(p.shape[1])))
+        counts = csr_matrix((len(texts), 0))  # no text has a word
+    return counts[: len(pairs)], counts[len(pairs) :]
+
+
+def _difference(a: csr_matrix, b: csr_matrix, rows: np.ndarray) -> csr_matrix:
+    """TF-IDF of A's words minus B's, for the commonest words of some rows and by their document frequencies."""
+    seen = vstack([a[rows], b[rows]]).tocsc()
+    commonest = np.argsort(-np.asarray(seen.sum(axis=0)).ravel(), kind="stable")
+    kept = np.sort(commonest[np.diff(seen.indptr)[commonest] >= _FEWEST_TEXTS][:_MOST_WORDS])
+    if not len(kept):
+        return csr_matrix((a.shape[0], 0))
+    weights = TfidfTransformer(sublinear_tf=True).fit(seen[:, kept])
+    return weights.transform(a[:, kept]) - weights.transform(b[:, kept])
+
+
+def _best_strength(x: csr_matrix, labels: np.ndarray, folds: np.ndarray, strengths: Sequence[float]) -> float:
+    held_out = folds == folds.min()
+    if held_out.all() or len(strengths) == 1:
+        return strengths[0]
+
+    def loss(strength: float) -> float:
+        model = _regression(x[~held_out], labels[~held_out], strength)
+        p = np.zeros((held_out.sum(), len(LABELS)))
+        p[:, model.classes_] = model.predict_proba(x[held_out])
+        return log_loss(labels[held_out], p, labels=range(len(LABELS)))
+
+    return min(strengths, key=loss)
+
+
+def _regression(x: csr_matrix, labels: np.ndarray, strength: float) -> LogisticRegression | DummyClassifier:
+    shares = DummyClassifier(strategy="prior")  # where there is no word to go by
+    return (LogisticRegression(C=strength, max_iter=1000, tol=1e-3) if x.shape[1] else shares).fit(x, labels)
 
 
 def boosting(pairs: pd.DataFrame) -> np.ndarray:

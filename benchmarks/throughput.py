@@ -59,6 +59,7 @@ def pretend(folder: Path) -> None:
     for path in ("data/oof", "plots"):
         (folder / path).mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "data/oof/uncalibrated.parquet")
+    table.iloc[:0].to_parquet(folder / "data/oof/by_model.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
     (folder / "data/test.json").write_text(json.dumps({"n": 0}))
     (folder / "plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n")

@@ -2,9 +2,10 @@
 
 Fit the calibrator on all out-of-fold rows, and score it on rows that each temperature has not seen.
 
-Reads data/oof/uncalibrated.parquet, data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, data.truth and, where nothing is
-exported, fold 0 in models/train/validation.parquet. Writes models/calibrator.json, models/manifest.json, data/oof/oof.parquet (p_a, p_b,
-p_tie as inference.dual_order makes them; c_a, c_b, c_tie: cross-fitted), data/oof/calibration.json (all trained folds) and
+Reads data/oof/uncalibrated.parquet, data/oof/by_model.parquet (how much bolder the mean of all models is to be),
+data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, data.truth and, where nothing is exported, fold 0 in
+models/train/validation.parquet. Writes models/calibrator.json, models/manifest.json, data/oof/oof.parquet (p_a, p_b, p_tie as
+inference.dual_order makes them; c_a, c_b, c_tie: cross-fitted), data/oof/calibration.json (all trained folds) and
 metrics/calibrate.json (fold 0).
 """
 
@@ -18,12 +19,14 @@ from pairpref import bundle, monitor
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
 from pairpref.evaluation.metrics import answers, probabilities, scores
+from pairpref.evaluation.pooling import sharpening
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
 
-UNCALIBRATED, FOLD_0 = Path("data/oof/uncalibrated.parquet"), Path("models/train/validation.parquet")
+UNCALIBRATED, BY_MODEL = Path("data/oof/uncalibrated.parquet"), Path("data/oof/by_model.parquet")
+FOLD_0 = Path("models/train/validation.parquet")
 PAIRS = Path("data/clean/pairs.parquet")
 CALIBRATOR = Path("models/calibrator.json")
 OOF, FIGURES = Path("data/oof/oof.parquet"), Path("data/oof/calibration.json")
@@ -37,6 +40,8 @@ def calibrate(params: Params, log: Log) -> None:
     if len(oof):
         groups = oof[["id"]].merge(pd.read_parquet(PAIRS, columns=["id", "group"]), on="id", how="left", validate="one_to_one")
         calibrator = Calibrator.fit(p, labels, method)
+        if method != "none":
+            calibrator = replace(calibrator, sharpening=_sharpening(dual_order))
         calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups["group"].to_numpy(), method)
         figures = {
             "log_loss_before": scores(labels, p)["log_loss"],
@@ -47,8 +52,11 @@ def calibrate(params: Params, log: Log) -> None:
         }
         log.say(
             f"temperature {calibrator.temperature:.3f}, tie {calibrator.tie:+.3f} from {len(oof):,} votes: "
-            f"log loss {figures['log_loss_before']:.4f} before, {figures['log_loss']:.4f} across folds"
+            f"log loss {figures['log_loss_before']:.4f} before, {figures['log_loss']:.4f} across folds; "
+            f"the mean of all models is sharpened by {calibrator.sharpening:.3f}"
         )
+        if calibrator.doubt:
+            log.say(calibrator.doubt)
     else:
         calibrator, calibrated, figures = Calibrator(), p, {"n": 0}
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
@@ -88,6 +96,11 @@ def metrics(oof: pd.DataFrame, temperature: float, true_probabilities: str | Non
         "all_folds_information_captured": of_all.get("information_captured"),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _sharpening(dual_order: bool) -> float:
+    models = [probabilities(rows) for _, rows in answers(pd.read_parquet(BY_MODEL), dual_order).groupby("fold")]
+    return sharpening(np.stack(models)) if models else 1.0
 
 
 if __name__ == "__main__":

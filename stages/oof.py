@@ -2,7 +2,8 @@
 
 Reads data/tokens/, models/tokenizer/ and models/train/, which is fold 0. Trains folds 1 … oof.folds - 1, and fold 0 again for each further
 seed of train.seeds, as independent jobs. Writes data/oof/uncalibrated.parquet and data/oof/seeds.parquet (each order's probabilities),
-data/oof/seeds.json (the log loss over seeds) and models/oof/. With oof.enabled off the export is empty.
+data/oof/by_model.parquet (some of these votes by every fold's model, from which calibrate learns how far models agree),
+data/oof/seeds.json (the log loss over seeds) and models/oof/. With oof.enabled off the exports are empty.
 """
 
 import os
@@ -17,14 +18,22 @@ import torch
 from pairpref import bundle, monitor, parallel, stopping
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
+from pairpref.model import classifier
 from pairpref.monitor import Log
+from pairpref.pairs import ORDERS
 from pairpref.params import Params
-from pairpref.training.folds import train_fold
+from pairpref.text import tokenizer as tokenizers
+from pairpref.text import tokens as token_files
+from pairpref.training import determinism
+from pairpref.training.folds import TOKENIZER, TOKENS, train_fold
+from pairpref.training.inference import best_device, by_order, evaluation_batch
 
 FOLD_0 = Path("models/train/validation.parquet")
 OOF, SEEDS = Path("data/oof/uncalibrated.parquet"), Path("data/oof/seeds.parquet")
-SPREAD = Path("data/oof/seeds.json")
-MODELS = Path("models/oof")
+SPREAD, BY_MODEL = Path("data/oof/seeds.json"), Path("data/oof/by_model.parquet")
+FIRST_MODEL, MODELS = Path("models/train"), Path("models/oof")
+
+_SHARED = 500  # votes that every model answers: enough for the calibrator's sharpening to move by .01 at most
 
 
 def oof(params: Params, log: Log) -> None:
@@ -44,11 +53,13 @@ def oof(params: Params, log: Log) -> None:
     bundle.record_models(MODELS.parent)
     fold_0 = pd.read_parquet(FOLD_0)
     export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
-    write_parquet(OOF, export if params.oof.enabled else export.iloc[:0])
     if params.oof.enabled:
         log.say(f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {_log_loss(export):.4f}")
     else:
+        export = export.iloc[:0]
         log.say("oof.enabled is off: nothing is exported")
+    write_parquet(OOF, export)
+    write_parquet(BY_MODEL, _by_model(export, [FIRST_MODEL, *(MODELS / f"fold{fold}" for fold in folds)], params))
 
     by_seed = [frame.assign(seed=seed) for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)]
     write_parquet(SEEDS, pd.concat(by_seed, ignore_index=True))
@@ -88,6 +99,26 @@ def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int)
 def _log_loss(frame: pd.DataFrame) -> float:
     """Of both orders' mean."""
     return scores(frame["label"].to_numpy(), probabilities(answers(frame)))["log_loss"]
+
+
+def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.DataFrame:
+    """The export's columns but label, of some of its votes, by the model of every fold; no rows where there is one model."""
+    empty = export.drop(columns="label").iloc[:0]
+    if len(folders) < 2:
+        return empty
+    determinism.fix(params.train.threads, params.train.seeds[0])
+    tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
+    some = export["id"].sample(min(_SHARED, len(export)), random_state=0)
+    tokens = tokens.take(np.flatnonzero(np.isin(tokens.ids, some)))
+    tables = []
+    for fold, folder in enumerate(folders):
+        model, card = classifier.load(folder)
+        orders = by_order(model.to(best_device()), card, tokens, template, evaluation_batch(card.max_length))
+        table = pd.DataFrame({"id": tokens.ids, "fold": fold})
+        for columns, p in zip(ORDERS, orders, strict=False):
+            table[columns] = p
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)[list(empty)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """python -m pairpref.predict --input test.csv --output submission.csv [--bundle models] [--keep-going]
 
-Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged and calibrated. The bundle is the
-folder the pipeline writes: tokenizer/, train/, oof/, calibrator.json and manifest.json, which says that all are of one run.
+Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged, calibrated and sharpened for what
+the average adds (see `pairpref.evaluation.pooling`). The bundle is the folder the pipeline writes: tokenizer/, train/, oof/,
+calibrator.json and manifest.json, which says that all are of one run.
 
 Rows that can't be read are listed with line and reason in submission.unreadable.csv. More than 2 % of them stop it, unless it is
 to keep going: they get the shares of A, B and tie among the training votes.
@@ -24,7 +25,7 @@ from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
 from pairpref.model import classifier
-from pairpref.pairs import LABELS, WINNERS
+from pairpref.pairs import WINNERS
 from pairpref.parallel import ALONE
 from pairpref.params import CleanParams, ParallelParams
 from pairpref.text import tokenizer as tokenizers
@@ -76,14 +77,14 @@ def predict(
 
     calibrator = Calibrator.load(bundle / "calibrator.json")
     both = ", both orders" if calibrator.dual_order and not card.single else ""
-    total = np.zeros((len(tokens), len(LABELS)))
+    of_models = []
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{both}")
         model, its_card = classifier.load(folder)
         p = by_order(model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order)
-        total += p.mean(axis=0)
+        of_models.append(p.mean(axis=0))
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
-    p[usable] = calibrator.apply(total / len(folders))
+    p[usable] = calibrator.pool(np.stack(of_models))
     return pd.concat([frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1)
 
 

@@ -51,6 +51,11 @@ def exported(n: int, folds: int) -> None:
     bundle.record_models(Path("models"))
     oof[fold == 0].to_parquet("models/train/validation.parquet", index=False)
     pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES)).to_csv("data/raw/simulated/truth.csv", index=False)
+    # Of two models the second says in half of the rows what the first said of another.
+    first = oof.drop(columns="label").iloc[: 100 * (folds > 1)].assign(fold=0)
+    second = first.assign(fold=1)
+    second.iloc[:50, 2:] = first.iloc[50:100, 2:].to_numpy()
+    pd.concat([first, second]).to_parquet("data/oof/by_model.parquet", index=False)
     pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet("data/clean/pairs.parquet", index=False)
 
 
@@ -70,6 +75,7 @@ def test_overconfidence_is_cured_whether_one_fold_is_trained_or_all(settings, fo
     figures, table, calibrator = results()
     assert figures["temperature"] == calibrator.temperature == pytest.approx(2, rel=0.15)
     assert figures["log_loss_in_sample"] <= figures["log_loss"] < figures["log_loss_before"]
+    assert 1.1 < calibrator.sharpening < 2 if folds > 1 else calibrator.sharpening == 1
     assert list(table) == ["id", "fold", "label", *PROBABILITIES, *CALIBRATED]
     assert table.iloc[:, :3].equals(pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:, :3])
     np.testing.assert_allclose(table[CALIBRATED].sum(axis=1), 1)
@@ -79,7 +85,7 @@ def test_none_changes_nothing(settings):
     exported(300, 5)
     calibrate(changed(settings, calibrate__method="none"), Log("calibrate"))
     figures, table, calibrator = results()
-    assert calibrator.method == "none" and figures["temperature"] == 1
+    assert calibrator == Calibrator(n=300, dual_order=True) and figures["temperature"] == 1
     assert figures["log_loss_before"] == figures["log_loss"] == figures["log_loss_in_sample"]
     np.testing.assert_allclose(table[CALIBRATED], table[PROBABILITIES], rtol=1e-6)
 
@@ -128,6 +134,13 @@ def test_nothing_exported_is_nothing_calibrated(settings):
     fold_0 = answers(pd.read_parquet("models/train/validation.parquet"))
     assert metrics()["log_loss"] == scores(fold_0["label"].to_numpy(), fold_0[PROBABILITIES].to_numpy())["log_loss"]
     assert metrics()["temperature"] == 1
+
+
+@pytest.mark.parametrize(("n", "said"), [(10, True), (3000, False)])
+def test_few_votes_leave_the_calibration_open(settings, n, said, capsys):
+    exported(n, 1)
+    calibrate(settings, Log("calibrate"))
+    assert (f"{n:,} votes leave the calibration open" in capsys.readouterr().out) is said
 
 
 def test_two_runs_write_the_same_bytes(settings):

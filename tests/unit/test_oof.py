@@ -44,6 +44,10 @@ def test_every_fold_once(small_params, here):
     assert (joined["fold"] == joined["fold_frozen"]).all() and (joined["label"] == joined["label_frozen"]).all()
     kept = pd.read_parquet(stage.FOLD_0)
     pd.testing.assert_frame_equal(export[export["fold"] == 0].reset_index(drop=True), kept)
+    by_model = pd.read_parquet(stage.BY_MODEL)
+    assert by_model.groupby("id")["fold"].apply(list).tolist() == [[0, 1, 2]] * len(export)
+    own = export.merge(by_model, on=["id", "fold"])
+    assert (own["ab_a_x"] - own["ab_a_y"]).abs().max() < 1e-6 and (own["ba_tie_x"] - own["ba_tie_y"]).abs().max() < 1e-6
     seeds = pd.read_parquet(stage.SEEDS)
     assert list(seeds["seed"].unique()) == [3, 4]
     each = [losses(part["label"].to_numpy(), probabilities(answers(part))).mean() for _, part in seeds.groupby("seed")]
@@ -58,7 +62,8 @@ def test_no_export(small_params, here):
     settings = small_params(oof__enabled=False)
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
-    assert len(pd.read_parquet("data/oof/oof.parquet")) == 0 and read("data/oof/calibration.json") == {"n": 0}
+    assert len(pd.read_parquet("data/oof/oof.parquet")) == len(pd.read_parquet(stage.BY_MODEL)) == 0
+    assert read("data/oof/calibration.json") == {"n": 0}
     assert read(stage.SPREAD).keys() == {"log_loss_mean", "n"}, "one seed says nothing of a spread"
     assert not list(stage.MODELS.glob("fold[0-9]*"))
     reported, trained, final = (read(f"{name}.json") for name in ("report/headline", "metrics/train", "metrics/calibrate"))

@@ -157,7 +157,7 @@ def score(root: Path, *rows: str) -> None:
 
 
 def test_the_gap_between_holdout_and_leaderboard(root):
-    holdout = {name: standing._first_losses(evidence.read(standing.predictions_of(name))).mean() for name in NOISE}
+    holdout = {name: standing._first_losses(evidence.read(standing.predictions_of(name)))[0].mean() for name in NOISE}
     rows = [
         f"{name},2026-01-01,simulated,0.5,{holdout[name] + gap}," for name, gap in (("v1.0", 0.01), ("v2.0", 0.02), ("v2.1", 0.9))
     ]
@@ -172,6 +172,26 @@ def test_the_gap_between_holdout_and_leaderboard(root):
     assert gaps[3].gap == pytest.approx(0.7 - holdout["v2.1"])  # nothing before it in its regime, and no private score
     assert "grew beyond luck with v2.1" in versions.leaderboard_words(gaps)
     assert "grows" in tables.plain(versions.leaderboard(stood()))
+
+
+def test_the_luck_of_a_leaderboard_is_that_of_its_votes_and_prompts(root):
+    score(root, *(f"{name},2026-01-01,{regime},,0.8," for regime in ("simulated", "rolling") for name in ("v1.0", "v2.0")))
+
+    def noise() -> list[float]:
+        return [gap.noise for gap in stood().gaps[1::2]]
+
+    simulated, elsewhere = noise()
+    assert simulated == elsewhere
+    Path("metrics").mkdir()
+    standing.TEST.write_text('{"n_public": 10, "n_private": 200}')
+    assert noise() == [pytest.approx(simulated * (5 / 2) ** 0.5), elsewhere]
+    assert "not known" in versions.leaderboard_words(stood().gaps)
+    # Every vote four times, as votes on the same prompt: nothing more is known.
+    for name in NOISE:
+        frame = evidence.read(standing.predictions_of(name))
+        often = [frame.assign(id=frame["id"] + f"-{k}") for k in range(4)]
+        keep(root, name, pd.concat(often, ignore_index=True).sort_values("seed", kind="stable"))
+    assert noise()[1] == pytest.approx(elsewhere, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Read from the files that replays commit: versions.csv, versions/<name>/, version
 """
 
 import io
+import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.errors import UserError
-from pairpref.evaluation.comparison import Comparison
+from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.pairs import PROBABILITIES
 from pairpref.versions import evidence
@@ -20,6 +21,7 @@ from pairpref.versions.catalog import Catalog, Changes, Version
 
 FIGURES = Path("versions.csv")
 LEADERBOARD = Path("leaderboard.csv")
+TEST = Path("metrics/test.json")
 FEATURES = evidence.FOLDER / "features"
 TRAINING = "training.csv"
 
@@ -63,6 +65,7 @@ class Gap:
     Attributes:
         score: private where known, or else public.
         noise: standard error of how far the gap moves from the version before in the same regime; nan for the first.
+            A leaderboard whose number of votes is not known counts as if it had as many as the holdout.
     """
 
     version: str
@@ -129,7 +132,7 @@ def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path()
         rows=rows,
         curves={name: pd.read_csv(root / evidence.FOLDER / name / TRAINING) for name in kept},
         effects=_effects(catalog, root, reference) if features else [],
-        gaps=_gaps(read_leaderboard(root / LEADERBOARD), kept),
+        gaps=_gaps(read_leaderboard(root / LEADERBOARD), kept, _test_sizes(root / TEST)),
         elsewhere=len(everything) - len(kept),
         now=evidence.log_loss(run, anchor) if run is not None and anchor is not None else None,
     )
@@ -242,27 +245,35 @@ def leaderboard_csv(table: pd.DataFrame) -> str:
     return table[_SCORES].to_csv(index=False, float_format="%.5f", lineterminator="\n")
 
 
-def _gaps(scores: pd.DataFrame, kept: dict[str, pd.DataFrame]) -> list[Gap]:
+def _test_sizes(path: Path) -> dict[str, int]:
+    """Votes in the public and in the private part of the test file, where that has labels."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {part: found[f"n_{part}"] for part in ("public", "private") if f"n_{part}" in found}
+
+
+def _gaps(scores: pd.DataFrame, kept: dict[str, pd.DataFrame], sizes: dict[str, int]) -> list[Gap]:
     found: list[Gap] = []
     for row in scores.to_dict("records"):
-        known = row["private"] if pd.notna(row["private"]) else row["public"]
-        if row["version"] not in kept or pd.isna(known):
+        part = "private" if pd.notna(row["private"]) else "public"
+        if row["version"] not in kept or pd.isna(row[part]):
             continue
-        loss = _first_losses(kept[row["version"]])
-        gap = known - loss.mean()
+        loss, groups = _first_losses(kept[row["version"]])
+        gap = row[part] - loss.mean()
         before = next((g for g in reversed(found) if g.regime == row["regime"]), None)
         growth = noise = np.nan
         if before is not None:
             # Holdout and leaderboard are different votes, each judged by both models: the gap moves by the error of both differences.
-            moved = loss - _first_losses(kept[before.version])
-            growth, noise = gap - before.gap, moved.std(ddof=1) * (2 / len(moved)) ** 0.5
+            error = compare(loss[None], _first_losses(kept[before.version])[0][None], groups, count=1).rows_error
+            there = sizes.get(part, len(loss)) if row["regime"] == "simulated" else len(loss)
+            growth, noise = gap - before.gap, error * (1 + len(loss) / there) ** 0.5
         found.append(Gap(holdout=float(loss.mean()), gap=float(gap), growth=float(growth), noise=float(noise), **row))
     return found
 
 
-def _first_losses(predictions: pd.DataFrame) -> np.ndarray:
+def _first_losses(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The first seed's loss of each vote, and the prompt groups."""
     first = predictions[predictions["seed"] == predictions["seed"].iloc[0]].sort_values("id")
-    return losses(first["label"].to_numpy(int), probabilities(first, evidence.final(first)))
+    return losses(first["label"].to_numpy(int), probabilities(first, evidence.final(first))), first["group"].to_numpy()
 
 
 def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:

@@ -59,8 +59,8 @@ def report(params: Params, log: Log) -> None:
         calibrator=Calibrator.load(CALIBRATOR),
         **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
         versions=standing.stand(catalog.load(), evidence.gather(params)),
-        params=flat(params.model_dump(mode="json")),
-        defaults=flat(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
+        params=_told(params.model_dump(mode="json")),
+        defaults=_told(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
     )
     _write(found)
     best = found.yardsticks[-1]
@@ -68,6 +68,11 @@ def report(params: Params, log: Log) -> None:
         f"log loss {found.headline['log_loss']:.4f}, best yardstick ({best.name.replace('_', ' ')}) {best.log_loss:.4f}; "
         f"read {REPORT / 'index.html'}"
     )
+
+
+def _told(params: dict) -> dict[str, object]:
+    """Params by their dotted names, but for parallel.*: how many jobs there were changes no byte, of the report neither."""
+    return {key: value for key, value in flat(params).items() if not key.startswith("parallel.")}
 
 
 def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:

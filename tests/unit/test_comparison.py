@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pairpref.evaluation.comparison import compare
+from pairpref.evaluation.comparison import by_luck, compare
 
 
 def differences(rng, seeds: int, of_seed: float, prompts: int = 150) -> tuple[np.ndarray, np.ndarray]:
@@ -86,3 +86,16 @@ def test_a_prompt_that_holds_most_votes_is_hardly_more_than_one():
 def test_one_prompt_shows_nothing():
     found = compare(np.zeros((1, 5)), np.ones((1, 5)), np.zeros(5))
     assert found.verdict == "not shown" and (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_a_table_of_comparisons_is_called_better_by_luck_as_often_as_it_says():
+    """Nine models against one anchor, on the same votes and none of them different: the verdicts hang together, their number does not."""
+    rng, better, worse = np.random.default_rng(7), [], []
+    for _ in range(150):
+        anchor = rng.normal(size=(1, 300))
+        found = [compare(rng.normal(size=(1, 300)), anchor, np.arange(300), count=1).verdict for _ in range(9)]
+        better.append(found.count("better"))
+        worse.append(found.count("worse"))
+    assert by_luck(9) == pytest.approx(0.225)
+    for counted in (better, worse):
+        assert np.mean(counted) == pytest.approx(by_luck(9), abs=3 * np.std(counted) / math.sqrt(len(counted)))

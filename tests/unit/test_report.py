@@ -46,6 +46,7 @@ def settings(tmp_path, monkeypatch):
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
     bundle.record_models(Path("models"))
     oof[fold == 0].to_parquet("models/train/validation.parquet", index=False)
+    oof.drop(columns="label").iloc[:0].to_parquet("data/oof/by_model.parquet", index=False)
     oof[fold == 0].assign(seed=0).to_parquet("data/oof/seeds.parquet", index=False)
     known = pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES))
     known.iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
@@ -127,6 +128,14 @@ def test_two_runs_write_the_same_bytes(settings):
     first = {path: Path(path).read_bytes() for path in OUTS}
     run(settings)
     assert {path: Path(path).read_bytes() for path in OUTS} == first
+
+
+def test_the_number_of_jobs_changes_no_byte(settings):
+    written = []
+    for jobs in (1, 2):
+        run(settings.model_copy(update={"parallel": settings.parallel.model_copy(update={"jobs": jobs})}))
+        written.append({path: Path(path).read_bytes() for path in OUTS})
+    assert written[0] == written[1]
 
 
 def test_how_the_run_went_is_told_apart_from_the_page(settings):

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from pairpref.evaluation import buckets
 from pairpref.evaluation.calibration import Calibrator
-from pairpref.reporting import glossary, page, words
+from pairpref.reporting import glossary, page, versions, words
 from pairpref.reporting.examples import hardest, shortened, surprising
 from pairpref.reporting.findings import Findings, Votes, find
 from pairpref.reporting.sections import sections
@@ -181,6 +181,20 @@ def test_order_is_told_as_it_is():
     assert found.orders["A first"]["first_favoured"] == pytest.approx(0.1)
     assert found.orders["average"]["largest_distance"] == 0
     assert "raises an answer's probability of winning by 0.1000" in words.order(found)
+
+
+def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get():
+    assert "leave the calibration open" not in words.calibration(findings()) and "multiplied by" not in words.calibration(
+        findings()
+    )
+    few = replace(findings(), calibrator=Calibrator("temperature", 1.2, n=12, temperature_error=0.5, sharpening=1.1))
+    assert "12 votes leave the calibration open: temperature 0.45 to 3.20" in words.calibration(few)
+    assert "multiplied by 1.100" in words.calibration(few)
+
+
+def test_a_table_of_verdicts_says_what_luck_makes_of_it():
+    assert "Of 3 comparisons, luck alone would call about 0.1 better and as many worse" in words.yardsticks(findings())
+    assert "less than 0.1" in versions.luck(1) and "about 0.2" in versions.luck(9)
 
 
 def test_several_seeds_say_what_their_t_rests_on():

@@ -85,6 +85,14 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
     )
 
 
+def by_luck(count: int) -> float:
+    """How many of `count` comparisons are expected to be called better, and as many worse, where no model differs.
+
+    Expected numbers add up, so this holds although the comparisons share votes and models.
+    """
+    return count * (1 - LEVEL) / 2
+
+
 def margin_of(rows_error: float, groups: float, by_seed: np.ndarray) -> float:
     """Half width of the 95 % interval of a mean over rows and seeds, as `compare` says.
 

@@ -28,7 +28,7 @@ HEADLINE = {
     "information_captured": Figure("Information captured", ".1%", "of the way from prior to floor; 100 % is perfect"),
     "total_variation": Figure("Off the truth by", ".1%", "of probability that is in the wrong place, on average"),
     "calibration_error": Figure(
-        "Calibration error", ".1%", "between probabilities said and shares that happened, on average; 0 % is perfect"
+        "Calibration error", ".1%", "root mean square between probabilities said and shares that happened; 0 % is perfect"
     ),
     "brier": Figure("Brier score", ".4f", "squared error of the three probabilities, 0 to 2; lower is better"),
     "accuracy": Figure("Accuracy", ".1%", "votes for which the most likely answer was right"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pairpref.evaluation.comparison import Comparison
+from pairpref.evaluation.comparison import Comparison, by_luck
 from pairpref.reporting import figures
 from pairpref.reporting.glossary import spaced, written
 from pairpref.reporting.tables import Table
@@ -124,7 +124,7 @@ def words(stood: Standing) -> str:
         }
         sentences.append(
             f"Better than {catalog.anchor}: {of['better']}. Worse: {of['worse']}. No difference shown: {of['not shown']}. Compared vote "
-            "by vote and seed by seed."
+            f"by vote and seed by seed. {luck(sum(row.to_anchor is not None for row in replayed))}"
         )
     sentences.append(
         "\n\nVersions differ in several things at once, so this table does not say what a feature is worth; the one on features does. "
@@ -148,6 +148,14 @@ def said(found: Comparison) -> str:
         return f"the same probabilities, to the last of {found.votes:,} votes"
     seeds = f"; {found.seeds} seeds" if found.seeds > 1 else f"; {_ONE_SEED}"
     return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}{seeds})"
+
+
+def luck(count: int) -> str:
+    """What a table of several verdicts shows by chance."""
+    expected = f"{by_luck(count):.1f}" if by_luck(count) >= 0.05 else "less than 0.1"
+    return (
+        f"Of {count} comparisons, luck alone would call about {expected} better and as many worse, if nothing made a difference."
+    )
 
 
 def now(stood: Standing) -> str:
@@ -236,7 +244,8 @@ def effects_words(stood: Standing) -> str:
     return spaced(
         "Here two runs differ in one switch and in nothing else, on the same votes and from "
         f"{stood.effects[0].log_loss.seeds} seeds. A difference below 0 means that the feature lowers the log loss. The sign expected was "
-        f"written down before the first measurement; the claimed figures are the documentation's. {_core(stood)}\n\n"
+        f"written down before the first measurement; the claimed figures are the documentation's. {luck(len(stood.effects))} "
+        f"{_core(stood)}\n\n"
         f"{' '.join(f'{note}.' for note in notes)} What changes no probability by construction is shown by tests, not by seeds: "
         f"{unchanging}."
     )
@@ -331,11 +340,11 @@ def leaderboard_words(gaps: list[Gap]) -> str:
     return spaced(
         "Log loss of the same model (first seed, after calibration where it calibrates) on held-out votes and on a leaderboard: private "
         "where known, public otherwise. A gap that grows from version to version means that versions are chosen to fit the votes at hand. "
-        f"{warning} The luck is twice the standard error of the change, as if the leaderboard had as many votes as fold 0."
+        f"{warning} The luck is twice the standard error of the change, clustered by prompt. "
         + (
-            " In the regime “simulated” the arena's own solution file plays the leaderboard."
+            "In the regime “simulated” the arena's own solution file plays the leaderboard, and its number of votes is known."
             if last.regime == "simulated"
-            else ""
+            else "Its number of votes is not known here: the luck is that of as many as fold 0 has, on as many prompts."
         )
     )
 

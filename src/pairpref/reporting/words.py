@@ -65,7 +65,7 @@ def _calibrated(found: Findings) -> str:
     row = of_after.loc[worst]
     said, happened = _said_and_happened(found, worst)
     return (
-        f"Its probabilities are off by {found.headline['calibration_error']:.1%} on average. The least reliable is that of "
+        f"Its probabilities are off by {found.headline['calibration_error']:.1%} (root mean square). The least reliable is that of "
         f"{_EVENTS[worst]}: off by {row['error']:.1%} (95 % interval {between((row['low'], row['high']), '.1%')}), said to be "
         f"{said:.1%} on average where {happened:.1%} happened."
     )
@@ -130,7 +130,7 @@ def yardsticks(found: Findings) -> str:
     }[best.against.verdict]
     return spaced(
         f"Each of these was fitted and judged on the same folds as the model. {lead} ({_short(best.against)}). The comparison is vote by "
-        "vote, so that luck which both had in common cancels out."
+        f"vote, so that luck which both had in common cancels out. {versions.luck(len(found.yardsticks))}"
     )
 
 
@@ -169,7 +169,7 @@ def calibration(found: Findings) -> str:
     reading = (
         "When the model says 30%, does it happen in 30% of cases? A point on the diagonal says yes; below it the model "
         f"promised too much. Each point stands for {smallest:,} votes or more; the bars, up to ±{chance:.2f}, are what may be chance. The "
-        "calibration error is how far the points are off on average, less what chance alone would make of it."
+        "calibration error is the root mean square of how far the points are off, less what chance alone would make of it."
     )
     calibrator = found.calibrator
     if calibrator.method == "none":
@@ -180,11 +180,18 @@ def calibration(found: Findings) -> str:
         if calibrator.method == "temperature_tie"
         else " It changes no ranking."
     )
+    pooled = (
+        f" The test file gets the mean of all folds' models, which knows more than one of them and is more careful: its logits are "
+        f"multiplied by {calibrator.sharpening:.3f} as well."
+        if calibrator.sharpening > 1
+        else ""
+    )
     h, optimism = found.headline, found.calibrate["log_loss"] - found.calibrate["log_loss_in_sample"]
     return spaced(
         f"{reading}\n\nCalibration divides all logits by one temperature, {calibrator.temperature:.3f}: it {how}.{bias} Log loss went from "
         f"{h['log_loss_before']:.4f} to {h['log_loss']:.4f}, each vote judged with what was fitted without it "
         f"({_short(found.gain)}). Judged on the very votes it was fitted on it would seem better by {optimism:.4f}.{_ties(found)}"
+        f"{pooled}{f' {calibrator.doubt}.' if calibrator.doubt else ''}"
     )
 
 
@@ -265,7 +272,7 @@ def seeds(found: Findings) -> str:
 
 def test(scored: dict[str, float]) -> str:
     """What the figures of the test file mean."""
-    text = "Predictions for the test file, made by all trained folds together and calibrated."
+    text = "Predictions for the test file: the mean of all trained folds, calibrated."
     if "log_loss" not in scored:
         return f"{text} Nobody has given its labels, so there is nothing to score."
     if "log_loss_public" in scored and "log_loss_private" in scored:

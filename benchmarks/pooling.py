@@ -8,7 +8,6 @@ it, but a pool is calibrated where it is near 1.
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
@@ -111,7 +110,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             known, p = answers(trained(seed, asked.rows, asked.test_rows))
             rows += rows_of(seed, known, p, Calibrator.load(CALIBRATOR))
-        print(f"seed {seed} of {asked.seeds}", file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
     print(table.pivot(index="pool", columns="seed", values="loss").reindex(list(POOLS)).round(5).to_string())
     print(table.groupby("pool", sort=False)[["loss", "best", "at"]].mean().round(5).to_string())

@@ -153,9 +153,8 @@ def said(found: Comparison) -> str:
 def luck(count: int) -> str:
     """What a table of several verdicts shows by chance."""
     expected = f"{by_luck(count):.1f}" if by_luck(count) >= 0.05 else "less than 0.1"
-    return (
-        f"Of {count} comparisons, luck alone would call about {expected} better and as many worse, if nothing made a difference."
-    )
+    of = f"Of {count} comparison{'s' * (count != 1)}"
+    return f"{of}, luck alone would call about {expected} better and as many worse, if nothing made a difference."
 
 
 def now(stood: Standing) -> str:
@@ -331,7 +330,15 @@ def leaderboard(stood: Standing) -> Table:
 def leaderboard_words(gaps: list[Gap]) -> str:
     """What the gap between held-out votes and a leaderboard says."""
     growing = [gap.version for gap in gaps if gap.grows]
-    last = gaps[-1]
+    regimes = {gap.regime for gap in gaps}
+    simulated = (
+        " In the regime “simulated” the arena's own solution file plays the leaderboard." if "simulated" in regimes else ""
+    )
+    unknown = (
+        " Elsewhere the number of votes is not known here: the luck is that of as many as fold 0 has, on as many prompts."
+        if regimes - {"simulated"}
+        else ""
+    )
     warning = (
         f"The gap grew beyond luck with {_listed(growing)}: what was gained on held-out votes was not gained there."
         if growing
@@ -340,12 +347,7 @@ def leaderboard_words(gaps: list[Gap]) -> str:
     return spaced(
         "Log loss of the same model (first seed, after calibration where it calibrates) on held-out votes and on a leaderboard: private "
         "where known, public otherwise. A gap that grows from version to version means that versions are chosen to fit the votes at hand. "
-        f"{warning} The luck is twice the standard error of the change, clustered by prompt. "
-        + (
-            "In the regime “simulated” the arena's own solution file plays the leaderboard, and its number of votes is known."
-            if last.regime == "simulated"
-            else "Its number of votes is not known here: the luck is that of as many as fold 0 has, on as many prompts."
-        )
+        f"{warning} The luck is twice the standard error of the change, clustered by prompt.{simulated}{unknown}"
     )
 
 

@@ -41,7 +41,7 @@ def test_a_fold_is_not_predicted_from_its_own_labels(model):
 
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("model", [class_prior, length_only, partial(tfidf, strengths=[1.0]), boosting])
+@pytest.mark.parametrize("model", [class_prior, length_only, tfidf, boosting])
 def test_a_label_that_no_vote_has_gets_nothing(model):
     pairs = votes(300, 0.8)
     pairs = pairs[pairs["label"] != 2]

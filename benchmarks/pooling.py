@@ -77,7 +77,7 @@ def trained(seed: int, rows: int, test_rows: int) -> Params:
 
 def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities of the test file, shape (n, 3), and each model's, shape (models, n, 3)."""
-    frame = read_test(params.data.test, params.clean, params.parallel)
+    frame, _ = read_test(params.data.test, params.clean, params.parallel)
     frame = frame[frame["ok"].to_numpy()]
     tokens = tokenize(frame, BUNDLE / "tokenizer")
     template = tokenizers.Template.of(tokenizers.load(str(BUNDLE / "tokenizer")))

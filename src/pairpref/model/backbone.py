@@ -23,7 +23,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pairpref.backbone import source
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 from pairpref.params import ModelParams
@@ -42,6 +41,7 @@ def load(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     say: Callable[[str], None] = print,
+    revision: str | None = None,
 ) -> PreTrainedModel:
     """The model of a backbone in float32: for `cls` the library's own classifier, for `spans` none.
 
@@ -49,6 +49,7 @@ def load(
         tokenizer: where it has more ids, the embeddings grow; a decoder without a padding token gets
             the one of its template.
         say: told what was changed.
+        revision: commit, branch or tag of a hub name.
 
     Raises:
         HeadlessError: its family has no classifier of its own.
@@ -56,7 +57,6 @@ def load(
     """
     name = params.backbone
     published.check(name)
-    _, revision = source(params)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:

@@ -111,18 +111,19 @@ def build(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     say: Callable[[str], None] = print,
+    revision: str | None = None,
 ) -> nn.Module:
     """A classifier to train: random weights for the small default (seed torch first), otherwise the backbone's in float32.
 
     Args:
-        say: as in `backbone.load`.
+        say, revision: as in `backbone.load`.
 
     Raises:
         UserError: the backbone can't be loaded.
     """
     if params.backbone == SMALL:
         return _assemble(_small_config(params, tokenizer), params.pooling)
-    model = backbone.load(params, tokenizer, say)
+    model = backbone.load(params, tokenizer, say, revision)
     try:
         return _headed(model, params.pooling)
     # What a model that reads more than text raises is no closed list.

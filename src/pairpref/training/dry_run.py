@@ -17,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedTokenizerBase
 
+from pairpref.backbone import source
 from pairpref.errors import UserError
 from pairpref.model import classifier, weights
 from pairpref.model.backbone import HeadlessError
@@ -37,7 +38,7 @@ def build(
     aside: Path,
     say: Callable[[str], None],
 ) -> nn.Module:
-    """The classifier to train, as `classifier.build` makes it.
+    """The classifier to train, of the recorded commit of a hub name, as `classifier.build` makes it.
 
     Args:
         card, aside: as in `check`.
@@ -47,7 +48,7 @@ def build(
         UserError: it can't be built; names the other pooling only if that works.
     """
     try:
-        return classifier.build(params, tokenizer, say)
+        return classifier.build(params, tokenizer, say, source(params)[1])
     except HeadlessError as error:
         trial = _Trial(params, tokenizer, aside)
         try:
@@ -131,7 +132,8 @@ class _Trial:
         params, card = self._params.model_copy(update={"pooling": pooling}), replace(card, pooling=pooling)
 
         def everything() -> None:
-            self._everything(classifier.build(params, self._tokenizer, lambda _: None).to(device), card)
+            model = classifier.build(params, self._tokenizer, lambda _: None, source(params)[1])
+            self._everything(model.to(device), card)
 
         return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None
 

@@ -77,9 +77,8 @@ def test_a_known_bias_for_ties_is_found():
     assert calibrator.temperature == pytest.approx(2, rel=0.03) and calibrator.tie == pytest.approx(-0.4, abs=0.03)
 
 
-@pytest.mark.filterwarnings("ignore:Since FrozenEstimator")
-def test_the_temperature_is_scikit_learns():
-    """Its calibrator takes logits as the decision function of a classifier; the imagined votes are rows with weights."""
+def test_without_a_prior_the_temperature_is_scikit_learns(monkeypatch):
+    """Its calibrator takes logits as the decision function of a classifier."""
 
     class Logits(ClassifierMixin, BaseEstimator):
         def fit(self, x, y):
@@ -93,37 +92,38 @@ def test_the_temperature_is_scikit_learns():
             return x.argmax(axis=1)
 
     p, labels = spoken(500, 0, 1.7)
-    logits, votes = np.tile(np.log(p), (4, 1)), np.concatenate([labels, np.repeat([0, 1, 2], 500)])
-    weights = np.concatenate([np.ones(500), 5 / 500 * p.T.ravel()])
-    every = np.arange(2000)
-    theirs = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, votes)), method="temperature", cv=[(every, every)])
-    beta = theirs.fit(logits, votes, sample_weight=weights).calibrated_classifiers_[0].calibrators[0].beta_
-    assert Calibrator.fit(p, labels).temperature == pytest.approx(1 / beta, rel=1e-5)
+    every, logits = np.arange(500), np.log(p)
+    model = FrozenEstimator(Logits().fit(logits, labels))
+    theirs = CalibratedClassifierCV(model, method="temperature", cv=[(every, every)]).fit(logits, labels)
+    monkeypatch.setattr(calibration, "_PRIOR", np.inf)
+    assert Calibrator.fit(p, labels).temperature == pytest.approx(
+        1 / theirs.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("method", ["temperature", "temperature_tie"])
 @pytest.mark.parametrize("hit", [True, False], ids=["perfect", "hopeless"])
 @pytest.mark.parametrize("n", [10, 100, 10_000])
 def test_however_right_or_wrong_a_model_is_its_temperature_is_one_that_the_votes_bear(method, hit, n):
-    """Right answers make it bold, by as much as their number bears; wrong ones make all answers nearly a third each."""
+    """Right answers make it bold, wrong ones careful, by as much as their number bears."""
     p, _ = spoken(n, 1)
     fitted = Calibrator.fit(p, p.argmax(axis=1) if hit else p.argmin(axis=1), method)
     assert abs(fitted.tie) < 6 and np.isfinite(fitted.apply(p)).all()
-    assert {10: 1 / 8, 100: 1 / 40, 10_000: 1 / 400}[n] < fitted.temperature if hit else fitted.apply(p).max() < 0.6
+    assert {10: 1 / 8, 100: 1 / 40, 10_000: 1 / 400}[n] < fitted.temperature < 1 if hit else 1.5 < fitted.temperature < 1000
     assert (fitted.temperature < 1) == hit
 
 
 def test_folds_of_few_votes_agree():
-    """Without the imagined votes these temperatures go from below .1 to above 4."""
+    """Without the prior these temperatures go from below .1 to above 4."""
     few = [Calibrator.fit(*spoken(8, seed)) for seed in range(40)]
     assert min(c.temperature for c in few) > 0.3 and max(c.temperature for c in few) < 3
     assert all(c.doubt and c.interval[0] < 1 < c.interval[1] for c in few)
 
 
-def test_many_votes_outweigh_the_imagined_ones(monkeypatch):
+def test_many_votes_outweigh_the_prior(monkeypatch):
     p, labels = spoken(3000, 0, 1.4)
     fitted = Calibrator.fit(p, labels)
-    monkeypatch.setattr(calibration, "_IMAGINED", 0)
+    monkeypatch.setattr(calibration, "_PRIOR", np.inf)
     assert fitted.temperature == pytest.approx(Calibrator.fit(p, labels).temperature, abs=1e-3)
 
 
@@ -146,7 +146,7 @@ def test_votes_that_say_nothing_of_the_temperature_leave_it_alone_or_finite(p, n
     fitted = Calibrator.fit(np.tile(np.array(p, float), (n, 1)), np.full(n, label), method)
     assert np.isfinite(fitted.interval).all() and np.isfinite(fitted.apply(np.eye(3))).all() and fitted.doubt
     if len(set(p)) == 1:
-        assert fitted.temperature == pytest.approx(1) and fitted.interval[1] > 100
+        assert fitted.temperature == pytest.approx(1) and fitted.interval[1] > 3
 
 
 def test_a_class_nobody_voted_for_and_probabilities_of_zero_do_no_harm():

@@ -4,9 +4,9 @@ Temperature scaling: Guo et al. (2017), "On Calibration of Modern Neural Network
 The bias is vector scaling (ibid., section 4.2) under the condition that A and B have the same: swapped answers still give swapped
 probabilities.
 
-A handful of votes bears no temperature far from 1. So the fit adds a few votes that happened exactly as
-the model says (their own best temperature is 1, and their own best bias 0): they decide where there is
-nothing else, and change T by less than .001 where there are 3,000 votes.
+A handful of votes bears no temperature far from 1. So log T and the bias have a normal prior around 0 with a
+standard deviation of log 2: it decides where the votes say nothing, and moves T by about .001 where
+there are 3,000.
 """
 
 import json
@@ -28,11 +28,10 @@ Method = Literal["none", "temperature", "temperature_tie"]
 
 _SPLITS = 5
 _TINY = 1e-12
-_IMAGINED = 5  # votes that happened as the model says; on 8 votes 5 cost least over temperatures of .7 to 2.5
+_PRIOR = np.log(2)  # standard deviation of log T and of the bias before any vote
 _WIDE = 2.0  # an interval whose ends are further apart than this factor is worth a warning
 _Z = 1.96
-_FLAT = 0.1  # least curvature, so that an interval that nothing bounds is written as a wide one
-_SHARPEST, _BLUNTEST = 1e-3, 1e3  # of 1 / temperature: votes that a model always or never got right have no best one
+_BOUNDS = [(-7.0, 7.0), (-10.0, 10.0)]  # of -log T and the bias, so that no step overflows
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Calibrator:
 
     @classmethod
     def fit(cls, p: np.ndarray, labels: np.ndarray, method: Method = "temperature") -> Self:
-        """The temperature, and for "temperature_tie" the bias, of least log loss on these votes and a few imagined ones.
+        """The temperature, and for "temperature_tie" the bias, of least log loss under the prior.
 
-        The loss is convex in 1 / temperature and bias. Their standard errors are from its curvature.
+        Their standard errors are from the curvature of both.
 
         Args:
             p: probabilities; shape (n, 3).
@@ -70,22 +69,21 @@ class Calibrator:
         """
         if method == "none" or len(labels) == 0:
             return cls(n=len(labels))
-        z = logits(p)
-        imagined = _IMAGINED / len(labels)
-        happened = np.eye(3)[labels] + imagined * softmax(z, axis=1)
+        z, happened = logits(p), np.eye(3)[labels]
         free = 2 if method == "temperature_tie" else 1
 
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-            scaled = x[0] * z
+            scaled = np.exp(x[0]) * z
+            slope_of = [scaled.copy(), np.eye(3)[TIE]]
             scaled[:, TIE] += x[1] if free > 1 else 0.0
             log_q = log_softmax(scaled, axis=1)
-            error = (1 + imagined) * np.exp(log_q) - happened
-            slope = [(error * z).sum(), error[:, TIE].sum()]
-            return -(happened * log_q).sum() / len(labels), np.array(slope[:free]) / len(labels)
+            error = np.exp(log_q) - happened
+            slope = np.array([(error * of).sum() for of in slope_of[:free]]) + x / _PRIOR**2
+            return (-(happened * log_q).sum() + (x @ x) / (2 * _PRIOR**2)) / len(labels), slope / len(labels)
 
-        begin, bounds = [1.0, 0.0], [(_SHARPEST, _BLUNTEST), (-10, 10)]
-        found = minimize(loss, begin[:free], jac=True, method="L-BFGS-B", bounds=bounds[:free], options={"ftol": 0, "gtol": 1e-9})
-        fitted = cls(method, float(1 / found.x[0]), float(found.x[1]) if free > 1 else 0.0, len(p))
+        options = {"ftol": 0, "gtol": 1e-9}
+        found = minimize(loss, np.zeros(free), jac=True, method="L-BFGS-B", bounds=_BOUNDS[:free], options=options)
+        fitted = cls(method, float(np.exp(-found.x[0])), float(found.x[1]) if free > 1 else 0.0, len(p))
         errors = map(float, _standard_errors(z / fitted.temperature, fitted.apply(p), free))
         return replace(fitted, **dict(zip(("temperature_error", "tie_error"), errors, strict=False)))
 
@@ -177,9 +175,9 @@ def logits(p: np.ndarray) -> np.ndarray:
 
 
 def _standard_errors(z: np.ndarray, q: np.ndarray, free: int) -> np.ndarray:
-    """Of log(temperature) and, with free = 2, of a tie's bias, from the curvature of the log loss of q = softmax(z + bias)."""
+    """Of log(temperature) and, with free = 2, of a tie's bias, from the curvature of log loss and prior; q = softmax(z + bias)."""
     spread = z - (q * z).sum(axis=1, keepdims=True)
     tie = q[:, TIE]
     across = (tie * spread[:, TIE]).sum()
     curvature = np.array([[(q * spread**2).sum(), across], [across, (tie * (1 - tie)).sum()]])
-    return np.sqrt(np.diag(np.linalg.inv(curvature[:free, :free] + _FLAT * np.eye(free))))
+    return np.sqrt(np.diag(np.linalg.inv(curvature[:free, :free] + np.eye(free) / _PRIOR**2)))

@@ -56,7 +56,7 @@ class Log:
 
     def __init__(self, stage: str, quiet: bool = False) -> None:
         self.stage, self._quiet = stage, quiet
-        self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        self._run = f"{time.time_ns():x}-{os.getpid()}"
         # From the start of the process: importing torch is part of what a stage costs.
         self._began = time.perf_counter() - _age()
         LOGS.mkdir(exist_ok=True)

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 # An installation names the folder that it was made in. In another clone, a linked worktree or DVC's
-# copy for an experiment, the package of that repository runs instead. Workers are given sys.path.
-_here = Path("src/pairpref").absolute()
-if (_here / "__init__.py").is_file() and not _here.samefile(Path(__file__).parent):
+# copy for an experiment, or below it, the package of that repository runs instead. Workers are given sys.path.
+_cwd = Path.cwd()
+_found = (folder / "src" / "pairpref" for folder in (_cwd, *_cwd.parents))
+_here = next((folder for folder in _found if (folder / "__init__.py").is_file()), None)
+if _here and not _here.samefile(Path(__file__).parent):
     sys.path.insert(0, str(_here.parent))
     __path__, __file__ = [str(_here)], str(_here / "__init__.py")
 

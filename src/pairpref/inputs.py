@@ -23,7 +23,7 @@ def refuse_other_code() -> None:
     """Called before a stage runs.
 
     Raises:
-        UserError: there is a dvc.yaml here, whose hashes are of the code here, but other code was imported.
+        UserError: there is a dvc.yaml here, whose hashes are of the code here, but other code was imported, or it was edited meanwhile.
     """
     for name, folder in (("stages", "stages"), (__package__, "src/pairpref")):
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -32,6 +32,9 @@ def refuse_other_code() -> None:
                 f"{folder}/ here is not the code that runs, which is in {Path(file).parent}: DVC would record the wrong hash. "
                 "Unset PYTHONPATH, and run it without -P."
             )
+    stages = sys.modules.get("stages")
+    if stages and stages.code() != stages.CODE:
+        raise UserError("code was edited while the stage was being imported: the same command again runs it as it is now.")
 
 
 class Inputs:

@@ -81,6 +81,8 @@ def test_commands_and_their_workers_run_it_too(simulated):
     assert printed == [str(package / "monitor.py"), *[str(package / "pairs.py")] * 2]
     (simulated.path / "src/pairpref/params.py").write_text("print('mine')", encoding="utf-8")
     assert simulated.run(sys.executable, "-m", "pairpref.params").stdout == "mine\n"
+    below = Repository(simulated.path / "docs", simulated.environment)
+    assert below.run(sys.executable, "-m", "pairpref.params").stdout == "mine\n"
 
 
 @pytest.mark.fault(21)

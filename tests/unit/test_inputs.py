@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import stages
 from pairpref.errors import UserError
-from pairpref.inputs import Inputs
+from pairpref.inputs import Inputs, refuse_other_code
 
 DVC = """
 stages:
@@ -106,3 +107,13 @@ def test_a_file_inside_a_folder_that_is_made_and_the_users_own_that_is_missing(h
     Path("models/oof").mkdir(parents=True)
     Path("models/oof/list.json").touch()
     Inputs("train").check()
+
+
+@pytest.mark.fault(9)
+def test_code_that_is_edited_while_it_is_imported_is_refused(monkeypatch):
+    """The process may run the one, and DVC record the other."""
+    refuse_other_code()
+    path = ROOT / "src/pairpref/pairs.py"
+    monkeypatch.setitem(stages.CODE, path, stages.CODE[path] - 1)
+    with pytest.raises(UserError, match="code was edited while the stage was being imported"):
+        refuse_other_code()

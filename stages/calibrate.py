@@ -43,17 +43,23 @@ def calibrate(params: Params, log: Log) -> None:
         if method != "none":
             calibrator = replace(calibrator, sharpening=_sharpening(dual_order))
         calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups["group"].to_numpy(), method)
+        before, after = (scores(labels, q)["log_loss"] for q in (p, calibrated))
+        if after > before:
+            log.say(
+                f"calibration does not help across folds: log loss {before:.4f} before, {after:.4f} after. The temperature stays 1"
+            )
+            calibrator, calibrated = replace(calibrator, temperature=1.0, tie=0.0), p
         figures = {
-            "log_loss_before": scores(labels, p)["log_loss"],
+            "log_loss_before": before,
             **scores(labels, calibrated),
             "log_loss_in_sample": scores(labels, calibrator.apply(p))["log_loss"],
             "temperature": calibrator.temperature,
             "tie": calibrator.tie,
         }
+        tie = f", tie {calibrator.tie:+.3f}" if method == "temperature_tie" else ""
         log.say(
-            f"temperature {calibrator.temperature:.3f}, tie {calibrator.tie:+.3f} from {len(oof):,} votes: "
-            f"log loss {figures['log_loss_before']:.4f} before, {figures['log_loss']:.4f} across folds; "
-            f"the mean of all models is sharpened by {calibrator.sharpening:.3f}"
+            f"temperature {calibrator.temperature:.3f}{tie} from {len(oof):,} votes: log loss {before:.4f} before, "
+            f"{figures['log_loss']:.4f} across folds; logits of the folds' mean times {calibrator.sharpening:.3f}"
         )
         if calibrator.doubt:
             log.say(calibrator.doubt)

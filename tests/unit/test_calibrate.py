@@ -81,6 +81,17 @@ def test_overconfidence_is_cured_whether_one_fold_is_trained_or_all(settings, fo
     np.testing.assert_allclose(table[CALIBRATED].sum(axis=1), 1)
 
 
+def test_calibration_that_does_not_help_across_folds_is_left_out(settings, monkeypatch, capsys):
+    exported(300, 5)
+    monkeypatch.setattr("stages.calibrate.cross_fitted", lambda p, *_: np.full_like(p, 1 / 3))
+    calibrate(settings, Log("calibrate"))
+    figures, table, calibrator = results()
+    assert figures["temperature"] == calibrator.temperature == 1 and figures["log_loss"] == figures["log_loss_before"]
+    np.testing.assert_allclose(table[CALIBRATED], table[PROBABILITIES], rtol=1e-12)
+    assert calibrator.sharpening > 1
+    assert "does not help across folds" in capsys.readouterr().out
+
+
 def test_none_changes_nothing(settings):
     exported(300, 5)
     calibrate(changed(settings, calibrate__method="none"), Log("calibrate"))

@@ -34,13 +34,14 @@ def read(path: Path | str) -> Source:
 
 
 def count_rows(path: Path | str) -> int:
-    """Rows in a Parquet file, or lines in another: about as many as rows, and quickly found.
+    """Rows in a Parquet file, or lines below the header in another: about as many as rows, and quickly found.
 
     Raises:
         UserError: the file can't be read.
     """
     path = Path(path)
-    return parquet_rows.count(path) if _kind(path) == "parquet" else sum(1 for _ in lines.read(path, "\n"))
+    kind = _kind(path)
+    return parquet_rows.count(path) if kind == "parquet" else sum(1 for _ in lines.read(path, "\n")) - (kind == "csv")
 
 
 def _kind(path: Path) -> str:

@@ -64,7 +64,8 @@ def _run(found: Findings) -> Iterator[Section]:
     changed = [
         (key, _value(value), _value(found.defaults.get(key, "not there")))
         for key, value in found.params.items()
-        if value != found.defaults.get(key)
+        # The arena's own files go with its votes: without them there is nothing to say.
+        if value != found.defaults.get(key) and not (value is None and key.startswith("data."))
     ]
     kept, train = found.clean.get("kept", 0), found.params["data.train"]
     p = found.params

@@ -61,7 +61,8 @@ def _name(yardstick: Yardstick) -> str:
 
 def _calibrated(found: Findings) -> str:
     of_after = found.errors[found.errors["stage"] == "after"].set_index("class").drop("CONFIDENCE")
-    worst = of_after["error"].idxmax()
+    voted = [label for label in of_after.index if _said_and_happened(found, label)[1] > 0]
+    worst = of_after.loc[voted, "error"].idxmax()
     row = of_after.loc[worst]
     said, happened = _said_and_happened(found, worst)
     return (
@@ -174,6 +175,10 @@ def calibration(found: Findings) -> str:
     calibrator = found.calibrator
     if calibrator.method == "none":
         return spaced(f"{reading}\n\nProbabilities were not calibrated.")
+    if calibrator.temperature == 1:
+        return spaced(
+            f"{reading}\n\nCalibration did not help on votes that it was not fitted on. So probabilities stay as they are."
+        )
     how = "makes every answer more careful" if calibrator.temperature > 1 else "makes every answer bolder"
     bias = (
         f" And it adds {calibrator.tie:+.3f} to the logit of a tie, which makes ties {'more' if calibrator.tie > 0 else 'less'} likely."

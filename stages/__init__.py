@@ -1,10 +1,5 @@
-"""The pipeline's stages, each run as `python -m stages.<word>`, by the package of their own repository.
+"""The pipeline's stages, each run as `python -m stages.<word>`, by the package of their own repository."""
 
-A stage imports for two or three seconds before it listens to signals. Until then they end it here, in a line instead of a traceback.
-"""
-
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -21,14 +16,4 @@ def code() -> dict[Path, int]:
 CODE = code()
 """As it was before anything was imported."""
 
-
-def _end(signum: int, _: object) -> None:
-    name = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
-    os.write(sys.stderr.fileno(), f"stopped by {name} before it began; the same command begins it\n".encode())
-    os._exit(128 + signum)
-
-
-# Only there where Python is still looking for the stage to run: whoever imports one listens to signals in a way of their own.
-if sys.argv[0] == "-m":
-    for _signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(_signum, _end)
+import pairpref  # noqa: E402, F401  listens to signals from now on

@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 
 from pairpref.data import values
-from pairpref.errors import UserError
+from pairpref.errors import UserError, command
 from pairpref.evaluation.calibration import CALIBRATED
 from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.pairs import PROBABILITIES
+from pairpref.text.published import one_line
 
 GROUPS = Path("data/clean/pairs.parquet")
 REFUSED = 2
+_OFF = 1e-3  # how far from 1 a row of probabilities may sum, as rounded ones do
 _EXAMPLE = """example:
   cp data/oof/oof.parquet work/old.parquet     # before an experiment; and after it:
   python -m pairpref.compare data/oof/oof.parquet work/old.parquet"""
@@ -38,11 +40,12 @@ def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
         UserError: a file can't be read, or they are not of the same votes and seeds.
     """
     tables = [_read(path) for path in (new, old)]
-    losses_by_seed = [
-        t.assign(loss=losses(t["label"].to_numpy(int), _final(t, path))).pivot(index="seed", columns="id", values="loss")
-        for t, path in zip(tables, (new, old), strict=True)
-    ]
-    a, b = losses_by_seed
+    a, b = (
+        table.assign(loss=losses(table["label"].to_numpy(int), _final(table, path))).pivot(
+            index="seed", columns="id", values="loss"
+        )
+        for table, path in zip(tables, (new, old), strict=True)
+    )
     if not (a.index.equals(b.index) and a.columns.equals(b.columns)) or a.isna().any(axis=None) or b.isna().any(axis=None):
         raise UserError(
             f"{new} has {a.shape[1]:,} votes and seeds {list(a.index)}, {old} {b.shape[1]:,} and {list(b.index)}; "
@@ -64,29 +67,44 @@ def _read(path: Path, column: str = "label") -> pd.DataFrame:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"id": str}, na_filter=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as a table: {error}") from None
+    except Exception as error:  # what readers of tables raise is no closed list
+        raise UserError(f"{path}: not readable as a table: {one_line(error)}") from None
     if missing := {"id", column} - set(table):
         raise UserError(f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them.")
     if table.empty:
         raise UserError(f"{path}: no rows; with oof.enabled off nothing is exported.")
+    table = table.assign(seed=table.get("seed", 0))
+    for name in (column, "seed"):
+        if not table[name].map(np.isscalar).all() or table[name].isna().any():
+            raise UserError(f"{path}: {name} should be a number or a text in every row.")
     table["id"] = table["id"].map(values.identifier)
     if not table["id"].all():
         raise UserError(f"{path}: an id is missing, or is neither text nor a whole number.")
     if column == "label" and not table[column].isin([0, 1, 2]).all():
         raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
-    if table.duplicated(["id", "seed"] if "seed" in table else ["id"]).any():
+    if table.duplicated(["id", "seed"]).any():
         raise UserError(f"{path}: a vote is there more than once.")
-    return table.assign(seed=table.get("seed", 0))
+    return table
+
+
+def _columns(table: pd.DataFrame) -> list[str]:
+    return CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
 
 
 def _final(table: pd.DataFrame, path: Path) -> np.ndarray:
-    columns = CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
+    columns = _columns(table)
     if not set(columns) <= set(table):
         raise UserError(f"{path}: has {', '.join(map(str, table))}; {', '.join(PROBABILITIES)} should be among them.")
-    numbers = table[columns].apply(pd.to_numeric, errors="coerce")
+    scalars = table[columns].where(table[columns].map(np.isscalar))
+    numbers = scalars.apply(pd.to_numeric, errors="coerce")
     if not np.isfinite(numbers).all(axis=None):
         raise UserError(f"{path}: {', '.join(columns)} should be numbers in every row.")
+    wrong = (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > _OFF)
+    if wrong.any():
+        raise UserError(
+            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; in {int(wrong.sum()):,} of "
+            f"{len(table):,} rows they are not, first in that of id {table['id'][wrong].iloc[0]}."
+        )
     return probabilities(numbers, columns)
 
 
@@ -101,13 +119,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes to compare them with")
     parser.add_argument("--groups", type=Path, default=GROUPS, help="prompt groups of the votes (default: %(default)s)")
     asked = parser.parse_args(argv)
-    try:
+    with command("compare", REFUSED):
         found = compare_files(asked.new, asked.old, asked.groups)
-    except UserError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        sys.exit(REFUSED)
-    print(f"{asked.new} is {found}" if found.verdict != "not shown" else f"{asked.new}: a difference is {found}")
-    sys.exit(found.verdict == "worse")
+        of_new, of_old = (", ".join(_columns(_read(path))) for path in (asked.new, asked.old))
+        unlike = f"; {of_new} were compared with {of_old} of {asked.old}" if of_new != of_old else ""
+        print(
+            f"{asked.new} is {found}{unlike}" if found.verdict != "not shown" else f"{asked.new}: a difference is {found}{unlike}"
+        )
+        sys.exit(found.verdict == "worse")
 
 
 if __name__ == "__main__":

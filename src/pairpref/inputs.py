@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pairpref.errors import UserError
-from pairpref.params import PARAMS, flat
+from pairpref.params import flat, raw
 
 _DVC = Path("dvc.yaml")
 _SMALL = 2**20
@@ -81,7 +81,7 @@ class Inputs:
         return found
 
     def _params(self) -> dict[str, Any]:
-        return flat(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if self._named else {}
+        return flat(raw() or {}) if self._named else {}
 
     def _deps(self) -> list[Path]:
         params = self._params()

@@ -3,12 +3,10 @@
 Times, hosts, versions and memory live here and nowhere else, so that what a stage declares as an out stays the same byte for byte.
 """
 
-import errno
 import json
 import os
 import platform
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -22,8 +20,8 @@ import psutil
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from pairpref import params, stopping
-from pairpref.errors import UserError
+from pairpref import errors, params, stopping
+from pairpref.errors import UserError, explain
 from pairpref.files import naming
 from pairpref.inputs import Inputs, refuse_other_code
 
@@ -81,8 +79,7 @@ class Log:
     def say(self, text: str) -> None:
         """Write one line to the terminal and the file."""
         if not self._quiet:
-            # In one write, also under PYTHONUNBUFFERED: folds that train side by side share the terminal.
-            print(f"{self.stage:>9} │ {text}\n", end="", flush=True)
+            errors.say(f"{self.stage:>9} │ {text}")
         self.event("said", text=text)
 
     def track(self, items: Iterable[T], total: int, unit: str, every: float = 5.0) -> Iterator[T]:
@@ -106,6 +103,8 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
     settings = None
     try:
         refuse_other_code()
+        # Once to say what is wrong with the file, once to have what Inputs has seen.
+        params.load()
         inputs, settings = Inputs(stage), params.load()
         with _sole(stage):
             log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))
@@ -125,19 +124,6 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
         over = settings is not None and not settings.train.resume
         again = "starts over, since train.resume is off" if over else "goes on from here"
         _fail(stage, f"stopped by {name}; the same command {again}", 128 + stop.signum)
-
-
-def explain(error: OSError) -> str:
-    """One line: which file, and where the disk is full, how much room is left."""
-    where = error.filename or "a file"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}: {error.strerror or error}"
-    disk = next(folder for folder in Path(where).absolute().parents if folder.is_dir())
-    return (
-        f"{where}: no space left on the disk, {shutil.disk_usage(disk).free / 2**20:,.1f} MiB free. Earlier results are untouched. "
-        "Make room (`dvc gc --workspace` drops cached results of other runs, work/ holds those of interrupted training), "
-        "then the same command again."
-    )
 
 
 @contextmanager

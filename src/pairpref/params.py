@@ -6,7 +6,6 @@ here, in one line, before anything is computed. `python -m pairpref.params` chec
 
 import difflib
 import os
-import sys
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from pairpref.errors import UserError
+from pairpref.errors import UserError, command
 
 PARAMS = Path("params.yaml")
 ARENA = Path("data/raw/simulated")
@@ -247,13 +246,21 @@ def read(path: Path, model: type[Model]) -> Model:
     Raises:
         UserError: as `load`.
     """
+    return validated(model, raw(path), str(path), from_file=True)
+
+
+def raw(path: Path = PARAMS) -> Any:
+    """A YAML file as plain dicts and lists.
+
+    Raises:
+        UserError: it is missing, is not YAML, or names a key twice.
+    """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Unique)
+        return yaml.load(path.read_text(encoding="utf-8"), _Unique)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run from the repository's root, where {path.name} is.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    return validated(model, raw, str(path), from_file=True)
 
 
 def validated(model: type[Model], raw: object, source: str, from_file: bool = False) -> Model:
@@ -283,6 +290,8 @@ def _explain(fault: dict, model: type[BaseModel]) -> str:
             return f"unknown key {name}: {hint}"
         case "missing":
             return f"{name} is missing: {_description(where, model)}"
+        case "tuple_type":
+            return f"{name} is {fault['input']!r}: expected a list; write [{fault['input']}]"
         case "value_error" if not where:
             return fault["msg"].removeprefix("Value error, ")
         case _:
@@ -305,7 +314,5 @@ def _description(where: list[str], model: type[BaseModel]) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with command("params"):
         load()
-    except UserError as error:
-        sys.exit(str(error))

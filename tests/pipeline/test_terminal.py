@@ -7,6 +7,8 @@ import pytest
 from benchmarks.copies import Repository
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
+# Runs a command in a terminal of its own, whose output is passed on.
+IN_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 # Here Python also reads the output of git, and files whose encoding nobody names, as ASCII.
 PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
@@ -25,6 +27,6 @@ PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 )
 def test_a_terminal_that_is_not_utf8_ends_nothing(repository, command, terminal):
     there = Repository(repository.path, repository.environment | terminal)
-    done = there.run(sys.executable, "-m", *command.split())
+    done = there.run(sys.executable, "-c", IN_TERMINAL, sys.executable, "-m", *command.split())
     assert done.returncode == 0, done.stdout
     assert done.stdout.strip() and done.stdout.isascii()

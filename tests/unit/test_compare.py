@@ -1,6 +1,7 @@
 """Two files of predictions, compared from the command line."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,17 @@ def test_calibrated_probabilities_count(files, capsys):
         pd.read_parquet("good.parquet")[["id", "p_a", "p_b", "p_tie"]], on="id", suffixes=("", "_c")
     )
     table.rename(columns={"p_a_c": "c_a", "p_b_c": "c_b", "p_tie_c": "c_tie"}).to_parquet("both.parquet")
-    assert "not shown" in said(capsys, "both.parquet", "good.parquet")[0]
+    out, _ = said(capsys, "both.parquet", "good.parquet")
+    assert "not shown" in out and "c_a, c_b, c_tie were compared with p_a, p_b, p_tie of good.parquet" in out
+    assert "were compared" not in said(capsys, "good.parquet", "good.parquet")[0]
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(BrokenPipeError(), 2), (OSError(5, "bad disk"), 2), (ZeroDivisionError(), 2), (KeyboardInterrupt(), 130)]
+)
+def test_no_unexpected_end_counts_as_worse(files, capsys, monkeypatch, end, code):
+    monkeypatch.setattr(compare, "compare_files", Mock(side_effect=end))
+    assert said(capsys, "good.parquet", "poor.parquet")[1] == code
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,14 @@ def test_calibrated_probabilities_count(files, capsys):
         (lambda t: t.assign(label=9), "label should be 0"),
         (lambda t: pd.concat([t, t]), "more than once"),
         (lambda t: t.assign(seed=7), r"seeds \[7\]"),
+        (lambda t: t.assign(seed=[[1]] * N), "seed should be a number or a text"),
+        (lambda t: t.assign(seed=np.nan), "seed should be a number or a text"),
+        (lambda t: t.assign(label=[[0]] * N), "label should be a number or a text"),
+        (lambda t: t.assign(p_a=[[0.2]] * N), "p_a, p_b, p_tie should be numbers"),
+        (lambda t: t.assign(p_a=np.nan), "p_a, p_b, p_tie should be numbers"),
+        (lambda t: t.assign(p_a=0, p_b=0, p_tie=0), "probabilities from 0 to 1 that sum to 1; in 300 of 300"),
+        (lambda t: t.assign(p_a=-0.5, p_b=1, p_tie=0.5), "probabilities from 0 to 1"),
+        (lambda t: t.assign(p_a=t["p_a"] + 0.002), "probabilities from 0 to 1"),
     ],
 )
 def test_what_does_not_compare_is_refused(files, change, complaint):

@@ -256,3 +256,11 @@ def test_an_override_with_the_present_value_changes_no_byte(tmp_path, params_yam
         value = yaml.safe_dump(raw_params()[section][name], default_flow_style=True).split("\n")[0]
         before, after = overridden(tmp_path, params_yaml, f"{key}={value}")
         assert after == before
+
+
+def test_one_seed_is_a_list_too(raw_params, tmp_path):
+    raw = raw_params()
+    raw["train"]["seeds"] = 5
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(UserError, match=r"train\.seeds is 5: expected a list; write \[5\]"):
+        params.load(tmp_path / "params.yaml")

@@ -4,12 +4,12 @@ The last run in a dozen lines: how good, against what, how fast, and where the p
 """
 
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from pairpref.errors import UserError, command
 from pairpref.reporting import glossary, provenance
 
 HEADLINE = Path("report/headline.json")
@@ -28,8 +28,22 @@ def rows(told: dict) -> list[tuple[str, str, str, str]]:
 
 
 def main() -> None:
-    if not HEADLINE.exists():
-        sys.exit(f"{HEADLINE}: no such file. `dvc repro` makes it; run from the repository's root.")
+    with command("headline"):
+        show()
+
+
+def show() -> None:
+    """Print the dozen lines.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    try:
+        told = json.loads(HEADLINE.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise UserError(
+            f"{HEADLINE}: no such file, or not whole. `dvc repro` makes it; run from the repository's root."
+        ) from None
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(style="bold", no_wrap=True)
@@ -37,7 +51,6 @@ def main() -> None:
     table.add_column("95 % interval", no_wrap=True)
     if roomy := console.width >= _ROOM_FOR_MEANINGS:
         table.add_column(style="dim")
-    told = json.loads(HEADLINE.read_text(encoding="utf-8"))
     for *figures, meaning in rows(told):
         table.add_row(*figures, *([meaning] if roomy else []))
     console.print(table)

@@ -4,18 +4,17 @@ The project's versions: what each is (versions.yaml), run again, tagged, compare
 """
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-from pairpref import params, stopping
+from pairpref import errors, params, stopping
 from pairpref.errors import UserError
 from pairpref.evaluation.comparison import Comparison
 from pairpref.files import write_text
-from pairpref.monitor import Log, explain
+from pairpref.monitor import Log
 from pairpref.reporting import tables, versions
 from pairpref.versions import catalog as catalogs
 from pairpref.versions import evidence, standing
@@ -164,43 +163,38 @@ def main(argv: list[str] | None = None) -> None:
     command.add_argument("listing", type=Path, help="the listing as CSV; - reads it from a pipe. Descriptions name the version")
     command.add_argument("--regime", required=True, choices=standing.REGIMES, help="scores of different regimes don't compare")
     asked = parser.parse_args(argv)
-    try:
-        catalog = catalogs.load()
-        match asked.command:
-            case "list":
-                show(catalog)
-            case "replay":
-                replay(catalog, asked.names)
-            case "impact":
-                impact(catalog)
-            case "tag":
-                tag(catalog, asked.move)
-            case "table":
-                table(catalog, asked.form)
-            case "leaderboard":
-                leaderboard(catalog, asked.listing, asked.regime)
-            case "check":
-                name = asked.against or catalog.anchor
-                found = check(catalog, name)
-                print(f"this run, against {name}: {versions.said(found)}")
-                sys.exit(found.verdict == "worse")
-    except UserError as error:
-        print(f"versions: {error}", file=sys.stderr)
-        sys.exit(REFUSED)
-    except BrokenPipeError:
-        # Whoever reads has seen enough. Nothing is left for Python to flush at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        print(f"versions: {explain(error)}", file=sys.stderr)
-        sys.exit(REFUSED)
-    except stopping.Stopped as stop:
-        name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
-        print(
-            f"versions: stopped by {name}; your files are as they were, and the same command goes on from here", file=sys.stderr
-        )
-        sys.exit(128 + stop.signum)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with errors.command("versions", REFUSED):
+        try:
+            _do(asked)
+        except stopping.Stopped as stop:
+            name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
+            print(
+                f"versions: stopped by {name}; your files are as they were, and the same command goes on from here",
+                file=sys.stderr,
+            )
+            sys.exit(128 + stop.signum)
+
+
+def _do(asked: argparse.Namespace) -> None:
+    catalog = catalogs.load()
+    match asked.command:
+        case "list":
+            show(catalog)
+        case "replay":
+            replay(catalog, asked.names)
+        case "impact":
+            impact(catalog)
+        case "tag":
+            tag(catalog, asked.move)
+        case "table":
+            table(catalog, asked.form)
+        case "leaderboard":
+            leaderboard(catalog, asked.listing, asked.regime)
+        case "check":
+            name = asked.against or catalog.anchor
+            found = check(catalog, name)
+            print(f"this run, against {name}: {versions.said(found)}")
+            sys.exit(found.verdict == "worse")
 
 
 if __name__ == "__main__":

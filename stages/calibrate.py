@@ -3,7 +3,7 @@
 Fit the calibrator on all out-of-fold rows, and score it on rows that each temperature has not seen.
 
 Reads data/oof/uncalibrated.parquet, data/oof/by_model.parquet (how much bolder the mean of all models is to be),
-data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, data.truth and, where nothing is exported, fold 0 in
+data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, models/votes.json, data.truth and, where nothing is exported, fold 0 in
 models/train/validation.parquet. Writes models/calibrator.json, models/manifest.json, data/oof/oof.parquet (p_a, p_b, p_tie as
 inference.dual_order makes them; c_a, c_b, c_tie: cross-fitted), data/oof/calibration.json (all trained folds) and
 metrics/calibrate.json (fold 0).

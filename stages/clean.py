@@ -1,7 +1,8 @@
 """python -m stages.clean: read the votes strictly, repair their text, group prompts and freeze the folds.
 
 Reads `data.train`. Writes data/clean/pairs.parquet (a row a vote, in file order), data/clean/quarantine.csv (the rows that can't
-be used, each with its line and reason) and data/clean/counts.json (counts that add up to the file's rows).
+be used, each with its line and reason), data/clean/counts.json (counts that add up to the file's rows) and models/votes.json (which
+columns were plain text, for files to predict that are too short to tell).
 """
 
 import json
@@ -24,6 +25,7 @@ from pairpref.params import Params
 PAIRS = Path("data/clean/pairs.parquet")
 QUARANTINE = Path("data/clean/quarantine.csv")
 COUNTS = Path("data/clean/counts.json")
+VOTES = Path("models/votes.json")
 REFUSED = monitor.LOGS / "quarantine.csv"
 
 _ROWS_A_TABLE = 5_000
@@ -63,10 +65,11 @@ def clean(params: Params, log: Log) -> None:
     fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, params.data.seed)
     pairs = pairs.append_column("group", pa.array(group)).append_column("fold", pa.array(fold))
     counts = _counts(bad, keys, group, found)
-    with written_aside(PAIRS, QUARANTINE, COUNTS) as (to_pairs, to_quarantine, to_counts):
+    with written_aside(PAIRS, QUARANTINE, COUNTS, VOTES) as (to_pairs, to_quarantine, to_counts, to_votes):
         pq.write_table(pairs, to_pairs, compression="zstd", row_group_size=_ROWS_A_TABLE)
         quarantine.write(to_quarantine, bad)
         to_counts.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+        to_votes.write_text(json.dumps({"plain": votes.plain}, indent=2) + "\n", encoding="utf-8")
     log.say(f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, {params.data.folds} folds")
 
 

@@ -1,7 +1,8 @@
 """The folder of trained models as parts of one run; manifest.json holds the hash of each part.
 
-Parts are tokenizer/, train/, oof/fold1 … and calibrator.json. The oof stage writes down what its
-export was made by; the calibrate stage adds what it has fitted to that export.
+Parts are tokenizer/, train/, oof/fold1 …, calibrator.json and votes.json, which says how the texts of
+the votes are written. The oof stage writes down what its export was made by; the calibrate stage adds
+what it has fitted to that export.
 """
 
 import hashlib
@@ -13,20 +14,20 @@ from pairpref.files import write_json
 
 MANIFEST = "manifest.json"
 CALIBRATOR = "calibrator.json"
+VOTES = "votes.json"
 _OOF = Path("oof") / MANIFEST
 
 
 def record_models(bundle: Path) -> None:
     """Write oof/manifest.json: the tokenizer, fold 0 and the other folds that are there now."""
-    parts = _parts(bundle)
-    parts.pop(CALIBRATOR, None)  # that of an earlier run, if any
-    write_json(bundle / _OOF, parts)
+    # A calibrator would be that of an earlier run.
+    write_json(bundle / _OOF, {name: part for name, part in _parts(bundle).items() if name not in (CALIBRATOR, VOTES)})
 
 
 def record_calibrator(bundle: Path) -> None:
-    """Write manifest.json: what oof/manifest.json names, and the calibrator."""
+    """Write manifest.json: what oof/manifest.json names, the calibrator and the form of the votes."""
     models = json.loads((bundle / _OOF).read_text(encoding="utf-8"))
-    write_json(bundle / MANIFEST, models | {CALIBRATOR: _hash(bundle / CALIBRATOR)})
+    write_json(bundle / MANIFEST, models | {name: part for name, part in _parts(bundle).items() if name in (CALIBRATOR, VOTES)})
 
 
 def check(bundle: Path) -> None:
@@ -37,7 +38,9 @@ def check(bundle: Path) -> None:
     """
     advice = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
     try:
-        named = dict(json.loads((bundle / MANIFEST).read_text(encoding="utf-8")))
+        named = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+            raise TypeError
     except (OSError, ValueError, TypeError):
         problem = f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline."
         raise UserError(f"{problem} {advice}") from None
@@ -51,9 +54,22 @@ def check(bundle: Path) -> None:
         raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {advice}")
 
 
+def plain(bundle: Path) -> dict[str, bool]:
+    """Whether each column of the training votes' texts was plain text; empty in a bundle that does not say so.
+
+    Raises:
+        UserError: votes.json is damaged.
+    """
+    path = bundle / VOTES
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["plain"]) if path.exists() else {}
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{path}: damaged ({error}). Run dvc repro -f clean.") from None
+
+
 def _parts(bundle: Path) -> dict[str, str]:
     folds = sorted((bundle / "oof").glob("fold[0-9]*"))
-    paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR]
+    paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR, bundle / VOTES]
     return {path.relative_to(bundle).as_posix(): _hash(path) for path in paths if path.exists()}
 
 

@@ -2,14 +2,14 @@
 
 Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged, calibrated and sharpened for what
 the average adds (see `pairpref.evaluation.pooling`). The bundle is the folder the pipeline writes: tokenizer/, train/, oof/,
-calibrator.json and manifest.json, which says that all are of one run.
+calibrator.json, votes.json and manifest.json, which says that all are of one run.
 
 Rows that can't be read are listed with line and reason in submission.unreadable.csv. More than 2 % of them stop it, unless it is
 to keep going: they get the shares of A, B and tie among the training votes.
 """
 
 import argparse
-import sys
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pairpref import bundle as bundles
 from pairpref.data import quarantine
 from pairpref.data.clean import read_test
 from pairpref.data.votes import Bad
-from pairpref.errors import UserError
+from pairpref.errors import UserError, command, say
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
 from pairpref.model import classifier
@@ -67,7 +67,7 @@ def predict(
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     card = classifier.load_card(folders[0])
     torch.set_num_threads(card.threads)
-    frame, bad = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel)
+    frame, bad = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel, bundles.plain(bundle))
     _account(path, bad, len(frame), unreadable, keep_going, say)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
@@ -144,24 +144,29 @@ def main(argv: list[str] | None = None) -> None:
         "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
     )
     parser.add_argument("--keep-going", action="store_true", help="predict even where many rows can't be read")
-    arguments = parser.parse_args(argv)
-    unreadable = arguments.output.with_suffix(".unreadable.csv")
-    if arguments.output.is_dir() or arguments.input.resolve() in (arguments.output.resolve(), unreadable.resolve()):
-        sys.exit(f"predict: --output {arguments.output} is a folder, or would write over the input itself; name a CSV of its own")
-    try:
+    asked = parser.parse_args(argv)
+    with command("predict"):
+        output, unreadable = _outputs(asked.output, asked.input)
         submission = predict(
-            arguments.input,
-            arguments.bundle,
-            arguments.batch_size,
-            unreadable=unreadable,
-            keep_going=arguments.keep_going,
+            asked.input, asked.bundle, asked.batch_size, say=say, unreadable=unreadable, keep_going=asked.keep_going
         )
-        write(submission, arguments.output)
-    except UserError as error:
-        sys.exit(f"predict: {error}")
-    except OSError as error:
-        sys.exit(f"predict: {error.filename or 'file'}: {error.strerror or error}")
-    print(f"{len(submission):,} predictions in {arguments.output}")
+        write(submission, output)
+        say(f"{len(submission):,} predictions in {asked.output}")
+
+
+def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
+    """Where the submission goes, behind a symlink if it is one, and where the rows are listed that can't be read.
+
+    Raises:
+        UserError: there is something else than a file, or the input itself.
+    """
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        raise UserError(f"--output {str(path)!r} is a {'folder' if path.is_dir() else 'pipe or device'}; name a CSV of its own.")
+    unreadable = path.with_suffix(".unreadable.csv")
+    real = os.path.realpath(path)
+    if os.path.realpath(given) in (real, os.path.realpath(unreadable)):
+        raise UserError(f"--output {path} would write over the input itself; name a CSV of its own.")
+    return Path(real), unreadable
 
 
 if __name__ == "__main__":

@@ -189,3 +189,11 @@ def test_one_prompt_alone_cannot_be_cross_fitted():
     p, labels = spoken(10, 0)
     with pytest.raises(UserError, match="two different prompts"):
         cross_fitted(p, labels, np.zeros(10, int), np.zeros(10, int), "temperature")
+
+
+@pytest.mark.parametrize("method", ["temperature", "temperature_tie"])
+def test_what_is_no_number_is_refused(method):
+    p = np.full((10, 3), 1 / 3)
+    p[4, 1] = np.nan
+    with pytest.raises(UserError, match="1 of 10 out-of-fold rows .* dvc repro -f oof"):
+        Calibrator.fit(p, np.zeros(10, dtype=int), method)

@@ -377,3 +377,49 @@ def test_rows_of_parquet_that_are_not_utf8_cost_their_row(tmp_path):
     found = read(tmp_path / "votes.parquet")
     assert [getattr(row, "reason", "kept") for row in found] == ["kept", "not_utf8", "kept"]
     assert [row.line for row in found] == [1, 2, 3]
+
+
+def test_nobody_prefers_one_of_two_same_answers(tmp_path):
+    rows = [
+        {"id": "1", "prompt": "p", "chosen": "c", "rejected": "c"},
+        {"id": "2", "prompt": "p", "chosen": "c", "rejected": "d"},
+    ]
+    same, other = read(write(tmp_path / "votes.jsonl", rows))
+    assert same.reason == "same_answers" and isinstance(other, Row)
+    # To predict, it is as good a pair as any.
+    assert [row.response_a.turns for row in read_unjudged(tmp_path / "votes.jsonl").rows] == [("c",)] * 2
+
+
+@pytest.mark.parametrize(("prompt", "differs"), [("q", False), ("other", True), (None, False)])
+@pytest.mark.parametrize("system", [(), ("be kind",)])
+def test_a_prompt_of_its_own_is_that_of_the_messages(tmp_path, prompt, differs, system):
+    begins = [as_message("system", text) for text in system] + [as_message("user", "q")]
+    row = {"prompt": prompt} | {n: [*begins, as_message("assistant", n)] for n in ("chosen", "rejected")}
+    (found,) = read(write(tmp_path / "votes.jsonl", [row]))
+    assert getattr(found, "reason", "") == ("prompts_differ" if differs else "")
+
+
+class TestFewStrings:
+    PAIR = {"id": "1", "prompt": "Hi", "response_a": "Hello", "response_b": ""}
+
+    def told(self, path: Path, usual: dict[str, bool] | None = None, **cells: str) -> list:
+        write(path / "test.csv", [self.PAIR | cells])
+        (row,) = read_unjudged(path / "test.csv", usual).rows
+        return [row.reason] if isinstance(row, Bad) else [row.prompt.turns, row.response_a.turns, row.response_b.turns]
+
+    def test_blank_ones_are_as_the_other_columns(self, tmp_path):
+        assert self.told(tmp_path) == [("Hi",), ("Hello",), ("",)]
+
+    def test_they_are_read_like_the_votes(self, tmp_path):
+        like_list = '["a", "b"]'
+        plain, lists = dict.fromkeys(("prompt", "response_a", "response_b"), True), {"prompt": False}
+        assert self.told(tmp_path, plain, prompt=like_list) == [(like_list,), ("Hello",), ("",)]
+        assert self.told(tmp_path, prompt=like_list) == ["unequal_turns"]
+        assert self.told(tmp_path, lists, prompt='["a"]') == [("a",), ("Hello",), ("",)]
+        assert self.told(tmp_path, lists) == [("Hi",), ("Hello",), ("",)]
+
+    def test_many_say_it_themselves(self, tmp_path):
+        rows = [{"id": str(i), "prompt": '["p"]', "response_a": '["a"]', "response_b": '["b"]'} for i in range(5)]
+        write(tmp_path / "test.csv", rows)
+        usual = dict.fromkeys(("prompt", "response_a", "response_b"), True)
+        assert {row.prompt.turns for row in read_unjudged(tmp_path / "test.csv", usual).rows} == {("p",)}

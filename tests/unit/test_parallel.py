@@ -212,5 +212,5 @@ def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, m
     monkeypatch.setattr(tokenize, "ROWS_A_PROCESS", 50)
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1))
-    assert len(alone) == 8
+    assert len(alone) == 9
     assert outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend)) == alone

@@ -1,6 +1,7 @@
 """Predicting a file of pairs with what the stages trained, from Python, from the command line and as a stage."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -219,7 +220,7 @@ class TestBadBundles:
         assert f"({', '.join(f'{part} changed' for part in sorted(parts))})" in refused(test_file, bundle)
 
     @pytest.mark.fault(23)
-    @pytest.mark.parametrize("content", [None, "", "{", "[1]", "{}"])
+    @pytest.mark.parametrize("content", [None, "", "{", "[1]", "{}", '[[1, "a"], ["b", 2]]', '{"train": 1}'])
     def test_without_a_manifest(self, test_file, bundle, content):
         path = bundle / "manifest.json"
         path.unlink() if content is None else path.write_text(content)
@@ -259,6 +260,17 @@ class TestCommandLine:
             prediction.main([part for name, path in given.items() for part in (f"--{name}", str(path))])
         assert isinstance(stopped.value.code, str) and len(stopped.value.code.splitlines()) == 1
         assert not (tmp_path / "submission.csv").exists()
+
+    @pytest.mark.parametrize("output", ["", ".", "/", "pipe", "/dev/null"])
+    def test_only_a_file_is_written_over(self, pipeline, test_file, here, output):
+        os.mkfifo("pipe")
+        with pytest.raises(SystemExit, match="name a CSV of its own"):
+            prediction.main(["--input", str(test_file), "--output", output, "--bundle", str(pipeline / "models")])
+
+    def test_a_link_is_followed(self, pipeline, test_file, here):
+        Path("link.csv").symlink_to("there.csv")
+        prediction.main(["--input", str(test_file), "--output", "link.csv", "--bundle", str(pipeline / "models")])
+        assert Path("link.csv").is_symlink() and len(pd.read_csv("there.csv")) == 40
 
     def test_the_input_is_not_written_over(self, pipeline, test_file):
         before = test_file.read_bytes()
@@ -419,3 +431,15 @@ def test_texts_are_no_pairs(bundle, tmp_path):
     path.write_text('{"id": 1, "text": "an answer without its rival"}\n', encoding="utf-8")
     with pytest.raises(UserError, match="single texts"):
         prediction.predict(path, bundle)
+
+
+def test_one_row_is_read_like_the_votes(bundle, tmp_path):
+    """The arena's votes are lists. Of votes in plain text, a text that looks like a list is a text."""
+    path = tmp_path / "one.csv"
+    path.write_text('id,prompt,response_a,response_b\n1,"[""a"", ""b""]","[""c"", ""d""]","[""e"", ""f""]"\n')
+    lists = prediction.predict(path, bundle, **SILENT)
+    assert bundles.plain(bundle) == dict.fromkeys(TEXTS, False)
+    (bundle / bundles.VOTES).write_text(json.dumps({"plain": dict.fromkeys(TEXTS, True)}))
+    recorded(bundle)
+    texts = prediction.predict(path, bundle, **SILENT)
+    assert np.abs(lists[WINNERS] - texts[WINNERS]).max(axis=None) > 1e-9

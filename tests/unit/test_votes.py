@@ -278,3 +278,11 @@ def test_flattening_keeps_order_and_nesting_is_nothing(value):
     else:
         with pytest.raises(Refused):
             turns.parse(value)
+
+
+def test_a_line_too_long_is_one_bad_row(tmp_path):
+    row = {"prompt": "p", "response_a": "a", "response_b": "b", "winner": "tie"}
+    lines = [json.dumps({"id": i} | row | ({"response_a": "y" * 33_000_000} if i == 2 else {})) for i in (1, 2, 3)]
+    (tmp_path / "votes.jsonl").write_text("\n".join(lines))
+    first, second, third = read_votes(tmp_path / "votes.jsonl").rows
+    assert (second.line, second.reason) == (2, "too_long") and [first.line, third.line] == [1, 3]

@@ -1,6 +1,6 @@
 """From a row as it was read to the texts that are learned from, as the `clean` switches say."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -61,8 +61,16 @@ def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, parallel: Paral
         yield from shard
 
 
-def read_test(path: Path | str, switches: CleanParams, parallel: ParallelParams = ALONE) -> tuple[pd.DataFrame, list[Bad]]:
+def read_test(
+    path: Path | str,
+    switches: CleanParams,
+    parallel: ParallelParams = ALONE,
+    usual: Mapping[str, bool] | None = None,
+) -> tuple[pd.DataFrame, list[Bad]]:
     """Every row of a file of pairs to predict, in its order, and those of them that can't be used.
+
+    Args:
+        usual: as in `read_unjudged`.
 
     Returns:
         id, prompt, response_a, response_b (strings; response_b is None in text files) and ok (bool); and the rows where ok is False:
@@ -73,7 +81,7 @@ def read_test(path: Path | str, switches: CleanParams, parallel: ParallelParams 
     """
     columns = ("id", *TEXTS, "ok")
     bad, values = [], []
-    for row in clean_rows(read_unjudged(path).rows, switches, parallel):
+    for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
         _refuse_nameless(row, path)
         if isinstance(row, Bad):
             bad.append(row)

@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 
-_REMEDY = "Get more votes, or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest."
+_FEWEST = 2
 
 
 def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -23,6 +23,9 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
     Raises:
         UserError: a fold would lack a label that some votes have, or all votes have the same.
     """
+    remedy = "Get more votes" + (
+        ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest." if folds > _FEWEST else "."
+    )
     voted = np.flatnonzero(np.bincount(labels, minlength=len(LABELS)))
     if len(voted) == 1:
         raise UserError(
@@ -35,7 +38,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         if distinct < folds:
             raise UserError(
                 f"{len(of_label)} rows with the label {name}, in {distinct} prompt groups: too few for data.folds = {folds}. "
-                f"{_REMEDY}"
+                f"{remedy}"
             )
     fold = np.empty(len(labels), dtype=np.int8)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -45,7 +48,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         counts = np.bincount(labels[fold == number], minlength=len(LABELS))
         for label in voted:
             if not counts[label]:
-                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {_REMEDY}")
+                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {remedy}")
     return fold
 
 

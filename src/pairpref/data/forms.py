@@ -48,6 +48,8 @@ _BY_LINE = ("preference", "text")
 # How a JSON list begins, a damaged one or one of Python's included: ["…, [[…, [{…, [null, [].
 _LIST = re.compile(r"""\s*\[\s*(?:["'\[{\]]|null\b|None\b)""")
 _MIXED = 0.1
+_FEW = 5
+"""Strings of a column that hold text, below which they may not tell how the column is written."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Form:
         if len({len(prompt.turns), len(a.turns), len(b.turns)}) > 1:
             raise Refused("unequal_turns", f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}")
         if self.name == "preference" and self.judged:
+            if a.turns == b.turns:
+                raise Refused("same_answers", next(filter(None, a.turns), ""))
             return ((prompt, b, a), B, False) if _chosen_is_b(identifier) else ((prompt, a, b), A, False)
         return (prompt, a, b), self._label(cells), self.vote == _WINNER and values.both_bad(cells["winner"])
 
@@ -148,18 +152,31 @@ def unknown(columns: Sequence[str], judged: bool) -> str:
     return f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; missing: {', '.join(missing)}."
 
 
-def plain_columns(form: Form, head: Sequence[Mapping[str, object]]) -> frozenset[str]:
+def plain_columns(form: Form, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None) -> frozenset[str]:
     """Columns whose strings are plain text; the others' are JSON lists. Whole columns are told apart by the first rows, never cells.
+
+    Blank strings are as those of the other columns.
+
+    Args:
+        usual: whether a column of the training votes was plain. It decides where there are few strings: a text that begins like a
+            list is one where the votes had lists, and a text where they had plain text.
 
     Raises:
         UserError: a column of plain text has JSON lists, too.
     """
     if form.name == "text":
         return frozenset(form.texts)
-    plain = set()
+    plain, blank, usual = set(), set(), usual or {}
     for name in form.texts:
-        strings = [value for cells in head if isinstance(value := cells.get(name), str) and value.strip()]
-        if 2 * sum(map(bool, map(_LIST.match, strings))) >= len(strings):
+        given = [value for cells in head if isinstance(value := cells.get(name), str)]
+        strings = [value for value in given if value.strip()]
+        like_lists = sum(map(bool, map(_LIST.match, strings)))
+        if len(strings) < _FEW and name in usual and (usual[name] or like_lists or not strings):
+            plain |= {name} if usual[name] else set()
+            continue
+        if given and not strings:
+            blank.add(name)
+        if 2 * like_lists >= len(strings):
             continue
         plain.add(name)
         if (lists := sum(map(_is_list, strings))) >= _MIXED * len(strings):
@@ -167,7 +184,7 @@ def plain_columns(form: Form, head: Sequence[Mapping[str, object]]) -> frozenset
                 f"{name} holds JSON lists in {lists} of the first {len(strings)} rows and plain text in the others; "
                 'expected one of both. Write all as JSON lists, such as ["the text"].'
             )
-    return frozenset(plain)
+    return frozenset(plain | blank if plain else plain)
 
 
 def _is_list(text: str) -> bool:
@@ -187,6 +204,8 @@ def _pair(names: Sequence[str], cells: Mapping[str, object], plain: Collection[s
     if any(asks):
         if asks[0] != asks[1]:
             raise Refused("prompts_differ", next((str(x) for x, y in zip(*asks, strict=False) if x != y), f"{of_a}, {of_b}"))
+        if asked and cells.get(asked[0]) is not None and not _asks(_cell(cells, asked[0], plain), asks[0]):
+            raise Refused("prompts_differ", f"{asked[0]}: {cells[asked[0]]}")
         return _of(asks[0], of_a), _answer(a, of_a), _answer(b, of_b)
     if not asked or cells.get(asked[0]) is None:
         raise Refused("no_prompt", ", ".join(names))
@@ -196,6 +215,12 @@ def _pair(names: Sequence[str], cells: Mapping[str, object], plain: Collection[s
     # Messages that end in a question: what was answered before it belongs to both answers.
     before = prompt.answers
     return _of(prompt.asks, asked[0]), _answer(a, of_a, before), _answer(b, of_b, before)
+
+
+def _asks(prompt: Cell | Talk, asks: Sequence[str | None]) -> bool:
+    """Whether a prompt is asked in a conversation, which may put a system message before it, or ask more."""
+    given = prompt.turns if isinstance(prompt, Cell) else prompt.asks
+    return all(any((ask or "").strip().endswith((turn or "").strip()) for ask in asks) for turn in given)
 
 
 def _cell(cells: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:

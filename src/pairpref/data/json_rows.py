@@ -34,8 +34,16 @@ def read(path: Path) -> Source:
 
 
 def _records(source: Iterator[str]) -> Iterator[Record]:
-    for number, line in enumerate(source, 1):
+    number, whole = 0, True
+    for line in source:
+        rest, whole = not whole, line.endswith("\n")
+        if rest:
+            continue
+        number += 1
         if line.isspace():
+            continue
+        if not whole and len(line) == lines.MAX_LINE:
+            yield Record(number, {}, "too_long", line[:200])
             continue
         if lines.undecoded(line):
             yield Record(number, {}, "not_utf8", line)

@@ -12,7 +12,8 @@ from pairpref.errors import UserError
 MAX_CELL = 1_000_000
 """Characters in a cell. An unclosed quote swallows no more than this before reading goes on with the next line."""
 
-_MAX_LINE = 16 * MAX_CELL
+MAX_LINE = 16 * MAX_CELL
+"""Characters after which a line is cut: the rest comes as a line of its own."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_TEXT = {
     b"PK\x03\x04": "a .zip or .xlsx file. Unpack it, or save the sheet as CSV in UTF-8",
@@ -60,7 +61,7 @@ def read(path: Path, newline: str) -> Iterator[str]:
         refuse_by_first_bytes(path, begins)
         # Bytes that are not UTF-8 cost their row, not the file.
         with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-            while line := file.readline(_MAX_LINE):
+            while line := file.readline(MAX_LINE):
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: not a whole .gz file ({error}). Get or pack it again.") from None

@@ -3,8 +3,8 @@
 What a file's columns mean is in `forms`, how its rows are written in `records`.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -47,11 +47,20 @@ class Bad:
 
 @dataclass(frozen=True)
 class Votes:
-    """An opened file: its form, how its texts are written, and its rows in file order, read as they are asked for."""
+    """An opened file: its form, whether each column of texts is plain, and its rows in file order, read as they are asked for."""
 
     form: forms.Name
-    written: str
+    plain: Mapping[str, bool]
     rows: Iterator[Row | Bad]
+
+    @property
+    def written(self) -> str:
+        """How the texts are written, in words."""
+        kinds = {
+            "plain text": [n for n, plain in self.plain.items() if plain],
+            "lists": [n for n, plain in self.plain.items() if not plain],
+        }
+        return "; ".join(f"{kind} in {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def read_votes(path: Path | str) -> Votes:
@@ -61,19 +70,22 @@ def read_votes(path: Path | str) -> Votes:
         UserError: the file as a whole can't be read (see `records.read` and `forms`).
     """
     votes = _read(path, judged=True)
-    return Votes(votes.form, votes.written, _first_of_each_id(votes.rows))
+    return replace(votes, rows=_first_of_each_id(votes.rows))
 
 
-def read_unjudged(path: Path | str) -> Votes:
+def read_unjudged(path: Path | str, usual: Mapping[str, bool] | None = None) -> Votes:
     """Rows without label: nothing is held against repeated ids, since each row needs its prediction.
+
+    Args:
+        usual: `Votes.plain` of the training votes, for columns whose own strings are too few to tell.
 
     Raises:
         UserError: the file as a whole can't be read (see `records.read` and `forms`).
     """
-    return _read(path, judged=False)
+    return _read(path, judged=False, usual=usual)
 
 
-def _read(path: Path | str, judged: bool) -> Votes:
+def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = None) -> Votes:
     source = records.read(path)
     try:
         form = next(filter(None, (forms.find(columns, judged) for columns in source.columns)), None)
@@ -81,13 +93,11 @@ def _read(path: Path | str, judged: bool) -> Votes:
             raise UserError(forms.unknown(source.columns[0], judged))
         found = source.records(form.columns)
         head = list(islice(found, _HEAD))
-        plain = forms.plain_columns(form, [record.cells for record in head if not record.reason])
+        plain = forms.plain_columns(form, [record.cells for record in head if not record.reason], usual)
     except UserError as error:
         named = str(error).startswith(str(path))
         raise error if named else UserError(f"{path}: {error}") from None
-    written = {"plain text": [n for n in form.texts if n in plain], "lists": [n for n in form.texts if n not in plain]}
-    told = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in written.items() if names)
-    return Votes(form.name, told, (_row(record, form, plain) for record in chain(head, found)))
+    return Votes(form.name, {n: n in plain for n in form.texts}, (_row(record, form, plain) for record in chain(head, found)))
 
 
 def _row(record: Record, form: Form, plain: Collection[str]) -> Row | Bad:

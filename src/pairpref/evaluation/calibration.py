@@ -66,7 +66,14 @@ class Calibrator:
         Args:
             p: probabilities; shape (n, 3).
             labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
+
+        Raises:
+            UserError: a probability is not finite.
         """
+        if wrong := int((~np.isfinite(p)).any(axis=1).sum()):
+            raise UserError(
+                f"{wrong:,} of {len(p):,} out-of-fold rows have probabilities that are no numbers. Run dvc repro -f oof."
+            )
         if method == "none" or len(labels) == 0:
             return cls(n=len(labels))
         z, happened = logits(p), np.eye(3)[labels]

@@ -12,7 +12,7 @@ from pairpref.params import Params
 
 def backbone(params: Params, log: Log) -> None:
     backbones.record(params.model)
-    name, revision = backbones.source(params.model)
+    name, revision = params.model.backbone, backbones.source(params.model)[1]
     log.say(f"{name} at commit {revision}" if revision else name)
 
 

@@ -30,7 +30,7 @@ def tokenize(params: Params, log: Log) -> None:
         tokenizer = tokenizers.train_bpe(texts, params.tokenize.vocab_size)
         log.say(f"trained a byte-level BPE of {len(tokenizer):,} tokens on {len(frame):,} votes")
     else:
-        tokenizer = tokenizers.load(*backbone.source(params.model))
+        tokenizer = tokenizers.load(params.model.backbone, *backbone.source(params.model))
     tokenizers.save(tokenizer, TOKENIZER)
 
     def run(job: Callable, arguments: Iterable[tuple]) -> Iterable:

@@ -1,7 +1,7 @@
 """Which backbone exactly: data/backbone/, which the stages that load it depend on.
 
-For a local folder it holds a link to each of its files, so that DVC hashes what is in them. For a
-hub name it holds the commit that model.revision stands for.
+For a local folder it holds a link to each of its files. They are loaded through these links, so that
+what DVC hashes is what is read. For a hub name it holds the commit that model.revision stands for.
 """
 
 import json
@@ -22,8 +22,8 @@ def record(params: ModelParams) -> None:
     """Write data/backbone/ anew. The files of a local backbone are only linked to, never touched.
 
     Raises:
-        UserError: there is no such folder, or neither the hub nor its cache on this machine knows
-            the name and revision.
+        UserError: there is no such folder, one of its files is a broken link, or neither the hub nor
+            its cache on this machine knows the name and revision.
     """
     shutil.rmtree(RECORD, ignore_errors=True)
     folder = Path(params.backbone)
@@ -31,6 +31,11 @@ def record(params: ModelParams) -> None:
         write_json(_RESOLVED, {"name": SMALL})
     elif folder.is_dir():
         _link(folder)
+    elif original := _left_behind(folder):
+        raise UserError(
+            f"model.backbone {params.backbone!r}: this copy of the repository lacks the folder, because "
+            f"git does not know it. Name it by its absolute path: -S model.backbone={original}"
+        )
     elif params.backbone.startswith(("/", "./", "../", "~")):
         raise UserError(f"model.backbone {params.backbone!r}: no such folder.")
     else:
@@ -38,14 +43,19 @@ def record(params: ModelParams) -> None:
 
 
 def source(params: ModelParams) -> tuple[str, str | None]:
-    """What to load a backbone by: its name or folder, and for a hub name the recorded commit.
+    """What to load a backbone by: for a local one data/backbone/, for a hub name itself and its commit.
 
     Raises:
-        UserError: data/backbone/ is not of this hub name.
+        UserError: data/backbone/ is not of this backbone.
     """
-    if params.backbone == SMALL or Path(params.backbone).is_dir():
-        return params.backbone, None
+    if params.backbone == SMALL:
+        return SMALL, None
+    folder = Path(params.backbone)
     try:
+        if folder.is_dir():
+            files = [path for path in RECORD.rglob("*") if not path.is_dir()]
+            if files and all(file.samefile(folder / file.relative_to(RECORD)) for file in files):
+                return str(RECORD), None
         recorded = json.loads(_RESOLVED.read_text(encoding="utf-8"))
         if recorded["name"] == params.backbone:
             return params.backbone, recorded["revision"]
@@ -56,19 +66,32 @@ def source(params: ModelParams) -> tuple[str, str | None]:
 
 def _link(folder: Path) -> None:
     """A link a file: DVC would change the modes of the files behind a linked folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     # .git and .cache hold no weights.
     files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
+    if broken := [file.relative_to(folder) for file in files if not file.exists()]:
+        raise UserError(
+            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a file that is not there. "
+            "Remove it, or bring the file back."
+        )
+    files = [file for file in files if file.is_file()]
     if not files:
         raise UserError(f"model.backbone {str(folder)!r}: the folder has no files.")
     for file in files:
         link = RECORD / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
-        target = file.parent.resolve() / file.name
+        # Links on the way stay: one that is moved to another folder counts as a change.
+        target = file
         if not folder.is_absolute():
             # In a copied repository it leads to the copy's own files.
-            target = os.path.relpath(target, link.parent.resolve())
+            target = Path(os.path.relpath(file, link.parent.resolve()))
         link.symlink_to(target)
+
+
+def _left_behind(folder: Path) -> Path | None:
+    """The folder in the repository that DVC has copied for a queued or temporary experiment."""
+    roots = (parent.parent for parent in Path.cwd().parents if parent.name == ".dvc")
+    return next((root / folder for root in roots if (root / folder).is_dir()), None)
 
 
 def _commit(name: str, revision: str) -> str:

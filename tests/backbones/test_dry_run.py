@@ -8,14 +8,16 @@ import pytest
 import torch
 import zoo
 from safetensors.torch import load_file, save_file
-from transformers import BartForSequenceClassification, RobertaConfig, RobertaModel
+from transformers import BartForSequenceClassification, ReformerConfig, RobertaConfig, RobertaModel
 
+from pairpref.backbone import record
 from pairpref.errors import UserError
-from pairpref.model import classifier
+from pairpref.model import classifier, weights
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers
 from pairpref.training import dry_run
 
+pytestmark = pytest.mark.usefixtures("here")
 POSITIONS = {"BERT": 64, "RoBERTa": 64, "MPNet": 64, "ELECTRA": 64, "DistilBERT": 64, "GPT-2": 64, "OPT": 64, "BART": 64}
 CARD = {
     "single": False,
@@ -33,6 +35,7 @@ def check(small_params, tmp_path):
     def go(backbone: Path, pooling: str = "spans", max_length: int = 48, change=None, single: bool = False):
         names = {"backbone": str(backbone), "pooling": pooling, "max_length": max_length}
         params = small_params(**{f"model__{name}": value for name, value in names.items()}).model
+        record(params)
         tokenizer = tokenizers.load(str(backbone))
         model = classifier.build(params, tokenizer)
         if change:
@@ -78,6 +81,15 @@ def test_other_positions_have_no_end(check, tmp_path, family):
 @pytest.mark.parametrize("pooling", zoo.POOLINGS)
 def test_single_texts(check, tmp_path, pooling):
     check(zoo.make("BERT", tmp_path / "backbone"), pooling, single=True)
+
+
+@pytest.mark.parametrize("pooling", zoo.POOLINGS)
+def test_lengths_between_are_tried(check, tmp_path, pooling):
+    size = {"hidden_size": 16, "num_attention_heads": 2, "attention_head_size": 8, "feed_forward_size": 24}
+    layers = {"attn_layers": ["local"], "local_attn_chunk_length": 8, "axial_pos_embds": False, "max_position_embeddings": 64}
+    config = ReformerConfig(vocab_size=320, pad_token_id=1, eos_token_id=2, **size, **layers)
+    zoo.save(config, zoo.byte_level(zoo.OPT), tmp_path / "backbone")
+    assert "length 25 has to be a multiple" in refused(check, tmp_path / "backbone", pooling)
 
 
 @pytest.mark.fault(26)
@@ -191,6 +203,21 @@ def test_training_makes_it_once_and_never_for_the_small_default(here, monkeypatc
     small = small_params(model__backbone=SMALL)
     zoo.train(zoo.votes(here / "bpe"), small, here / "bpe", here / "small")
     assert len(calls) == 1
+
+
+def test_what_a_model_raises_in_training_is_one_line(here, monkeypatch):
+    backbone = zoo.make("BERT", here / "backbone")
+    tokenizers.save(tokenizers.load(str(backbone)), here / "tokenizer")
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("no such size\nof a buffer")
+
+    monkeypatch.setattr(weights, "put", fail)
+    monkeypatch.setattr(dry_run, "check", lambda *args: None)
+    params = zoo.params_of(backbone, "spans")
+    params = params.model_copy(update={"train": params.train.model_copy(update={"patience": 1})})
+    line = refused(zoo.train, zoo.votes(here / "tokenizer"), params, here / "tokenizer", here / "work")
+    assert str(backbone) in line and "RuntimeError: no such size)" in line
 
 
 @pytest.mark.fault(26)

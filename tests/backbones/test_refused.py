@@ -10,12 +10,13 @@ import pytest
 import torch
 import zoo
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, WhisperConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, WhisperConfig
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.text import tokenizer as tokenizers
 
+pytestmark = pytest.mark.usefixtures("here")
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 8656000\n"
 
 
@@ -199,6 +200,24 @@ class TestRefused:
         rewrite(folder / "config.json", intermediate_size=32)
         assert "don't belong together" in refused(build, folder, pooling)
 
+    @pytest.mark.parametrize("pooling", zoo.POOLINGS)
+    @pytest.mark.parametrize("model", [AutoModel, AutoModelForMaskedLM])
+    def test_a_file_of_more_layers_than_the_config(self, build, folder, refused, pooling, model):
+        model.from_config(AutoConfig.from_pretrained(folder, num_hidden_layers=2)).save_pretrained(folder)
+        build(folder, pooling)  # a head of masked words is no layer
+        rewrite(folder / "config.json", num_hidden_layers=1)
+        line = refused(build, folder, pooling)
+        assert "don't fit config.json: 16 tensors" in line and "layer.1." in line
+
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+    @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+    def test_integers(self, build, folder, refused, dtype, file):
+        weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if file == "pytorch_model.bin":
+            as_bin(folder)
+        assert "8-bit integers" in refused(build, folder)
+
     def test_an_architecture_that_the_library_does_not_know(self, build, folder, refused):
         rewrite(folder / "config.json", model_type="deberta-v9")
         assert "deberta-v9" in refused(build, folder)
@@ -214,6 +233,12 @@ class TestRefused:
 
 
 class TestMended:
+    @pytest.mark.parametrize("pooling", zoo.POOLINGS)
+    def test_what_a_config_asks_the_model_to_return(self, build, folder, tmp_path, pooling):
+        rewrite(folder / "config.json", return_dict=False, output_attentions=True, output_hidden_states=True)
+        build(folder, pooling)
+        assert zoo.outcome(folder, pooling, tmp_path / "work") == zoo.TRAINS
+
     @pytest.mark.parametrize("labels", [1, 2])
     def test_a_head_of_another_size_starts_anew(self, build, folder, labels):
         torch.manual_seed(0)

@@ -10,6 +10,8 @@ import zoo
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokenizer import Encoder, Template
 
+pytestmark = pytest.mark.usefixtures("here")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pairpref import stopping
+from pairpref.backbone import record
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
@@ -74,6 +75,8 @@ class Kind:
 
 KINDS = {
     "BERT": Kind(hf.BertConfig, BERT, {**WIDTH, "max_position_embeddings": 64}),
+    "BigBird": Kind(hf.BigBirdConfig, BERT, {**WIDTH, "max_position_embeddings": 128, "block_size": 4, "num_random_blocks": 1}),
+    "ConvBERT": Kind(hf.ConvBertConfig, BERT, {**WIDTH, "embedding_size": 16, "max_position_embeddings": 64, "head_ratio": 1}),
     "RoBERTa": Kind(hf.RobertaConfig, ROBERTA, {**WIDTH, "max_position_embeddings": 66, "type_vocab_size": 1}),
     "XLM-R": Kind(hf.XLMRobertaConfig, ROBERTA, {**WIDTH, "max_position_embeddings": 66, "type_vocab_size": 1}),
     "ELECTRA": Kind(hf.ElectraConfig, BERT, {**WIDTH, "embedding_size": 8, "max_position_embeddings": 64}),
@@ -214,6 +217,7 @@ def votes(tokenizer: Path, count: int = 10) -> Tokens:
 
 def train(tokens: Tokens, params: Params, tokenizer: Path, work: Path, stop_after: int | None = None) -> Fitted:
     """Train on some votes, and predict the same; stopped after a step and gone on with, where asked."""
+    record(params.model)
     job = Fingerprint({"fold": 0}, {}), _Signal(stop_after)
     store = Store(*job, work)
     store.folder.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,26 @@
 """data/backbone/: what DVC hashes of a backbone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pairpref.backbone import RECORD, record, source
 from pairpref.errors import UserError
 from pairpref.inputs import Inputs
+from pairpref.model import backbone
 from pairpref.params import SMALL
+from pairpref.text import tokenizer as tokenizers
 
 COMMIT = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"
 
 
 @pytest.fixture
 def model(small_params, here):
-    return lambda backbone, revision="main": small_params(model__backbone=str(backbone), model__revision=revision).model
+    return lambda name, revision="main": small_params(model__backbone=str(name), model__revision=revision).model
 
 
 @pytest.fixture
@@ -52,10 +57,68 @@ def test_a_local_backbone_is_links_to_its_files(model, mine, here, kind):
     (here / "data").symlink_to("elsewhere")  # as one whose data lie on another disk
     for _ in range(2):
         record(model(name))
-    assert files() == ["config.json", "onnx/model.onnx"] and source(model(name)) == (str(name), None)
+    assert files() == ["config.json", "onnx/model.onnx"] and source(model(name)) == ("data/backbone", None)
     assert not any(path.is_symlink() for path in (RECORD, RECORD / "onnx"))
     assert (RECORD / "config.json").readlink().is_absolute() is (kind == "absolute")
     assert (mine / "config.json").read_text() == "config.json" and (mine / "config.json").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_link_that_is_moved_to_another_folder_is_followed(model, here, absolute):
+    for version in ("v1", "v2"):
+        (here / version).mkdir()
+        (here / version / "config.json").write_text(version)
+    (here / "current").symlink_to("v1")
+    name = here / "current" if absolute else "current"
+    record(model(name))
+    assert (RECORD / "config.json").read_text() == "v1"
+    (here / "current").unlink()
+    (here / "current").symlink_to("v2")
+    assert (RECORD / "config.json").read_text() == "v2" and source(model(name)) == (str(RECORD), None)
+
+
+def test_what_is_added_after_it_was_recorded_is_not_read(model, tiny_backbone):
+    mine = tiny_backbone("bert")
+    weights = load_file(mine / "model.safetensors")
+    torch.save(weights, mine / "pytorch_model.bin")
+    (mine / "model.safetensors").unlink()
+    record(model(mine))
+    save_file({key: tensor * 3 for key, tensor in weights.items()}, mine / "model.safetensors", metadata={"format": "pt"})
+    loaded = backbone.load(model(mine), tokenizers.load(str(mine)), print, *source(model(mine)))
+    table = loaded.get_input_embeddings().weight
+    assert any(torch.equal(table, tensor) for tensor in weights.values())
+
+
+def test_messages_name_the_folder_that_the_user_named(model, tiny_backbone):
+    mine = tiny_backbone("bert")
+    (mine / "model.safetensors").unlink()
+    (mine / "tokenizer.json").rename(mine / "no-tokenizer")
+    record(model(mine))
+    files = source(model(mine))
+    for load in (tokenizers.load, lambda *args: backbone.load(model(mine), None, print, *args[1:])):
+        line = refused(lambda load=load: load(str(mine), *files))
+        assert repr(str(mine)) in line and str(RECORD) not in line
+
+
+@pytest.mark.parametrize("kind", ["other", "missing"])
+def test_a_record_of_another_folder_is_not_read(model, mine, here, kind):
+    if kind == "other":
+        shutil.copytree(mine, here / "other")
+        record(model("other"))
+    assert "run `dvc repro backbone`" in refused(lambda: source(model("mine")))
+
+
+def test_a_broken_link_among_the_files(model, mine):
+    (mine / "model.safetensors").symlink_to("nowhere")
+    assert "model.safetensors is a link to a file that is not there" in refused(lambda: record(model(mine)))
+
+
+@pytest.mark.parametrize("name", ["mine", "./mine"])
+def test_a_copy_for_an_experiment_lacks_an_ignored_folder(model, mine, here, monkeypatch, name):
+    copy = here / ".dvc/tmp/exps/standalone/tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert refused(lambda: record(model(name))).endswith(f"-S model.backbone={mine}")
 
 
 @pytest.mark.fault(22)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pairpref.backbone import record
 from pairpref.training import fingerprint as module
 from pairpref.training.fingerprint import Fingerprint
 
@@ -113,6 +114,8 @@ def test_the_weights_of_a_local_backbone_change_it(small_params, data, here):
     folder = here / "backbone"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"1")
-    old = of(small_params(model__backbone=str(folder)), data)
+    params = small_params(model__backbone=str(folder))
+    record(params.model)
+    old = of(params, data)
     (folder / "model.safetensors").write_bytes(b"2")
-    assert of(small_params(model__backbone=str(folder)), data).digest != old.digest
+    assert of(params, data).digest != old.digest

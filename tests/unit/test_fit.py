@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pairpref import stopping
+from pairpref.backbone import record
 from pairpref.errors import UserError
 from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
@@ -410,6 +411,7 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_ba
         kept.folder.mkdir(parents=True)
         return kept
 
+    record(small_params(model__backbone=str(folder)).model)
     fitted = [
         fit(*low, small_params(model__backbone=str(folder), model__lr_multiplier=m), tokenizer, 0, store(m), Log("fit"))
         for m in (1, 100)

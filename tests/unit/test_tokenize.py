@@ -7,12 +7,13 @@ from pairpref.monitor import Log
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from stages import tokenize as stage
+from stages.backbone import backbone
 from stages.clean import clean
 from stages.simulate import simulate
 
 
 def run(settings):
-    for body in (simulate, clean, stage.tokenize):
+    for body in (simulate, clean, backbone, stage.tokenize):
         body(settings, Log("test"))
     return token_files.load(stage.TOKENS), pd.read_parquet(stage.PAIRS)
 

@@ -9,6 +9,7 @@ import pytest
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.monitor import Log
 from stages import train as stage
+from stages.backbone import backbone as backbones
 from stages.clean import clean
 from stages.simulate import simulate
 from stages.tokenize import tokenize
@@ -20,7 +21,7 @@ from stages.tokenize import tokenize
 def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, pooling):
     changes = {} if backbone == "small" else {"model__backbone": str(tiny_backbone(backbone))}
     settings = small_params(model__pooling=pooling, train__epochs=2, **changes)
-    for body in (simulate, clean, tokenize, stage.train):
+    for body in (simulate, clean, backbones, tokenize, stage.train):
         body(settings, Log("test"))
     pairs = pd.read_parquet("data/clean/pairs.parquet")
     judged = pd.read_parquet(stage.MODEL / "validation.parquet")

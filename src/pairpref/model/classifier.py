@@ -111,19 +111,20 @@ def build(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     say: Callable[[str], None] = print,
+    path: str | None = None,
     revision: str | None = None,
 ) -> nn.Module:
     """A classifier to train: random weights for the small default (seed torch first), otherwise the backbone's in float32.
 
     Args:
-        say, revision: as in `backbone.load`.
+        say, path, revision: as in `backbone.load`.
 
     Raises:
         UserError: the backbone can't be loaded.
     """
     if params.backbone == SMALL:
         return _assemble(_small_config(params, tokenizer), params.pooling)
-    model = backbone.load(params, tokenizer, say, revision)
+    model = backbone.load(params, tokenizer, say, path, revision)
     try:
         return _headed(model, params.pooling)
     # What a model that reads more than text raises is no closed list.

@@ -14,16 +14,17 @@ _WORDS = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
 _CONVERTERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 
 
-def check(name: str) -> None:
+def check(name: str, path: str) -> None:
     """Refuse a folder that cannot hold a whole backbone.
 
     Args:
         name: `model.backbone`; a hub name passes.
+        path: what it is loaded by, here and below.
 
     Raises:
         UserError: there is no such folder, or it holds an adapter.
     """
-    folder = Path(name)
+    folder = Path(path)
     if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
         raise UserError(f"model.backbone {name!r}: no such folder.")
     adapter = folder / "adapter_config.json"
@@ -35,9 +36,9 @@ def check(name: str) -> None:
         )
 
 
-def refusal_of_words(name: str, error: Exception) -> UserError:
+def refusal_of_words(name: str, path: str, error: Exception) -> UserError:
     """Why the tokenizer of a backbone did not load, and what to do."""
-    folder, reason = Path(name), one_line(error)
+    folder, reason = Path(path), one_line(error)
     missing = [package for module, package in _CONVERTERS.items() if not _is_installed(module)]
     slow = [] if (folder / "tokenizer.json").is_file() else [path.name for path in sorted(folder.glob("*.model"))]
     if slow and missing:
@@ -52,14 +53,14 @@ def refusal_of_words(name: str, error: Exception) -> UserError:
         advice = f"Its tokenizer.json is damaged, or of a newer format than tokenizers {version} reads: upgrade tokenizers"
     else:
         advice = "Give a hub name or a local folder"
-    return _refusal(name, "no tokenizer could be loaded", reason, advice, _WORDS)
+    return _refusal(name, path, "no tokenizer could be loaded", reason, advice, _WORDS)
 
 
-def refusal_of_weights(name: str, error: Exception) -> UserError:
+def refusal_of_weights(name: str, path: str, error: Exception) -> UserError:
     """Why the model of a backbone did not load, and what to do."""
     reason = one_line(error)
     if isinstance(error, ImportError):
-        quantised = _field(Path(name) / "config.json", "quantization_config")
+        quantised = _field(Path(path) / "config.json", "quantization_config")
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
         advice = f"It is {not_trainable(method)}" if method else "Install that package"
     elif "weights_only" in str(error) or "Weights only load failed" in str(error):
@@ -67,7 +68,7 @@ def refusal_of_weights(name: str, error: Exception) -> UserError:
         advice = "Nothing in it was run. Give model.safetensors, or a .bin of tensors only"
     else:
         advice = "Give a hub name or a local folder with config.json and model.safetensors or pytorch_model.bin"
-    return _refusal(name, "could not be loaded", reason, advice, _WEIGHTS)
+    return _refusal(name, path, "could not be loaded", reason, advice, _WEIGHTS)
 
 
 def not_trainable(method: str) -> str:
@@ -80,13 +81,13 @@ def pointers(folder: Path, patterns: tuple[str, ...]) -> list[str]:
     return [path.name for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file() and _is_pointer(path)]
 
 
-def refuse_pointers_for_words(name: str) -> None:
+def refuse_pointers_for_words(name: str, path: str) -> None:
     """A vocabulary that is a Git LFS pointer would load: as a tokenizer of three words.
 
     Raises:
         UserError: there is one, and no tokenizer.json beside it.
     """
-    folder = Path(name)
+    folder = Path(path)
     json_is_there = (folder / "tokenizer.json").is_file() and not _is_pointer(folder / "tokenizer.json")
     if not json_is_there and (found := pointers(folder, _WORDS)):
         raise _pointer_refusal(name, found)
@@ -98,10 +99,10 @@ def one_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:300]}…"
 
 
-def _refusal(name: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]) -> UserError:
-    if found := pointers(Path(name), patterns):
+def _refusal(name: str, path: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]) -> UserError:
+    if found := pointers(Path(path), patterns):
         return _pointer_refusal(name, found)
-    return UserError(f"model.backbone {name!r}: {what} ({reason}). {advice}.")
+    return UserError(f"model.backbone {name!r}: {what} ({reason.replace(path, name)}). {advice}.")
 
 
 def _pointer_refusal(name: str, found: list[str]) -> UserError:

@@ -42,12 +42,13 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **_SPECIAL)
 
 
-def load(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load(name: str, path: str | None = None, revision: str | None = None) -> PreTrainedTokenizerBase:
     """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
 
     A folder with spm.model alone, as DeBERTa-v3 is published, is converted; `save` then writes tokenizer.json.
 
     Args:
+        path: what to load it by, where that is not the name; messages say the name.
         revision: of a hub name: branch, tag or commit.
 
     Raises:
@@ -55,14 +56,15 @@ def load(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """
     if name == SMALL:
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
-    published.check(name)
-    published.refuse_pointers_for_words(name)
+    path = path or name
+    published.check(name, path)
+    published.refuse_pointers_for_words(name, path)
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False, revision=revision)
     # What damaged and foreign files raise in a library is no closed list: tokenizers raises Exception itself.
     except Exception as error:
-        raise published.refusal_of_words(name, error) from None
+        raise published.refusal_of_words(name, path, error) from None
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
     if len(tokenizer) <= len(tokenizer.all_special_ids):

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from pairpref.backbone import source
+from pairpref.backbone import RECORD, source
 from pairpref.params import Params
 
 _PACKAGE = Path(__file__).parents[1]
@@ -37,9 +37,8 @@ class Fingerprint:
         """
         read = {"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True}
         chosen = params.model_dump(mode="json", include=read, exclude={"train": {"seeds", "resume"}})
-        backbone = Path(params.model.backbone)
-        chosen["model"]["revision"] = source(params.model)[1]
-        files = [*data, *([backbone] if backbone.is_dir() else [])]
+        path, chosen["model"]["revision"] = source(params.model)
+        files = [*data, *([RECORD] if path == str(RECORD) else [])]
         return cls(
             {"fold": fold, "seed": seed},
             {

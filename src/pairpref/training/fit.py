@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from pairpref.model import classifier, weights
 from pairpref.monitor import Log, peak_mib
 from pairpref.pairs import LABELS
 from pairpref.params import SMALL, Params
+from pairpref.text.published import one_line
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, memory, recipe
@@ -76,11 +77,29 @@ def fit(
         UserError: the backbone can't be trained so, memory ran out, or the loss is not a number, or exploded.
         Stopped: a signal ended it; everything is saved.
     """
-    with memory.explained(lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"):
-        run = _Run(train, validation, params, tokenizer, seed, store, log)
-    with stopping.deferred():
-        run.to_the_end()
+    with _named(params.model.backbone):
+        with memory.explained(lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"):
+            run = _Run(train, validation, params, tokenizer, seed, store, log)
+        with stopping.deferred():
+            run.to_the_end()
     return Fitted(run.model, run.card, run.state.history, run.best_orders(), run.state.machine)
+
+
+@contextmanager
+def _named(backbone: str) -> Iterator[None]:
+    """Turn what a published backbone raises after its dry run into one line."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    # A backbone of any family may raise anything here.
+    except Exception as error:
+        if backbone == SMALL:
+            raise
+        raise UserError(
+            f"model.backbone {backbone!r} can't be trained and saved ({type(error).__name__}: {one_line(error)}). "
+            "Choose another model.backbone."
+        ) from error
 
 
 def make_card(params: Params, train: Tokens) -> classifier.Card:

@@ -202,9 +202,10 @@ class TestRefused:
 
     @pytest.mark.parametrize("pooling", zoo.POOLINGS)
     @pytest.mark.parametrize("model", [AutoModel, AutoModelForMaskedLM])
-    def test_a_file_of_more_layers_than_the_config(self, build, folder, refused, pooling, model):
+    def test_a_file_of_more_layers_than_the_config(self, build, folder, refused, capfd, pooling, model):
         model.from_config(AutoConfig.from_pretrained(folder, num_hidden_layers=2)).save_pretrained(folder)
         build(folder, pooling)  # a head of masked words is no layer
+        capfd.readouterr()  # the bar of saving
         rewrite(folder / "config.json", num_hidden_layers=1)
         line = refused(build, folder, pooling)
         assert "don't fit config.json: 16 tensors" in line and "layer.1." in line

@@ -15,7 +15,7 @@ mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "VIRTUAL_ENV='$PWD/$3'" > "
 
 
 def installed(folder: Path) -> str:
-    command = ["make", f"PYTHON={folder / 'python'}", ".venv/installed"]
+    command = ["make", "--no-print-directory", f"PYTHON={folder / 'python'}", ".venv/installed"]
     return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
 
 

@@ -41,7 +41,13 @@ def yardstick_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
     known = truth.read(params.data.truth, pairs["id"])
     for name in ("class_prior", *AT_MOST):
         share = captured(known, getattr(yardsticks, name)(pairs))
-        yield row(name.replace("_", " "), share, AT_MOST.get(name), share <= AT_MOST.get(name, np.inf), "at most")
+        yield row(
+            name.replace("_", " "),
+            share,
+            AT_MOST.get(name),
+            share <= AT_MOST.get(name, np.inf),
+            "at most",
+        )
 
 
 def model_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
@@ -51,12 +57,20 @@ def model_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
         shares[name] = model(shown, params)
         yield row(name, shares[name])
     seen, hidden = shares.values()
-    yield row("the prompt is worth", seen - hidden, PROMPT_IS_WORTH, seen - hidden >= PROMPT_IS_WORTH, "at least")
+    yield row(
+        "the prompt is worth",
+        seen - hidden,
+        PROMPT_IS_WORTH,
+        seen - hidden >= PROMPT_IS_WORTH,
+        "at least",
+    )
 
 
 def model(pairs: pd.DataFrame, params: Params) -> float:
     """Information captured by the default model of fold 0 on the pairs as they lie in `PAIRS`."""
-    from pairpref.training.folds import train_fold  # brings torch: seconds that the yardsticks alone don't need
+    from pairpref.training.folds import (
+        train_fold,
+    )  # brings torch: seconds that the yardsticks alone don't need
     from stages.tokenize import tokenize
 
     log = Aside("model")
@@ -72,14 +86,20 @@ def captured(known: np.ndarray, predicted: np.ndarray) -> float:
     return truth.captured(known, predicted)["information_captured"]
 
 
-def row(name: str, share: float, bound: float | None = None, ok: bool = True, kind: str = "") -> str:
+def row(
+    name: str, share: float, bound: float | None = None, ok: bool = True, kind: str = ""
+) -> str:
     verdict = "" if bound is None else f"{kind:8} {bound:.2f}  {'ok' if ok else 'NOT OK'}"
     return f"{name:20} {share:6.3f}  {verdict}".rstrip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("--model", action="store_true", help="also train the default model, with and without the prompt")
+    parser.add_argument(
+        "--model",
+        action="store_true",
+        help="also train the default model, with and without the prompt",
+    )
     asked = parser.parse_args()
 
     params = load(ROOT / PARAMS)
@@ -88,7 +108,9 @@ def main() -> None:
         clean(params, Aside("clean"))
         pairs = pd.read_parquet(PAIRS)
         print(f"information captured, {len(pairs):,} votes", flush=True)
-        for line in chain(yardstick_rows(pairs, params), model_rows(pairs, params) if asked.model else ()):
+        for line in chain(
+            yardstick_rows(pairs, params), model_rows(pairs, params) if asked.model else ()
+        ):
             print(line, flush=True)
 
 

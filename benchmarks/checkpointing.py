@@ -60,7 +60,9 @@ def measure(safe: bool) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpointing", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="trainings of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="trainings of each kind (default: %(default)s)"
+    )
     runs = parser.parse_args().runs
     measure(False)
     found: dict[bool, list[float]] = {False: [], True: []}
@@ -69,7 +71,8 @@ def main() -> None:
             seconds, saves = measure(safe)
             found[safe].append(seconds)
             print(
-                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints {seconds:.2f} s, {saves} saved", flush=True
+                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints {seconds:.2f} s, {saves} saved",
+                flush=True,
             )
     safe, bare = (median(found[kind]) for kind in (True, False))
     print(f"median with {safe:.2f} s, without {bare:.2f} s: {safe / bare - 1:+.1%}")

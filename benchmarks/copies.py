@@ -40,7 +40,11 @@ class Repository:
     @classmethod
     def at(cls, folder: Path) -> Self:
         """The repository in `folder`/tree. Its commands are at home beside it, where nothing of the user's is."""
-        author = {f"GIT_{who}_{what}": "tests@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        author = {
+            f"GIT_{who}_{what}": "tests@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
         environment = watched.environment(folder / "home")
         return cls(folder / "tree", {**environment, **author, "HF_HUB_OFFLINE": "1"})
 
@@ -52,7 +56,13 @@ class Repository:
     def run(self, *command: str) -> subprocess.CompletedProcess:
         """Run a command to its end, whatever its exit code; output and errors as text in `stdout`."""
         return subprocess.run(
-            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+            command,
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
         )
 
     def dvc(self, *arguments: str) -> str:
@@ -78,7 +88,11 @@ def working_tree(folder: Path, overrides: Sequence[str]) -> Repository:
     """
     copy = Repository.at(folder)
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
     )
     for name in filter(lambda n: (ROOT / n).is_file(), listed.stdout.splitlines()):
         (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +112,18 @@ def stages(folder: Path) -> dict[str, dict[str, Any]]:
 
 def outputs(folder: Path) -> dict[str, str]:
     """Path → SHA-256 of every file that dvc.yaml declares as an out, metrics or plot, or that lies in a folder it declares."""
-    files = {file for path in _declared(folder) for file in (path, *path.rglob("*")) if file.is_file()}
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    files = {
+        file for path in _declared(folder) for file in (path, *path.rglob("*")) if file.is_file()
+    }
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files)
+    }
 
 
 def _declared(folder: Path) -> Iterator[Path]:
     for stage in stages(folder).values():
-        for entry in (entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])):
+        for entry in (
+            entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+        ):
             yield from (folder / path for path in ([entry] if isinstance(entry, str) else entry))

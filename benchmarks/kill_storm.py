@@ -71,7 +71,9 @@ class Calm:
     before: dict[str, Repository]
 
 
-def undisturbed(repository: Repository, folder: Path, stages: Sequence[str], say: Callable[[str], None] = print) -> Calm:
+def undisturbed(
+    repository: Repository, folder: Path, stages: Sequence[str], say: Callable[[str], None] = print
+) -> Calm:
     """Run a repository's pipeline stage by stage, and copy it before each of `stages`."""
     folder.mkdir(exist_ok=True)
     seconds, before = {}, {}
@@ -94,14 +96,18 @@ def draw(count: int, stages: Sequence[str], rng: random.Random) -> Iterator[list
         deck = deck or rng.sample(stages, len(stages))
         stage, strikes, ahead = deck.pop(), [], 1.0
         while count and (not strikes or rng.random() < _AGAIN):
-            strikes.append(Strike(stage, rng.uniform(0, ahead), tuple(rng.sample(TARGETS, len(TARGETS)))))
+            strikes.append(
+                Strike(stage, rng.uniform(0, ahead), tuple(rng.sample(TARGETS, len(TARGETS))))
+            )
             # A training that goes on from where it was has less before it.
             ahead = max(ahead - strikes[-1].share, 0.25)
             count -= 1
         yield strikes
 
 
-def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL) -> Run:
+def ride_out(
+    strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL
+) -> Run:
     """Start a run from before the first strike's stage, kill it by each of them in turn, and finish it by the same command.
 
     Args:
@@ -118,7 +124,9 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
         with suppress(subprocess.TimeoutExpired):
             repro.process.wait(limit)
         if run.kills:
-            run.kills[-1].resumed += re.findall(r"(?:going on from |already )(step [\d,]*\d|trained)", repro.printed)
+            run.kills[-1].resumed += re.findall(
+                r"(?:going on from |already )(step [\d,]*\d|trained)", repro.printed
+            )
         if kill:
             run.kills.append(kill)
             del coming[0]
@@ -127,7 +135,9 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
         if repro.process.returncode is None:
             run.lost = f"no end after {limit:.0f} s: {_last(repro.printed)}"
         elif kill:
-            kill.words += "".join(f", exit {code}" for code in re.findall(r"exited with (\d+)", repro.printed))
+            kill.words += "".join(
+                f", exit {code}" for code in re.findall(r"exited with (\d+)", repro.printed)
+            )
         elif left and re.search(_REFUSED, repro.printed):
             run.refused += 1
             refused_since = refused_since or time.perf_counter()
@@ -138,16 +148,23 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
             run.mended += 1
         else:
             run.failed += 1
-            run.lost = f"failed again and again: {_last(repro.printed)}" if run.failed > _FAILURES else ""
+            run.lost = (
+                f"failed again and again: {_last(repro.printed)}" if run.failed > _FAILURES else ""
+            )
     run.strays = len(psutil.wait_procs(living(folder), timeout=_STRAY_SECONDS)[1])
     if not run.lost:
-        run.different = sorted({name for name, _ in _results(repository.path).items() ^ calm.results.items()})
+        run.different = sorted(
+            {name for name, _ in _results(repository.path).items() ^ calm.results.items()}
+        )
     return run
 
 
 def _mended(folder: Path, printed: str) -> bool:
     """Take away what DVC wrote in part and now stumbles over, as the README says."""
-    garbled = re.findall(r"(dvc\.lock|\.dvc/tmp/rwlock)'.*(?:invalid|validation failed|corrupted|format error)", printed)
+    garbled = re.findall(
+        r"(dvc\.lock|\.dvc/tmp/rwlock)'.*(?:invalid|validation failed|corrupted|format error)",
+        printed,
+    )
     for name in garbled:
         (folder / name).unlink(missing_ok=True)
     return bool(garbled)
@@ -156,7 +173,10 @@ def _mended(folder: Path, printed: str) -> bool:
 def _results(folder: Path) -> dict[str, str]:
     """Hashes of what a run leaves: its outputs, dvc.lock whatever its order, and each cached object that is not what its name says."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    found = {**copies.outputs(folder), "dvc.lock": hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()}
+    found = {
+        **copies.outputs(folder),
+        "dvc.lock": hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(),
+    }
     for path in (folder / ".dvc/cache/files/md5").glob("??/*"):
         digest = hashlib.md5(path.read_bytes()).hexdigest()
         if path.parent.name + path.name.removesuffix(".dir") != digest:
@@ -166,13 +186,22 @@ def _results(folder: Path) -> dict[str, str]:
 
 def _last(printed: str) -> str:
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return ([line for line in lines if line.startswith("ERROR")] or lines or ["nothing printed"])[-1]
+    return ([line for line in lines if line.startswith("ERROR")] or lines or ["nothing printed"])[
+        -1
+    ]
 
 
 def described(run: Run) -> Iterator[str]:
     """A line a kill, the last with what came of the run."""
-    lost, different = run.lost and f"LOST, {run.lost}", run.different and f"DIFFERENT in {', '.join(run.different)}"
-    counts = [f"{getattr(run, name)} {name}" for name in ("refused", "failed", "mended", "strays") if getattr(run, name)]
+    lost, different = (
+        run.lost and f"LOST, {run.lost}",
+        run.different and f"DIFFERENT in {', '.join(run.different)}",
+    )
+    counts = [
+        f"{getattr(run, name)} {name}"
+        for name in ("refused", "failed", "mended", "strays")
+        if getattr(run, name)
+    ]
     end = ", ".join([lost or different or "same bytes", *counts])
     for kill in run.kills or [Kill(f"{run.stage:9} ended before it could be killed", True)]:
         beside = "" if kill.hit else ", between stages"
@@ -214,23 +243,48 @@ def _scratch() -> Iterator[Path]:
 def main() -> None:
     stages = list(copies.stages(ROOT))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("kills", metavar="N", type=int, nargs="?", default=8, help="kills; 8 if not given")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn: stages, moments, targets")
+    parser.add_argument(
+        "kills", metavar="N", type=int, nargs="?", default=8, help="kills; 8 if not given"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of what is drawn: stages, moments, targets"
+    )
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
-    parser.add_argument("--stages", nargs="+", choices=stages, default=stages, metavar="STAGE", help="all if not given")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=stages,
+        default=stages,
+        metavar="STAGE",
+        help="all if not given",
+    )
     asked = parser.parse_args()
 
     with _scratch() as folder:
-        calm = undisturbed(copies.working_tree(folder / "calm", PARAMS), folder / "before", asked.stages)
+        calm = undisturbed(
+            copies.working_tree(folder / "calm", PARAMS), folder / "before", asked.stages
+        )
         runs, done, began = [], 0, time.perf_counter()
         for strikes in draw(asked.kills, asked.stages, random.Random(asked.seed)):
             done += len(strikes)
-            runs.append(run := ride_out(strikes, calm, folder / f"run-{done}", signal.Signals[f"SIG{asked.signal}"]))
+            runs.append(
+                run := ride_out(
+                    strikes, calm, folder / f"run-{done}", signal.Signals[f"SIG{asked.signal}"]
+                )
+            )
             stop(folder / f"run-{done}")
             left = (time.perf_counter() - began) / done * (asked.kills - done) / 60
-            print("\n".join(f"{done:3} of {asked.kills}, {left:3.0f} min left │ {line}" for line in described(run)), flush=True)
+            print(
+                "\n".join(
+                    f"{done:3} of {asked.kills}, {left:3.0f} min left │ {line}"
+                    for line in described(run)
+                ),
+                flush=True,
+            )
             if run.lost or run.different:
-                kept = shutil.move(folder / f"run-{done}", tempfile.mkdtemp(prefix="kill_storm-kept-"))
+                kept = shutil.move(
+                    folder / f"run-{done}", tempfile.mkdtemp(prefix="kill_storm-kept-")
+                )
                 print(f"      kept for a look: {kept}", flush=True)
             else:
                 shutil.rmtree(folder / f"run-{done}")

@@ -27,7 +27,9 @@ WAYS = {
 }
 
 
-def train(copy: Repository, overrides: list[str], environment: dict[str, str]) -> tuple[np.ndarray, float, np.ndarray]:
+def train(
+    copy: Repository, overrides: list[str], environment: dict[str, str]
+) -> tuple[np.ndarray, float, np.ndarray]:
     """Losses by step, log loss and probabilities of one training from nothing; its params are put back."""
     shutil.rmtree(copy.path / "work", ignore_errors=True)
     apply_overrides(copy.path / "params.yaml", overrides)
@@ -45,7 +47,9 @@ def train(copy: Repository, overrides: list[str], environment: dict[str, str]) -
 
 def main() -> None:
     argparse.ArgumentParser(
-        prog="python -m benchmarks.machines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.machines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = working_tree(Path(folder), [])

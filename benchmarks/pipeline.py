@@ -56,7 +56,9 @@ class Run:
 
 def clone(folder: Path, env: dict[str, str]) -> None:
     """The last commit, with the params of the working tree."""
-    subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(folder)], env=env, check=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", "--local", str(ROOT), str(folder)], env=env, check=True
+    )
     shutil.copy(ROOT / params.PARAMS, folder / params.PARAMS)
 
 
@@ -74,26 +76,48 @@ def once(folder: Path, env: dict[str, str]) -> Run:
     names = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     oof = pd.read_parquet(folder / "data/oof/oof.parquet")
     known = truth.read(folder / params.load(folder / params.PARAMS).data.truth, oof["id"])
-    shares = (truth.captured(known, probabilities(oof, p))["information_captured"] for p in (PROBABILITIES, CALIBRATED))
+    shares = (
+        truth.captured(known, probabilities(oof, p))["information_captured"]
+        for p in (PROBABILITIES, CALIBRATED)
+    )
     return Run(whole, {name: ended(folder, name) for name in names}, *shares, digests(folder))
 
 
 def ended(folder: Path, stage: str) -> tuple[float, float]:
     """Seconds and peak MiB of a stage's last run."""
-    event = json.loads((folder / LOGS / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    event = json.loads(
+        (folder / LOGS / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    )
     return event["at"], event["peak_mib"]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    outs = [path for name in IDENTICAL for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(outs)}
+    outs = [
+        path
+        for name in IDENTICAL
+        for path in (folder / name, *(folder / name).rglob("*"))
+        if path.is_file()
+    ]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(outs)
+    }
 
 
 def table(runs: Sequence[Run], idle: Sequence[Watched]) -> str:
     total = median(run.whole.seconds for run in runs)
-    stages = {name: [median(run.stages[name][i] for run in runs) for i in (0, 1)] for name in runs[0].stages}
-    differing = sorted({name for run in runs for name, _ in run.bytes.items() ^ runs[0].bytes.items()})
-    same = ", ".join(differing) + " differ" if differing else f"identical in {len(runs[0].bytes)} files"
+    stages = {
+        name: [median(run.stages[name][i] for run in runs) for i in (0, 1)]
+        for name in runs[0].stages
+    }
+    differing = sorted(
+        {name for run in runs for name, _ in run.bytes.items() ^ runs[0].bytes.items()}
+    )
+    same = (
+        ", ".join(differing) + " differ"
+        if differing
+        else f"identical in {len(runs[0].bytes)} files"
+    )
     return "\n".join(
         [
             f"medians of {len(runs)}     seconds   peak MiB",

@@ -83,11 +83,15 @@ def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     template = tokenizers.Template.of(tokenizers.load(str(BUNDLE / "tokenizer")))
     folders = [BUNDLE / "train", *sorted((BUNDLE / "oof").glob("fold[0-9]*"))]
     models = [classifier.load(folder) for folder in folders]
-    p = [by_order(m.to(best_device()), card, tokens, template, 64).mean(axis=0) for m, card in models]
+    p = [
+        by_order(m.to(best_device()), card, tokens, template, 64).mean(axis=0) for m, card in models
+    ]
     return truth.read(params.data.truth, frame["id"]), np.stack(p)
 
 
-def rows_of(seed: int, known: np.ndarray, p: np.ndarray, calibrator: Calibrator) -> list[dict[str, float | str]]:
+def rows_of(
+    seed: int, known: np.ndarray, p: np.ndarray, calibrator: Calibrator
+) -> list[dict[str, float | str]]:
     rows = []
     for name, (pool, factor) in POOLS.items():
         scaled = factor(p, calibrator) * pool(p) / calibrator.temperature
@@ -111,7 +115,12 @@ def main() -> None:
             known, p = answers(trained(seed, asked.rows, asked.test_rows))
             rows += rows_of(seed, known, p, Calibrator.load(CALIBRATOR))
     table = pd.DataFrame(rows)
-    print(table.pivot(index="pool", columns="seed", values="loss").reindex(list(POOLS)).round(5).to_string())
+    print(
+        table.pivot(index="pool", columns="seed", values="loss")
+        .reindex(list(POOLS))
+        .round(5)
+        .to_string()
+    )
     print(table.groupby("pool", sort=False)[["loss", "best", "at"]].mean().round(5).to_string())
 
 

@@ -41,7 +41,11 @@ class Repro:
         self._output = output
         with output.open("wb") as file:
             streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
-            where = {"cwd": repository.path, "env": repository.environment, "start_new_session": True}
+            where = {
+                "cwd": repository.path,
+                "env": repository.environment,
+                "start_new_session": True,
+            }
             self.process = subprocess.Popen([*DVC, "repro", *stages], **where, **streams)
 
     @property
@@ -59,8 +63,16 @@ class Repro:
     def find(self, stage: str) -> dict[str, list[psutil.Process]]:
         """The command's processes by `TARGETS`; the group by its leader."""
         dvc = [psutil.Process(self.process.pid)] if self.process.poll() is None else []
-        main = [process for process in _below(dvc, recursive=True) if _words(process)[1:3] == ["-m", f"stages.{stage}"]]
-        workers = [process for process in _below(main) if "resource_tracker" not in " ".join(_words(process))]
+        main = [
+            process
+            for process in _below(dvc, recursive=True)
+            if _words(process)[1:3] == ["-m", f"stages.{stage}"]
+        ]
+        workers = [
+            process
+            for process in _below(main)
+            if "resource_tracker" not in " ".join(_words(process))
+        ]
         return {"group": dvc, "stage": main, "dvc": dvc, "worker": workers}
 
     def strike(self, strike: Strike, seconds: float, signum: signal.Signals) -> Kill | None:

@@ -62,20 +62,34 @@ def pretend(folder: Path) -> None:
     table.iloc[:0].to_parquet(folder / "data/oof/by_model.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
     (folder / "data/test.json").write_text(json.dumps({"n": 0}))
-    (folder / "plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n")
+    (folder / "plots/train.csv").write_text(
+        "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n"
+    )
 
 
 def opening(page: Path, times: int = 5) -> float | None:
     """Median seconds that a browser takes for a page beyond those for an empty one, in turns; None where there is no browser."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if browser is None:
         return None
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--dump-dom",
+    ]
     taken: dict[str, list[float]] = {"about:blank": [], page.as_uri(): []}
     with tempfile.TemporaryDirectory() as profile:
         for url in [*taken] * times:
             began = time.perf_counter()
-            subprocess.run([browser, *options, f"--user-data-dir={profile}", url], capture_output=True, check=True)
+            subprocess.run(
+                [browser, *options, f"--user-data-dir={profile}", url],
+                capture_output=True,
+                check=True,
+            )
             taken[url].append(time.perf_counter() - began)
     empty, full = (statistics.median(seconds) for seconds in taken.values())
     return full - empty
@@ -90,8 +104,12 @@ def row(name: str, rows: int, size: float, run: Watched) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("--rows", type=int, default=ROWS, help="votes to clean, tokenise and report on")
-    parser.add_argument("--simulate", type=int, metavar="N", help="also simulate N votes of the default arena")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS, help="votes to clean, tokenise and report on"
+    )
+    parser.add_argument(
+        "--simulate", type=int, metavar="N", help="also simulate N votes of the default arena"
+    )
     asked = parser.parse_args()
 
     lines = []
@@ -100,9 +118,14 @@ def main() -> None:
         prepare(folder, asked.rows, LIKE_KAGGLE)
         stage("simulate", folder)
         size = (folder / ARENA / "train.csv").stat().st_size
-        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("clean", "yardsticks", "tokenize")]
+        lines += [
+            row(word, asked.rows, size, stage(word, folder))
+            for word in ("clean", "yardsticks", "tokenize")
+        ]
         pretend(folder)
-        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")]
+        lines += [
+            row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")
+        ]
         page = folder / "report/index.html"
         seconds = opening(page)
         lines.append(
@@ -117,7 +140,9 @@ def main() -> None:
             folder = Path(name)
             prepare(folder, asked.simulate, {})
             run = stage("simulate", folder)
-            lines.append(row("simulate", asked.simulate, (folder / ARENA / "train.csv").stat().st_size, run))
+            lines.append(
+                row("simulate", asked.simulate, (folder / ARENA / "train.csv").stat().st_size, run)
+            )
     print("\n".join(lines))
 
 

@@ -37,8 +37,13 @@ def environment(home: Path) -> dict[str, str]:
 
     As after an editable install, the package that Python finds first is that of this repository, not of a copy it runs in.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
-    site = {f"DVC_{name}": str(home / name.lower()) for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))
+    }
+    site = {
+        f"DVC_{name}": str(home / name.lower())
+        for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR")
+    }
     return {
         **kept,
         **site,

@@ -10,7 +10,11 @@ sys.path.insert(0, str(_ROOT / "src"))
 
 def code() -> dict[Path, int]:
     """When each file of code was last written, in ns."""
-    return {path: path.stat().st_mtime_ns for name in ("src", "stages") for path in (_ROOT / name).rglob("*.py")}
+    return {
+        path: path.stat().st_mtime_ns
+        for name in ("src", "stages")
+        for path in (_ROOT / name).rglob("*.py")
+    }
 
 
 CODE = code()

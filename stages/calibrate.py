@@ -38,11 +38,18 @@ def calibrate(params: Params, log: Log) -> None:
     oof = answers(pd.read_parquet(UNCALIBRATED), dual_order)
     p, labels = probabilities(oof), oof["label"].to_numpy(dtype=int)
     if len(oof):
-        groups = oof[["id"]].merge(pd.read_parquet(PAIRS, columns=["id", "group"]), on="id", how="left", validate="one_to_one")
+        groups = oof[["id"]].merge(
+            pd.read_parquet(PAIRS, columns=["id", "group"]),
+            on="id",
+            how="left",
+            validate="one_to_one",
+        )
         calibrator = Calibrator.fit(p, labels, method)
         if method != "none":
             calibrator = replace(calibrator, sharpening=_sharpening(dual_order))
-        calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups["group"].to_numpy(), method)
+        calibrated = cross_fitted(
+            p, labels, oof["fold"].to_numpy(), groups["group"].to_numpy(), method
+        )
         before, after = (scores(labels, q)["log_loss"] for q in (p, calibrated))
         if after > before:
             log.say(
@@ -78,7 +85,9 @@ def calibrate(params: Params, log: Log) -> None:
     write_json(METRICS, metrics(oof, calibrator.temperature, params.data.truth))
 
 
-def metrics(oof: pd.DataFrame, temperature: float, true_probabilities: str | None) -> dict[str, float]:
+def metrics(
+    oof: pd.DataFrame, temperature: float, true_probabilities: str | None
+) -> dict[str, float]:
     """Scores of the final probabilities on fold 0, the same votes in every version, and of all trained folds where named so.
 
     Args:
@@ -90,8 +99,14 @@ def metrics(oof: pd.DataFrame, temperature: float, true_probabilities: str | Non
 
     def figures(columns: list[str], rows: np.ndarray) -> dict[str, float]:
         p = probabilities(oof, columns)[rows]
-        found = scores(labels[rows], p) | (truth.captured(true[rows], p) if true is not None else {})
-        return {name: found[name] for name in ("log_loss", "accuracy", "f1_macro", "information_captured") if name in found}
+        found = scores(labels[rows], p) | (
+            truth.captured(true[rows], p) if true is not None else {}
+        )
+        return {
+            name: found[name]
+            for name in ("log_loss", "accuracy", "f1_macro", "information_captured")
+            if name in found
+        }
 
     before, of_all = figures(PROBABILITIES, fold_0), figures(CALIBRATED, np.full(len(oof), True))
     found = {
@@ -105,7 +120,10 @@ def metrics(oof: pd.DataFrame, temperature: float, true_probabilities: str | Non
 
 
 def _sharpening(dual_order: bool) -> float:
-    models = [probabilities(rows) for _, rows in answers(pd.read_parquet(BY_MODEL), dual_order).groupby("fold")]
+    models = [
+        probabilities(rows)
+        for _, rows in answers(pd.read_parquet(BY_MODEL), dual_order).groupby("fold")
+    ]
     return sharpening(np.stack(models)) if models else 1.0
 
 

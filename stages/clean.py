@@ -65,16 +65,25 @@ def clean(params: Params, log: Log) -> None:
     fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, params.data.seed)
     pairs = pairs.append_column("group", pa.array(group)).append_column("fold", pa.array(fold))
     counts = _counts(bad, keys, group, found)
-    with written_aside(PAIRS, QUARANTINE, COUNTS, VOTES) as (to_pairs, to_quarantine, to_counts, to_votes):
+    with written_aside(PAIRS, QUARANTINE, COUNTS, VOTES) as (
+        to_pairs,
+        to_quarantine,
+        to_counts,
+        to_votes,
+    ):
         pq.write_table(pairs, to_pairs, compression="zstd", row_group_size=_ROWS_A_TABLE)
         quarantine.write(to_quarantine, bad)
         to_counts.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
         to_votes.write_text(json.dumps({"plain": votes.plain}, indent=2) + "\n", encoding="utf-8")
-    log.say(f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, {params.data.folds} folds")
+    log.say(
+        f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, {params.data.folds} folds"
+    )
 
 
 def _table(rows: list[Clean]) -> pa.Table:
-    return pa.table({name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}, schema=_COLUMNS)
+    return pa.table(
+        {name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}, schema=_COLUMNS
+    )
 
 
 def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) -> dict[str, int]:
@@ -83,8 +92,14 @@ def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) 
         "rows": len(keys) + len(bad),
         "kept": len(keys),
         "quarantined": len(bad),
-        **{f"bad_{reason}": count for reason, count in sorted(Counter(row.reason for row in bad).items())},
-        **{name: found[name] for name in sorted({"several_turns", "null_answers", "empty_answers", *found})},
+        **{
+            f"bad_{reason}": count
+            for reason, count in sorted(Counter(row.reason for row in bad).items())
+        },
+        **{
+            name: found[name]
+            for name in sorted({"several_turns", "null_answers", "empty_answers", *found})
+        },
         "prompts": len(set(keys)),
         "groups": int(np.count_nonzero(sizes)),
         "rows_in_repeated_prompts": int(sizes[sizes > 1].sum()),

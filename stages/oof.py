@@ -39,7 +39,9 @@ _SHARED = 500  # votes that every model answers: enough for the calibrator's sha
 def oof(params: Params, log: Log) -> None:
     first, *others = params.train.seeds
     folds = range(1, params.oof.folds) if params.oof.enabled else ()
-    jobs = [(fold, first, MODELS / f"fold{fold}") for fold in folds] + [(0, seed, None) for seed in others]
+    jobs = [(fold, first, MODELS / f"fold{fold}") for fold in folds] + [
+        (0, seed, None) for seed in others
+    ]
     # A run with fewer folds than the last may leave none of the old ones for predict to find.
     if not monitor.RANK:
         shutil.rmtree(MODELS, ignore_errors=True)
@@ -52,16 +54,26 @@ def oof(params: Params, log: Log) -> None:
 
     bundle.record_models(MODELS.parent)
     fold_0 = pd.read_parquet(FOLD_0)
-    export = pd.concat([fold_0, *results[: len(folds)]]).sort_values("fold", kind="stable", ignore_index=True)
+    export = pd.concat([fold_0, *results[: len(folds)]]).sort_values(
+        "fold", kind="stable", ignore_index=True
+    )
     if params.oof.enabled:
-        log.say(f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {_log_loss(export):.4f}")
+        log.say(
+            f"{len(export):,} votes in {export['fold'].nunique()} folds: log loss {_log_loss(export):.4f}"
+        )
     else:
         export = export.iloc[:0]
         log.say("oof.enabled is off: nothing is exported")
     write_parquet(OOF, export)
-    write_parquet(BY_MODEL, _by_model(export, [FIRST_MODEL, *(MODELS / f"fold{fold}" for fold in folds)], params))
+    write_parquet(
+        BY_MODEL,
+        _by_model(export, [FIRST_MODEL, *(MODELS / f"fold{fold}" for fold in folds)], params),
+    )
 
-    by_seed = [frame.assign(seed=seed) for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)]
+    by_seed = [
+        frame.assign(seed=seed)
+        for seed, frame in zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)
+    ]
     write_parquet(SEEDS, pd.concat(by_seed, ignore_index=True))
     losses = [_log_loss(frame) for frame in by_seed]
     # One seed says nothing of their spread: no figure, rather than 0.
@@ -72,13 +84,21 @@ def oof(params: Params, log: Log) -> None:
 def _run_all(jobs: list[tuple[int, int, Path | None]], params: Params) -> list[pd.DataFrame]:
     # One process a GPU, unless Ray shares out several: two would fight over its memory. And one where `accelerate launch` has already
     # started as many as are wanted: they train one fold after another together.
-    together = "WORLD_SIZE" in os.environ or (torch.cuda.is_available() and params.parallel.backend == "loky")
+    together = "WORLD_SIZE" in os.environ or (
+        torch.cuda.is_available() and params.parallel.backend == "loky"
+    )
     arguments = [(*job, params, os.getpid()) for job in jobs]
     with stopping.deferred():
-        return list(parallel.each(_job, arguments, params.parallel, at_most=1 if together else None, gpu=True))
+        return list(
+            parallel.each(
+                _job, arguments, params.parallel, at_most=1 if together else None, gpu=True
+            )
+        )
 
 
-def _job(fold: int, seed: int, save_to: Path | None, params: Params, stage: int) -> pd.DataFrame | None:
+def _job(
+    fold: int, seed: int, save_to: Path | None, params: Params, stage: int
+) -> pd.DataFrame | None:
     """One fold, in a process and with a log of its own. None when it was told to stop: the others are to save their work, too."""
     worker = os.getpid() != stage
     if worker:
@@ -107,13 +127,18 @@ def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.D
     if len(folders) < 2:
         return empty
     determinism.fix(params.train.threads, params.train.seeds[0])
-    tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
+    tokens, template = (
+        token_files.load(TOKENS),
+        tokenizers.Template.of(tokenizers.load(str(TOKENIZER))),
+    )
     some = export["id"].sample(min(_SHARED, len(export)), random_state=0)
     tokens = tokens.take(np.flatnonzero(np.isin(tokens.ids, some)))
     tables = []
     for fold, folder in enumerate(folders):
         model, card = classifier.load(folder)
-        orders = by_order(model.to(best_device()), card, tokens, template, evaluation_batch(card.max_length))
+        orders = by_order(
+            model.to(best_device()), card, tokens, template, evaluation_batch(card.max_length)
+        )
         table = pd.DataFrame({"id": tokens.ids, "fold": fold})
         for columns, p in zip(ORDERS, orders, strict=False):
             table[columns] = p

@@ -28,7 +28,9 @@ METRICS, FIGURES = Path("metrics/test.json"), Path("data/test.json")
 
 def predict(params: Params, log: Log) -> None:
     if params.data.test is None:
-        log.say("no test file for these votes: the submission has no rows. Name one with -S data.test=…")
+        log.say(
+            "no test file for these votes: the submission has no rows. Name one with -S data.test=…"
+        )
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
         submission = prediction.predict(
@@ -45,9 +47,12 @@ def predict(params: Params, log: Log) -> None:
     prediction.write(submission, SUBMISSION)
     figures = score(submission, params.data)
     write_json(FIGURES, figures)
-    write_json(METRICS, {k: figures[k] for k in ("log_loss_public", "log_loss_private") if k in figures})
+    write_json(
+        METRICS, {k: figures[k] for k in ("log_loss_public", "log_loss_private") if k in figures}
+    )
     log.say(
-        f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in figures.items() if "loss" in k)
+        f"{len(submission):,} predictions in {SUBMISSION}"
+        + "".join(f", {k} {v:.4f}" for k, v in figures.items() if "loss" in k)
     )
 
 
@@ -58,7 +63,9 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
     if data.solution and len(submission):
         solution = _solution(data.solution, submission["id"])
         labels = solution[WINNERS].to_numpy().argmax(axis=1)
-        metrics |= scores(labels, p) | {"log_loss_error": float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)}
+        metrics |= scores(labels, p) | {
+            "log_loss_error": float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)
+        }
         for usage in ("Public", "Private"):
             rows = (solution["Usage"] == usage).to_numpy()
             if rows.any():
@@ -67,7 +74,11 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
     # The arena's truth says nothing of anybody else's test file.
     if data.truth and len(submission) and not (in_arena(data.truth) and not in_arena(data.test)):
         known = truth.captured(truth.read(data.truth, submission["id"]), p)
-        metrics |= {name: known[name] for name in ("expected_log_loss", "information_captured") if name in known}
+        metrics |= {
+            name: known[name]
+            for name in ("expected_log_loss", "information_captured")
+            if name in known
+        }
     return metrics
 
 
@@ -76,9 +87,13 @@ def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     try:
         flags = dict.fromkeys(WINNERS, values.flag)
         columns = ["id", *WINNERS, "Usage"]
-        solution = pd.read_csv(path, usecols=columns, dtype={"id": str}, converters=flags, na_filter=False)
+        solution = pd.read_csv(
+            path, usecols=columns, dtype={"id": str}, converters=flags, na_filter=False
+        )
     except (OSError, ValueError) as error:
-        raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
+        raise UserError(
+            f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}"
+        ) from None
     if solution["id"].duplicated().any():
         raise UserError(f"data.solution: {path} names an id twice.")
     solution = ids.to_frame().merge(solution, on="id", how="left")

@@ -35,9 +35,17 @@ from pairpref.text.compose import composed_lengths
 from pairpref.versions import catalog, evidence, standing
 
 PLOTS, REPORT = Path("plots"), Path("report")
-PAIRS, TOKENS, TOKENIZER = Path("data/clean/pairs.parquet"), Path("data/tokens"), Path("models/tokenizer")
+PAIRS, TOKENS, TOKENIZER = (
+    Path("data/clean/pairs.parquet"),
+    Path("data/tokens"),
+    Path("models/tokenizer"),
+)
 OOF = Path("data/oof")
-FIGURES = {"clean": Path("data/clean/counts.json"), "calibrate": OOF / "calibration.json", "test": Path("data/test.json")}
+FIGURES = {
+    "clean": Path("data/clean/counts.json"),
+    "calibrate": OOF / "calibration.json",
+    "test": Path("data/test.json"),
+}
 CALIBRATOR = Path("models/calibrator.json")
 
 
@@ -46,7 +54,9 @@ def report(params: Params, log: Log) -> None:
     votes = _votes(params, by_seed)
     yardsticks = pd.read_parquet(OOF / "yardsticks.parquet")
     simple = {
-        name: probabilities(votes.frame[["id"]].merge(table, on="id", how="left", validate="one_to_one"))
+        name: probabilities(
+            votes.frame[["id"]].merge(table, on="id", how="left", validate="one_to_one")
+        )
         for name, table in yardsticks.groupby("yardstick", sort=False)
     }
     log.say(f"judging {len(votes.frame):,} votes")
@@ -60,7 +70,11 @@ def report(params: Params, log: Log) -> None:
         **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
         versions=standing.stand(catalog.load(), evidence.gather(params)),
         params=_told(params.model_dump(mode="json")),
-        defaults=_told(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
+        defaults=_told(
+            yaml.safe_load(
+                resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8")
+            )
+        ),
     )
     _write(found)
     best = found.yardsticks[-1]
@@ -85,7 +99,11 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
     pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "group", "turns"])
     # Cut where all votes fall into three equal parts: the same for every model of these votes, however many folds it has.
     lengths = _lengths()
-    cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if params.report.cuts == "thirds" else params.report.cuts
+    cuts = (
+        buckets.length_cuts(lengths["tokens"].to_numpy())
+        if params.report.cuts == "thirds"
+        else params.report.cuts
+    )
     frame = uncalibrated[["id", "label"]]
     for known in (pairs, lengths):
         frame = frame.merge(known, on="id", how="left", validate="one_to_one")
@@ -108,8 +126,13 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
 
 
 def _lengths() -> pd.DataFrame:
-    tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
-    return pd.DataFrame({"id": tokens.ids, "tokens": composed_lengths(tokens.lengths(), tokens.single, template)})
+    tokens, template = (
+        token_files.load(TOKENS),
+        tokenizers.Template.of(tokenizers.load(str(TOKENIZER))),
+    )
+    return pd.DataFrame(
+        {"id": tokens.ids, "tokens": composed_lengths(tokens.lengths(), tokens.single, template)}
+    )
 
 
 def _write(found: Findings) -> None:
@@ -118,9 +141,12 @@ def _write(found: Findings) -> None:
     write_text(REPORT / "report.md", page.markdown(opening, parts))
     write_text(REPORT / "run.md", provenance.markdown())
     write_json(
-        REPORT / "headline.json", {"figures": found.headline, "ends": found.ends, "versions": versions.now(found.versions)}
+        REPORT / "headline.json",
+        {"figures": found.headline, "ends": found.ends, "versions": versions.now(found.versions)},
     )
-    confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
+    confusion = [
+        (a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)
+    ]
     levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
     if floor := found.headline.get("floor"):
         levels.append(("floor", floor, floor, floor))

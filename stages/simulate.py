@@ -17,7 +17,9 @@ def simulate(params: Params, log: Log) -> None:
     votes = log.track((arena.vote(row, settings) for row in range(rows)), rows, "votes")
     with written_aside(*files) as aside:
         arena.write(votes, settings.rows, *aside)
-    log.say(f"{settings.rows:,} votes to learn from and {settings.test_rows:,} pairs to predict in {ARENA}")
+    log.say(
+        f"{settings.rows:,} votes to learn from and {settings.test_rows:,} pairs to predict in {ARENA}"
+    )
 
 
 if __name__ == "__main__":

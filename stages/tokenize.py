@@ -36,14 +36,21 @@ def tokenize(params: Params, log: Log) -> None:
     def run(job: Callable, arguments: Iterable[tuple]) -> Iterable:
         # A tokenizer's threads take all cores as it is: for fewer rows another process would only cost its start.
         shards = each(job, arguments, params.parallel, at_most=max(1, len(frame) // ROWS_A_PROCESS))
-        return log.track(shards, -(-len(frame) // token_files.SHARD), f"shards of {token_files.SHARD:,} rows")
+        return log.track(
+            shards, -(-len(frame) // token_files.SHARD), f"shards of {token_files.SHARD:,} rows"
+        )
 
     tokens = token_files.tokenize(frame, TOKENIZER, run)
     token_files.save(tokens, TOKENS)
 
     lengths = tokens.lengths()
     log.say(f"{lengths.sum():,} tokens, {lengths.mean():.0f} a pair")
-    log.event("tokenized", rows=len(tokens), tokens=int(lengths.sum()), line_break=tokenizers.encoder(TOKENIZER).line_break)
+    log.event(
+        "tokenized",
+        rows=len(tokens),
+        tokens=int(lengths.sum()),
+        line_break=tokenizers.encoder(TOKENIZER).line_break,
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def train(params: Params, log: Log) -> None:
     write_text(CURVES, pd.DataFrame(fold.history).round(6).to_csv(index=False, lineterminator="\n"))
     figures = scores(fold.predictions["label"].to_numpy(), probabilities(answers(fold.predictions)))
     write_json(METRICS, {name: figures[name] for name in ("log_loss", "accuracy", "f1_macro")})
-    log.say(f"fold 0: log loss {figures['log_loss']:.4f}, accuracy {figures['accuracy']:.3f}, macro F1 {figures['f1_macro']:.3f}")
+    log.say(
+        f"fold 0: log loss {figures['log_loss']:.4f}, accuracy {figures['accuracy']:.3f}, macro F1 {figures['f1_macro']:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,9 +25,13 @@ def yardsticks(params: Params, log: Log) -> None:
     tables = []
     for name, predict in YARDSTICKS.items():
         p = predict(pairs)
-        log.say(f"{name.replace('_', ' ')}: log loss {scores(pairs['label'].to_numpy(dtype=int), p)['log_loss']:.4f}")
+        log.say(
+            f"{name.replace('_', ' ')}: log loss {scores(pairs['label'].to_numpy(dtype=int), p)['log_loss']:.4f}"
+        )
         tables.append(pd.DataFrame(p, columns=PROBABILITIES).assign(id=pairs["id"], yardstick=name))
-    write_parquet(PREDICTIONS, pd.concat(tables, ignore_index=True)[["id", "yardstick", *PROBABILITIES]])
+    write_parquet(
+        PREDICTIONS, pd.concat(tables, ignore_index=True)[["id", "yardstick", *PROBABILITIES]]
+    )
 
 
 if __name__ == "__main__":

@@ -81,12 +81,20 @@ def word_pieces(tmp_path_factory) -> Callable[..., Path]:
     def make(*words: str) -> Path:
         letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-        vocabulary = {token: i for i, token in enumerate([*special, *letters, *("##" + c for c in letters), *words])}
+        vocabulary = {
+            token: i
+            for i, token in enumerate([*special, *letters, *("##" + c for c in letters), *words])
+        }
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        names = {
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+        }
         folder = tmp_path_factory.mktemp("word-pieces")
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
         return folder
@@ -103,17 +111,35 @@ def tiny_backbone(word_pieces, tmp_path_factory) -> Callable[..., Path]:
     import torch
     from transformers import AutoModel, AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig
 
-    width = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    deberta = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm"}
+    width = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
+    deberta = {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+    }
 
     def make(kind: str, dtype: torch.dtype = torch.float32, model: type = AutoModel) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(word_pieces("|"))
-        common = width | {"vocab_size": len(tokenizer), "pad_token_id": 0, "max_position_embeddings": 64}
+        common = width | {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": 0,
+            "max_position_embeddings": 64,
+        }
         ids = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
         config = {
-            "deberta-v2": lambda: DebertaV2Config(**common, **deberta, type_vocab_size=0, position_biased_input=False),
+            "deberta-v2": lambda: DebertaV2Config(
+                **common, **deberta, type_vocab_size=0, position_biased_input=False
+            ),
             "bert": lambda: BertConfig(**common),
-            "modernbert": lambda: ModernBertConfig(**common, **ids, local_attention=8, global_attn_every_n_layers=2),
+            "modernbert": lambda: ModernBertConfig(
+                **common, **ids, local_attention=8, global_attn_every_n_layers=2
+            ),
         }[kind]()
         folder = tmp_path_factory.mktemp(kind)
         torch.manual_seed(len(kind))
@@ -129,7 +155,16 @@ def bpe():
     """A small byte-level BPE tokenizer, trained on a handful of texts."""
     from pairpref.text.tokenizer import train_bpe
 
-    return train_bpe(["oven broth simmer skillet", "orbit comet nebula", "purée brûlée 豆腐\nline", "a b c d e f g"] * 3, 320)
+    return train_bpe(
+        [
+            "oven broth simmer skillet",
+            "orbit comet nebula",
+            "purée brûlée 豆腐\nline",
+            "a b c d e f g",
+        ]
+        * 3,
+        320,
+    )
 
 
 @pytest.fixture(scope="session")

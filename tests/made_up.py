@@ -20,14 +20,23 @@ def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.nda
 rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
 
 
-def predictions(n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False) -> pd.DataFrame:
+def predictions(
+    n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False
+) -> pd.DataFrame:
     """Predictions of a model that knows the truth but for some noise, from several seeds, as `evidence.gather` gives them."""
     p, labels = drawn(n, 0)
     rng = np.random.default_rng(1000 + seed)
     parts = []
     for number in range(seeds):
         q = p * np.exp(noise * rng.normal(size=p.shape))
-        part = pd.DataFrame({"id": np.arange(n).astype(str), "group": np.arange(n) // 2, "label": labels, "seed": number})
+        part = pd.DataFrame(
+            {
+                "id": np.arange(n).astype(str),
+                "group": np.arange(n) // 2,
+                "label": labels,
+                "seed": number,
+            }
+        )
         part[PROBABILITIES] = q / q.sum(axis=1, keepdims=True)
         if calibrated:
             part[CALIBRATED] = p

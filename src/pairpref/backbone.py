@@ -39,7 +39,10 @@ def record(params: ModelParams) -> None:
     elif params.backbone.startswith(("/", "./", "../", "~")):
         raise UserError(f"model.backbone {params.backbone!r}: no such folder.")
     else:
-        write_json(_RESOLVED, {"name": params.backbone, "revision": _commit(params.backbone, params.revision)})
+        write_json(
+            _RESOLVED,
+            {"name": params.backbone, "revision": _commit(params.backbone, params.revision)},
+        )
 
 
 def source(params: ModelParams) -> tuple[str, str | None]:
@@ -61,7 +64,9 @@ def source(params: ModelParams) -> tuple[str, str | None]:
             return params.backbone, recorded["revision"]
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise UserError(f"{RECORD} is not of model.backbone {params.backbone!r}: run `dvc repro backbone`.")
+    raise UserError(
+        f"{RECORD} is not of model.backbone {params.backbone!r}: run `dvc repro backbone`."
+    )
 
 
 def _link(folder: Path) -> None:

@@ -21,13 +21,20 @@ _OOF = Path("oof") / MANIFEST
 def record_models(bundle: Path) -> None:
     """Write oof/manifest.json: the tokenizer, fold 0 and the other folds that are there now."""
     # A calibrator would be that of an earlier run.
-    write_json(bundle / _OOF, {name: part for name, part in _parts(bundle).items() if name not in (CALIBRATOR, VOTES)})
+    write_json(
+        bundle / _OOF,
+        {name: part for name, part in _parts(bundle).items() if name not in (CALIBRATOR, VOTES)},
+    )
 
 
 def record_calibrator(bundle: Path) -> None:
     """Write manifest.json: what oof/manifest.json names, the calibrator and the form of the votes."""
     models = json.loads((bundle / _OOF).read_text(encoding="utf-8"))
-    write_json(bundle / MANIFEST, models | {name: part for name, part in _parts(bundle).items() if name in (CALIBRATOR, VOTES)})
+    write_json(
+        bundle / MANIFEST,
+        models
+        | {name: part for name, part in _parts(bundle).items() if name in (CALIBRATOR, VOTES)},
+    )
 
 
 def check(bundle: Path) -> None:
@@ -39,7 +46,9 @@ def check(bundle: Path) -> None:
     advice = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
     try:
         named = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+        if not isinstance(named, dict) or not all(
+            isinstance(value, str) for value in named.values()
+        ):
             raise TypeError
     except (OSError, ValueError, TypeError):
         problem = f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline."

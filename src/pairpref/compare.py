@@ -46,14 +46,20 @@ def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
         )
         for table, path in zip(tables, (new, old), strict=True)
     )
-    if not (a.index.equals(b.index) and a.columns.equals(b.columns)) or a.isna().any(axis=None) or b.isna().any(axis=None):
+    if (
+        not (a.index.equals(b.index) and a.columns.equals(b.columns))
+        or a.isna().any(axis=None)
+        or b.isna().any(axis=None)
+    ):
         raise UserError(
             f"{new} has {a.shape[1]:,} votes and seeds {list(a.index)}, {old} {b.shape[1]:,} and {list(b.index)}; "
             f"{len(a.columns.intersection(b.columns)):,} votes are in both. Only predictions of the same votes from the same seeds compare."
         )
     labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
     if not (labels[0] == labels[1]).all():
-        raise UserError(f"{new} and {old} disagree on what was voted: they come from different data.")
+        raise UserError(
+            f"{new} and {old} disagree on what was voted: they come from different data."
+        )
     of_vote = _read(groups, "group").set_index("id")["group"].reindex(a.columns)
     if of_vote.isna().any():
         raise UserError(
@@ -64,13 +70,19 @@ def compare_files(new: Path, old: Path, groups: Path = GROUPS) -> Comparison:
 
 def _read(path: Path, column: str = "label") -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"id": str}, na_filter=False)
+        table = (
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, dtype={"id": str}, na_filter=False)
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except Exception as error:  # what readers of tables raise is no closed list
         raise UserError(f"{path}: not readable as a table: {one_line(error)}") from None
     if missing := {"id", column} - set(table):
-        raise UserError(f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them.")
+        raise UserError(
+            f"{path}: has {', '.join(map(str, table))}; {' and '.join(sorted(missing))} should be among them."
+        )
     if table.empty:
         raise UserError(f"{path}: no rows; with oof.enabled off nothing is exported.")
     table = table.assign(seed=table.get("seed", 0))
@@ -94,7 +106,9 @@ def _columns(table: pd.DataFrame) -> list[str]:
 def _final(table: pd.DataFrame, path: Path) -> np.ndarray:
     columns = _columns(table)
     if not set(columns) <= set(table):
-        raise UserError(f"{path}: has {', '.join(map(str, table))}; {', '.join(PROBABILITIES)} should be among them.")
+        raise UserError(
+            f"{path}: has {', '.join(map(str, table))}; {', '.join(PROBABILITIES)} should be among them."
+        )
     scalars = table[columns].where(table[columns].map(np.isscalar))
     numbers = scalars.apply(pd.to_numeric, errors="coerce")
     if not np.isfinite(numbers).all(axis=None):
@@ -116,15 +130,26 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("new", type=Path, metavar="NEW", help="predictions in question")
-    parser.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes to compare them with")
-    parser.add_argument("--groups", type=Path, default=GROUPS, help="prompt groups of the votes (default: %(default)s)")
+    parser.add_argument(
+        "old", type=Path, metavar="OLD", help="predictions of the same votes to compare them with"
+    )
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        default=GROUPS,
+        help="prompt groups of the votes (default: %(default)s)",
+    )
     asked = parser.parse_args(argv)
     with command("compare", REFUSED):
         found = compare_files(asked.new, asked.old, asked.groups)
         of_new, of_old = (", ".join(_columns(_read(path))) for path in (asked.new, asked.old))
-        unlike = f"; {of_new} were compared with {of_old} of {asked.old}" if of_new != of_old else ""
+        unlike = (
+            f"; {of_new} were compared with {of_old} of {asked.old}" if of_new != of_old else ""
+        )
         print(
-            f"{asked.new} is {found}{unlike}" if found.verdict != "not shown" else f"{asked.new}: a difference is {found}{unlike}"
+            f"{asked.new} is {found}{unlike}"
+            if found.verdict != "not shown"
+            else f"{asked.new}: a difference is {found}{unlike}"
         )
         sys.exit(found.verdict == "worse")
 

@@ -34,7 +34,9 @@ def refuse_other_code() -> None:
             )
     stages = sys.modules.get("stages")
     if stages and stages.code() != stages.CODE:
-        raise UserError("code was edited while the stage was being imported: the same command again runs it as it is now.")
+        raise UserError(
+            "code was edited while the stage was being imported: the same command again runs it as it is now."
+        )
 
 
 class Inputs:
@@ -47,11 +49,18 @@ class Inputs:
     def __init__(self, stage: str) -> None:
         stages = yaml.safe_load(_DVC.read_text(encoding="utf-8"))["stages"] if _DVC.exists() else {}
         self._named = stages.get(stage, {})
-        made = {Path(out): name for name, other in stages.items() if name != stage for out in _outs(other)}
+        made = {
+            Path(out): name
+            for name, other in stages.items()
+            if name != stage
+            for out in _outs(other)
+        }
         for path in self._deps():
             makers = [made[known] for known in (path, *path.parents) if known in made]
             if makers and not path.exists():
-                raise UserError(f"{path} is missing; the stage {makers[0]} makes it: `dvc repro {stage}`")
+                raise UserError(
+                    f"{path} is missing; the stage {makers[0]} makes it: `dvc repro {stage}`"
+                )
         self._before = self._now()
 
     def check(self) -> None:
@@ -61,7 +70,11 @@ class Inputs:
             UserError: naming what has changed.
         """
         now = self._now()
-        if changed := [name for name in sorted({*self._before, *now}) if self._before.get(name) != now.get(name)]:
+        if changed := [
+            name
+            for name in sorted({*self._before, *now})
+            if self._before.get(name) != now.get(name)
+        ]:
             raise UserError(
                 f"{', '.join(changed)} changed while the stage ran: what it made belongs to what was there before, and is not kept. "
                 "The same command again runs it on what is there now."
@@ -70,7 +83,11 @@ class Inputs:
     def _now(self) -> dict[str, Any]:
         params = self._params()
         of_stage = tuple(self._named.get("params", ()))
-        found = {name: value for name, value in params.items() if any(name == p or name.startswith(f"{p}.") for p in of_stage)}
+        found = {
+            name: value
+            for name, value in params.items()
+            if any(name == p or name.startswith(f"{p}.") for p in of_stage)
+        }
         for name, _, item in (param.rpartition(".") for param in of_stage):
             if item.isdigit():
                 found[f"{name}.{item}"] = params.get(name, [])[int(item) : int(item) + 1]
@@ -85,7 +102,10 @@ class Inputs:
 
     def _deps(self) -> list[Path]:
         params = self._params()
-        return [Path(str(params.get(dep[2:-1], "")) if dep.startswith("${") else dep) for dep in self._named.get("deps", ())]
+        return [
+            Path(str(params.get(dep[2:-1], "")) if dep.startswith("${") else dep)
+            for dep in self._named.get("deps", ())
+        ]
 
 
 def _outs(stage: dict[str, Any]) -> Iterator[str]:

@@ -67,7 +67,12 @@ class Log:
 
     def event(self, name: str, **fields: object) -> None:
         """Write one event to the file only."""
-        record = {"event": name, "at": round(time.perf_counter() - self._began, 3), "run": self._run, **fields}
+        record = {
+            "event": name,
+            "at": round(time.perf_counter() - self._began, 3),
+            "run": self._run,
+            **fields,
+        }
         with naming(self._path):
             self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
@@ -91,7 +96,9 @@ class Log:
             if now - last >= every:
                 last = now
                 rate = done / (now - began)
-                self.say(f"{done:,} of {total:,} {unit}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left")
+                self.say(
+                    f"{done:,} of {total:,} {unit}, {rate:,.0f}/s, {(total - done) / rate:.0f} s left"
+                )
 
 
 def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
@@ -108,7 +115,13 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
         inputs, settings = Inputs(stage), params.load()
         with _sole(stage):
             log = Log(stage if not RANK else f"{stage}-rank{RANK}", quiet=bool(RANK))
-            log.event("began", python=platform.python_version(), machine=platform.machine(), cores=os.cpu_count(), **_versions())
+            log.event(
+                "began",
+                python=platform.python_version(),
+                machine=platform.machine(),
+                cores=os.cpu_count(),
+                **_versions(),
+            )
             # Another number of threads adds numbers up in another order, so no stage takes the machine's. Training and prediction
             # set their own (train.threads).
             with threadpool_limits(1):
@@ -148,14 +161,19 @@ def _sole(stage: str) -> Iterator[None]:
 
 def peak_mib() -> int:
     """Largest resident memory so far, in MiB, of this process or of any child it has waited for."""
-    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    kib = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return round(kib / (1024**2 if sys.platform == "darwin" else 1024))
 
 
 def last(stage: str) -> list[dict]:
     """The events of a stage's last run; empty when there is no log (a fresh clone, or outputs that came from the cache)."""
     path, events = LOGS / f"{stage}.jsonl", []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
+    ):
         # A stage that was killed may have left half a line.
         with suppress(json.JSONDecodeError):
             events.append(json.loads(line))
@@ -182,5 +200,9 @@ def _versions() -> dict[str, str]:
 
 def _fail(stage: str, message: str, code: int) -> None:
     if not RANK:
-        print("\n".join(f"{stage}: {line}" for line in message.splitlines()), file=sys.stderr, flush=True)
+        print(
+            "\n".join(f"{stage}: {line}" for line in message.splitlines()),
+            file=sys.stderr,
+            flush=True,
+        )
     raise SystemExit(code)

@@ -24,15 +24,17 @@ ALONE = ParallelParams(backend="loky", jobs=1)
 
 _JOBS_A_ROUND = 8
 _MISSING = "parallel.backend is ray, which is not installed: pip install -r requirements-ray.txt, or -S parallel.backend=loky"
-_KILLED = (
-    "a worker process was killed, perhaps for want of memory: lower parallel.jobs; the same command goes on from what is kept"
-)
+_KILLED = "a worker process was killed, perhaps for want of memory: lower parallel.jobs; the same command goes on from what is kept"
 
 T = TypeVar("T")
 
 
 def each(
-    function: Callable[..., T], arguments: Iterable[tuple], params: ParallelParams, at_most: int | None = None, gpu: bool = False
+    function: Callable[..., T],
+    arguments: Iterable[tuple],
+    params: ParallelParams,
+    at_most: int | None = None,
+    gpu: bool = False,
 ) -> Iterator[T]:
     """Give function(*a) for each a of `arguments`, in their order; each is a job of its own.
 
@@ -89,10 +91,18 @@ def _ray(processes: int, gpu: bool) -> Iterator[Parallel]:
         gpus = int(resources.get("GPU", 0)) if gpu else 0
         # A pool larger than the cluster would wait for ever.
         processes = min(processes, max(1, int(resources.get("CPU", 0))), gpus or processes)
-        needs = {"num_cpus": 1, "num_gpus": min(gpus, 1), "runtime_env": {"env_vars": _environment(processes)}}
+        needs = {
+            "num_cpus": 1,
+            "num_gpus": min(gpus, 1),
+            "runtime_env": {"env_vars": _environment(processes)},
+        }
         with _pool("ray", processes, None, ray_remote_args=needs) as pool:
             yield pool
-    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+    except (
+        ray.exceptions.RayActorError,
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+    ):
         raise UserError(_KILLED) from None
     finally:
         if not joined:
@@ -118,7 +128,14 @@ def _connect(processes: int) -> None:
 
 def _pool(backend: str, processes: int, parent: int | None, **options: object) -> Parallel:
     # Jobs are long: joblib would put several into one as soon as the first few were quick.
-    return Parallel(processes, backend=backend, batch_size=1, initializer=_begin, initargs=(os.getcwd(), parent), **options)
+    return Parallel(
+        processes,
+        backend=backend,
+        batch_size=1,
+        initializer=_begin,
+        initargs=(os.getcwd(), parent),
+        **options,
+    )
 
 
 def _begin(folder: str, parent: int | None) -> None:
@@ -140,5 +157,7 @@ def _end_with(parent: int) -> None:
 def _environment(processes: int) -> dict[str, str]:
     """What loky gives its processes: the cores shared out among them, and this process's way to its modules."""
     share = str(max(1, cpu_count() // processes))
-    threads = {name: os.environ.get(name, share) for name in ParallelBackendBase.MAX_NUM_THREADS_VARS}
+    threads = {
+        name: os.environ.get(name, share) for name in ParallelBackendBase.MAX_NUM_THREADS_VARS
+    }
     return {**threads, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}

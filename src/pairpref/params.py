@@ -11,7 +11,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pairpref.errors import UserError, command
 
@@ -32,18 +40,28 @@ class Section(BaseModel):
 class DataParams(Section):
     """Which files to read, and the split. Paths are relative to the repository, or absolute."""
 
-    train: str = Field(min_length=1, description="votes: CSV, JSONL or Parquet, in any form of docs/votes.md")
-    test: str | None = Field(description="pairs to predict; the arena's path stands for none where train is not the arena's")
+    train: str = Field(
+        min_length=1, description="votes: CSV, JSONL or Parquet, in any form of docs/votes.md"
+    )
+    test: str | None = Field(
+        description="pairs to predict; the arena's path stands for none where train is not the arena's"
+    )
     truth: str | None = Field(description="true vote probabilities, likewise")
-    solution: str | None = Field(description="labels of the test file with Kaggle's Usage column, likewise")
-    folds: int = Field(ge=2, le=100, description="number of folds, grouped by prompt and stratified by label")
+    solution: str | None = Field(
+        description="labels of the test file with Kaggle's Usage column, likewise"
+    )
+    folds: int = Field(
+        ge=2, le=100, description="number of folds, grouped by prompt and stratified by label"
+    )
     seed: Seed = Field(description="seed of the folds")
 
     @field_validator("test", "truth", "solution", mode="before")
     @classmethod
     def _path(cls, value: object, info: ValidationInfo) -> object:
         if value is None and info.context:
-            raise ValueError("null is no path, and DVC stops at it; leave the arena's, which counts for the arena's votes only")
+            raise ValueError(
+                "null is no path, and DVC stops at it; leave the arena's, which counts for the arena's votes only"
+            )
         return value
 
     @model_validator(mode="after")
@@ -64,10 +82,16 @@ Weight = Annotated[float, Field(ge=-50, le=50)]
 class JudgeParams(Section):
     """The simulated voter's rule; the weights are in units of log-odds. See `pairpref.data.arena.judge`."""
 
-    relevance: Weight = Field(description="weight of the share of topical words that are on the prompt's topic")
-    quality: Weight = Field(description="weight of good minus bad judging words, as a share of both")
+    relevance: Weight = Field(
+        description="weight of the share of topical words that are on the prompt's topic"
+    )
+    quality: Weight = Field(
+        description="weight of good minus bad judging words, as a share of both"
+    )
     length: Weight = Field(description="weight of log2(1 + words)")
-    order_effect: Weight = Field(description="added to A's utility: a taste for what is shown first")
+    order_effect: Weight = Field(
+        description="added to A's utility: a taste for what is shown first"
+    )
     tie: Weight = Field(description="log-weight of a tie in Davidson's model")
 
 
@@ -77,44 +101,71 @@ class SimulateParams(Section):
     seed: int = Field(ge=0)
     rows: Count = Field(description="votes in train.csv")
     test_rows: Count = Field(description="pairs in test.csv")
-    repeated_prompts: Share = Field(description="share of rows whose prompt comes from a small pool of popular ones")
-    near_repeats: Share = Field(description="share of those that differ from the popular prompt in case or punctuation")
+    repeated_prompts: Share = Field(
+        description="share of rows whose prompt comes from a small pool of popular ones"
+    )
+    near_repeats: Share = Field(
+        description="share of those that differ from the popular prompt in case or punctuation"
+    )
     several_turns: Share = Field(description="share of rows with two or three turns")
     long_answers: Share = Field(description="share of answers several times the usual length")
-    late_evidence: Share = Field(description="share of long answers that keep what matters for their last part")
+    late_evidence: Share = Field(
+        description="share of long answers that keep what matters for their last part"
+    )
     null_answers: Share = Field(description="share of answers that are null")
     empty_answers: Share = Field(description="share of answers that are empty strings")
-    better_first: Share = Field(description="share of rows that show the more skilled model as A; .5 is balanced")
+    better_first: Share = Field(
+        description="share of rows that show the more skilled model as A; .5 is balanced"
+    )
     judge: JudgeParams
     mojibake: Share = Field(description="share of texts decoded with the wrong code page")
-    html_entities: Share = Field(description="share of texts whose non-ASCII letters became HTML entities")
-    control_characters: Share = Field(description="share of texts with control characters strewn in")
-    nested_lists: Share = Field(description="share of cells whose turns are wrapped in further lists")
-    lossy: Share = Field(description="share of texts cut short or with lone surrogates over words: cannot be repaired")
+    html_entities: Share = Field(
+        description="share of texts whose non-ASCII letters became HTML entities"
+    )
+    control_characters: Share = Field(
+        description="share of texts with control characters strewn in"
+    )
+    nested_lists: Share = Field(
+        description="share of cells whose turns are wrapped in further lists"
+    )
+    lossy: Share = Field(
+        description="share of texts cut short or with lone surrogates over words: cannot be repaired"
+    )
 
 
 class CleanParams(Section):
     """Reading and repairing votes. The switches change the text that is learned from, never which rows, groups or folds there are."""
 
-    utf8: bool = Field(description="repair mojibake, entities of non-ASCII letters and control characters")
-    flatten: bool = Field(description="turn JSON lists into marked turns; off, the JSON source is the text")
-    near_duplicate: float = Field(gt=0, le=1, description="Jaccard similarity from which two prompts are one group")
+    utf8: bool = Field(
+        description="repair mojibake, entities of non-ASCII letters and control characters"
+    )
+    flatten: bool = Field(
+        description="turn JSON lists into marked turns; off, the JSON source is the text"
+    )
+    near_duplicate: float = Field(
+        gt=0, le=1, description="Jaccard similarity from which two prompts are one group"
+    )
     max_bad_share: Share = Field(description="share of unusable rows that stops the run")
 
 
 class TokenizeParams(Section):
     vocab_size: int = Field(
-        ge=300, description="size of the byte-level BPE trained for the small default; others bring their own"
+        ge=300,
+        description="size of the byte-level BPE trained for the small default; others bring their own",
     )
 
 
 class AugmentParams(Section):
     ab: bool = Field(description="show the model pairs in both orders")
-    mode: Literal["random", "both"] = Field(description="random: one keyed order a pair and epoch; both: both in the same step")
+    mode: Literal["random", "both"] = Field(
+        description="random: one keyed order a pair and epoch; both: both in the same step"
+    )
 
 
 class ModelParams(Section):
-    backbone: str = Field(min_length=1, description=f"{SMALL} (from random weights), a hub name or a local folder")
+    backbone: str = Field(
+        min_length=1, description=f"{SMALL} (from random weights), a hub name or a local folder"
+    )
     revision: str = Field(min_length=1, description="branch, tag or commit of a hub name")
     pooling: Literal["spans", "cls"] = Field(
         description="spans: mean over prompt, A and B each; cls: the backbone's own classifier"
@@ -123,24 +174,46 @@ class ModelParams(Section):
     hidden_size: int = Field(ge=8, description=f"width of {SMALL}")
     layers: Count = Field(description=f"layers of {SMALL}")
     dropout: float = Field(ge=0, lt=1, description=f"dropout of {SMALL}")
-    lr_multiplier: float = Field(gt=0, description="times train.lr: learning rates are stated for pretrained weights")
+    lr_multiplier: float = Field(
+        gt=0, description="times train.lr: learning rates are stated for pretrained weights"
+    )
 
 
 class TrainParams(Section):
     epochs: Count
     lr: float = Field(gt=0, lt=1, description="peak learning rate, for pretrained weights")
-    scheduler: Literal["linear", "cosine", "constant"] = Field(description="how the learning rate falls after the warm-up")
-    warmup: Share = Field(description="share of the steps in which the learning rate rises from 0 to its peak")
-    batch_size: Count = Field(description="pairs in a step, of all processes together (both orders count once)")
-    accumulation: Count = Field(description="parts in which a process computes its share of a step, to fit into memory")
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        description="how the learning rate falls after the warm-up"
+    )
+    warmup: Share = Field(
+        description="share of the steps in which the learning rate rises from 0 to its peak"
+    )
+    batch_size: Count = Field(
+        description="pairs in a step, of all processes together (both orders count once)"
+    )
+    accumulation: Count = Field(
+        description="parts in which a process computes its share of a step, to fit into memory"
+    )
     weight_decay: float = Field(ge=0)
-    max_grad_norm: float = Field(gt=0, description="longest gradient; a longer one is scaled down to it")
-    class_weights: bool = Field(description="weigh votes by the rarity of their label; predictions are corrected for it")
-    patience: Count | None = Field(description="epochs without a better validation log loss before training stops; null: never")
-    min_delta: float = Field(ge=0, description="improvements of the log loss below this count as none")
-    resume: bool = Field(description="go on from what is left of the same training in work/; false starts over")
+    max_grad_norm: float = Field(
+        gt=0, description="longest gradient; a longer one is scaled down to it"
+    )
+    class_weights: bool = Field(
+        description="weigh votes by the rarity of their label; predictions are corrected for it"
+    )
+    patience: Count | None = Field(
+        description="epochs without a better validation log loss before training stops; null: never"
+    )
+    min_delta: float = Field(
+        ge=0, description="improvements of the log loss below this count as none"
+    )
+    resume: bool = Field(
+        description="go on from what is left of the same training in work/; false starts over"
+    )
     seeds: tuple[Seed, ...] = Field(min_length=1)
-    threads: Count = Field(description="threads of a training process; another number gives other bits")
+    threads: Count = Field(
+        description="threads of a training process; another number gives other bits"
+    )
 
 
 class OofParams(Section):
@@ -178,8 +251,12 @@ class ReportParams(Section):
 class ParallelParams(Section):
     """Where independent work runs: folds, and shards of text. Neither changes anything but the time."""
 
-    backend: Literal["loky", "ray"] = Field(description="loky: processes of this machine; ray: of a Ray cluster")
-    jobs: Count = Field(description="processes for independent work; 1: in the stage's own, whatever the backend")
+    backend: Literal["loky", "ray"] = Field(
+        description="loky: processes of this machine; ray: of a Ray cluster"
+    )
+    jobs: Count = Field(
+        description="processes for independent work; 1: in the stage's own, whatever the backend"
+    )
 
 
 class Params(Section):
@@ -200,7 +277,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.oof.folds > self.data.folds:
-            raise ValueError(f"oof.folds is {self.oof.folds}, but there are only data.folds = {self.data.folds} folds to train")
+            raise ValueError(
+                f"oof.folds is {self.oof.folds}, but there are only data.folds = {self.data.folds} folds to train"
+            )
         if len(set(self.train.seeds)) < len(self.train.seeds):
             raise ValueError(f"train.seeds names a seed twice: {list(self.train.seeds)}")
         return self
@@ -215,7 +294,9 @@ def flat(section: dict, prefix: str = "") -> dict[str, Any]:
     """Nested params by their dotted names, as `-S` and `dvc params diff` spell them."""
     found = {}
     for key, value in section.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        )
     return found
 
 
@@ -235,7 +316,9 @@ class _Unique(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands there twice", key.start_mark
+                )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -258,7 +341,9 @@ def raw(path: Path = PARAMS) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Unique)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run from the repository's root, where {path.name} is.") from None
+        raise UserError(
+            f"{path}: no such file. Run from the repository's root, where {path.name} is."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
@@ -276,7 +361,9 @@ def validated(model: type[Model], raw: object, source: str, from_file: bool = Fa
     try:
         return model.model_validate(raw, context=from_file)
     except ValidationError as error:
-        raise UserError("\n".join(f"{source}: {_explain(fault, model)}" for fault in error.errors())) from None
+        raise UserError(
+            "\n".join(f"{source}: {_explain(fault, model)}" for fault in error.errors())
+        ) from None
 
 
 def _explain(fault: dict, model: type[BaseModel]) -> str:
@@ -286,7 +373,11 @@ def _explain(fault: dict, model: type[BaseModel]) -> str:
         case "extra_forbidden":
             known = list(_fields(where[:-1], model))
             near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {'.'.join([*where[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+            hint = (
+                f"did you mean {'.'.join([*where[:-1], near[0]])}?"
+                if near
+                else f"known here: {', '.join(known)}"
+            )
             return f"unknown key {name}: {hint}"
         case "missing":
             return f"{name} is missing: {_description(where, model)}"
@@ -296,13 +387,17 @@ def _explain(fault: dict, model: type[BaseModel]) -> str:
             return fault["msg"].removeprefix("Value error, ")
         case _:
             about, message = _description(where, model), fault["msg"].removeprefix("Value error, ")
-            return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}" + (f" ({about})" if about else "")
+            return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}" + (
+                f" ({about})" if about else ""
+            )
 
 
 def _fields(where: list[str], model: type[BaseModel]) -> dict:
     for part in where:
         # In a dict of models the part is a key; its values' type has the fields.
-        model = get_args(model)[1] if get_origin(model) is dict else model.model_fields[part].annotation
+        model = (
+            get_args(model)[1] if get_origin(model) is dict else model.model_fields[part].annotation
+        )
     return (get_args(model)[0] if get_origin(model) in (Union, UnionType) else model).model_fields
 
 

@@ -67,13 +67,20 @@ def predict(
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     card = classifier.load_card(folders[0])
     torch.set_num_threads(card.threads)
-    frame, bad = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel, bundles.plain(bundle))
+    frame, bad = read_test(
+        path,
+        CleanParams(**card.clean, near_duplicate=1, max_bad_share=1),
+        parallel,
+        bundles.plain(bundle),
+    )
     _account(path, bad, len(frame), unreadable, keep_going, say)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
     if len(tokens) and tokens.single != card.single:
         kinds = {True: "single texts", False: "pairs of answers"}
-        raise UserError(f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}.")
+        raise UserError(
+            f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}."
+        )
 
     calibrator = Calibrator.load(bundle / "calibrator.json")
     both = ", both orders" if calibrator.dual_order and not card.single else ""
@@ -81,14 +88,25 @@ def predict(
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{both}")
         model, its_card = classifier.load(folder)
-        p = by_order(model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order)
+        p = by_order(
+            model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order
+        )
         of_models.append(p.mean(axis=0))
     p = np.tile(np.asarray(card.prior), (len(frame), 1))
     p[usable] = calibrator.pool(np.stack(of_models))
-    return pd.concat([frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1)
+    return pd.concat(
+        [frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1
+    )
 
 
-def _account(path: Path | str, bad: Sequence[Bad], rows: int, to: Path | None, keep_going: bool, say: Callable) -> None:
+def _account(
+    path: Path | str,
+    bad: Sequence[Bad],
+    rows: int,
+    to: Path | None,
+    keep_going: bool,
+    say: Callable,
+) -> None:
     """List the rows that can't be read, and refuse too many."""
     if to and bad:
         with written_aside(to) as (aside,):
@@ -104,7 +122,9 @@ def _account(path: Path | str, bad: Sequence[Bad], rows: int, to: Path | None, k
             f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
             f"Mend the file, or keep going (--keep-going): such rows then get the shares of A, B and tie among the training votes.{listed}"
         )
-    say(f"{found}; they get the shares of A, B and tie among the training votes.{listed}\n{quarantine.summary(bad)}")
+    say(
+        f"{found}; they get the shares of A, B and tie among the training votes.{listed}\n{quarantine.summary(bad)}"
+    )
 
 
 def write(submission: pd.DataFrame, path: Path) -> None:
@@ -118,7 +138,10 @@ def _classifiers(bundle: Path) -> list[Path]:
     bundles.check(bundle)
     return [
         bundle / "train",
-        *sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda folder: int(folder.name.removeprefix("fold"))),
+        *sorted(
+            (bundle / "oof").glob("fold[0-9]*"),
+            key=lambda folder: int(folder.name.removeprefix("fold")),
+        ),
     ]
 
 
@@ -129,7 +152,9 @@ def _count(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pairpref.predict", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m pairpref.predict", description=__doc__.split("\n\n")[1]
+    )
     parser.add_argument(
         "--input",
         required=True,
@@ -137,18 +162,36 @@ def main(argv: list[str] | None = None) -> None:
         help="pairs to predict: CSV, JSONL (packed too: .gz) or Parquet, in any form of docs/votes.md",
     )
     parser.add_argument(
-        "--output", required=True, type=Path, help="submission to write: id, winner_model_a, winner_model_b, winner_tie"
+        "--output",
+        required=True,
+        type=Path,
+        help="submission to write: id, winner_model_a, winner_model_b, winner_tie",
     )
-    parser.add_argument("--bundle", default=BUNDLE, type=Path, help="folder of the trained models (default: %(default)s)")
     parser.add_argument(
-        "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
+        "--bundle",
+        default=BUNDLE,
+        type=Path,
+        help="folder of the trained models (default: %(default)s)",
     )
-    parser.add_argument("--keep-going", action="store_true", help="predict even where many rows can't be read")
+    parser.add_argument(
+        "--batch-size",
+        default=BATCH_SIZE,
+        type=_count,
+        help="sequences in a forward pass (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="predict even where many rows can't be read"
+    )
     asked = parser.parse_args(argv)
     with command("predict"):
         output, unreadable = _outputs(asked.output, asked.input)
         submission = predict(
-            asked.input, asked.bundle, asked.batch_size, say=say, unreadable=unreadable, keep_going=asked.keep_going
+            asked.input,
+            asked.bundle,
+            asked.batch_size,
+            say=say,
+            unreadable=unreadable,
+            keep_going=asked.keep_going,
         )
         write(submission, output)
         say(f"{len(submission):,} predictions in {asked.output}")
@@ -161,11 +204,15 @@ def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
         UserError: there is something else than a file, or the input itself.
     """
     if path.is_dir() or (path.exists() and not path.is_file()):
-        raise UserError(f"--output {str(path)!r} is a {'folder' if path.is_dir() else 'pipe or device'}; name a CSV of its own.")
+        raise UserError(
+            f"--output {str(path)!r} is a {'folder' if path.is_dir() else 'pipe or device'}; name a CSV of its own."
+        )
     unreadable = path.with_suffix(".unreadable.csv")
     real = os.path.realpath(path)
     if os.path.realpath(given) in (real, os.path.realpath(unreadable)):
-        raise UserError(f"--output {path} would write over the input itself; name a CSV of its own.")
+        raise UserError(
+            f"--output {path} would write over the input itself; name a CSV of its own."
+        )
     return Path(real), unreadable
 
 

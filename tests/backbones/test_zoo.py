@@ -38,7 +38,9 @@ def test_the_table_has_a_row_for_every_family():
     assert list(zoo.committed()) == list(zoo.MAKERS)
 
 
-def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepiece(folder, tmp_path):
+def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepiece(
+    folder, tmp_path
+):
     published = folder("DeBERTa-v2/v3")
     assert {path.name for path in published.iterdir()} == {
         "config.json",
@@ -51,7 +53,14 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
     assert (tmp_path / "tokenizer" / "tokenizer.json").is_file()
     loaded = tokenizers.load(str(tmp_path / "tokenizer"))
     words = sentencepiece.SentencePieceProcessor(model_file=str(published / "spm.model"))
-    texts = ["kettle bridge  sparrow", "what should one know of a number 12?", " lead", "a", "Zq é", ""]
+    texts = [
+        "kettle bridge  sparrow",
+        "what should one know of a number 12?",
+        " lead",
+        "a",
+        "Zq é",
+        "",
+    ]
     for encode in (Encoder(converted), Encoder(loaded)):
         assert [ids.tolist() for ids in encode(texts)] == [words.encode(text) for text in texts]
     assert Template.of(loaded) == Template(start=1, separator=2, pad=0)
@@ -60,7 +69,10 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
 def test_the_tokenizer_is_converted_to_the_same_bytes_each_time(folder, tmp_path):
     for run in ("one", "two"):
         tokenizers.save(tokenizers.load(str(folder("DeBERTa-v2/v3"))), tmp_path / run)
-    one, two = ({path.name: path.read_bytes() for path in (tmp_path / run).iterdir()} for run in ("one", "two"))
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / run).iterdir()}
+        for run in ("one", "two")
+    )
     assert one == two
 
 

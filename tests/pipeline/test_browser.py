@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium"),
+]
 
 _PROBE = """
 <script type="module">
@@ -68,7 +73,13 @@ def opened(page: Path, tmp_path: Path, *options: str, width: int = 1200) -> tupl
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', run.stdout, re.S)
     assert found, run.stderr[-2000:]
-    text = found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").replace("&nbsp;", "\N{NO-BREAK SPACE}")
+    text = (
+        found[1]
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&")
+        .replace("&nbsp;", "\N{NO-BREAK SPACE}")
+    )
     return json.loads(text), [line for line in run.stderr.splitlines() if "CONSOLE" in line]
 
 
@@ -84,8 +95,16 @@ def test_every_section_shows_what_it_is_about(report, tmp_path):
     expected = "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
     assert list(by_id) == expected
     assert all(section["height"] > 60 and section["words"] > 20 for section in by_id.values())
-    figures = {name: len(section["figures"]) for name, section in by_id.items() if section["figures"]}
-    assert figures == {"yardsticks": 1, "reliability": 4, "buckets": 1, "confusion": 1, "training": 2}
+    figures = {
+        name: len(section["figures"]) for name, section in by_id.items() if section["figures"]
+    }
+    assert figures == {
+        "yardsticks": 1,
+        "reliability": 4,
+        "buckets": 1,
+        "confusion": 1,
+        "training": 2,
+    }
     assert all(drawn >= 2 for section in by_id.values() for drawn in section["figures"])
     assert all(by_id[name]["cells"] > 5 for name in ("headline", "order", "luck", "clean"))
 
@@ -97,7 +116,10 @@ def test_a_script_in_a_prompt_stays_text(report, tmp_path):
     page = report.read_text(encoding="utf-8")
     escaped, raw = tmp_path / "escaped.html", tmp_path / "raw.html"
     for path, text in ((escaped, nasty.replace("<", "&lt;")), (raw, nasty)):
-        path.write_text(re.sub(r'(<pre dir="auto">)', lambda m, text=text: m[1] + text, page, count=1), encoding="utf-8")
+        path.write_text(
+            re.sub(r'(<pre dir="auto">)', lambda m, text=text: m[1] + text, page, count=1),
+            encoding="utf-8",
+        )
     assert opened(escaped, tmp_path)[0]["title"] != "taken over"
     assert opened(raw, tmp_path)[0]["title"] == "taken over"
 
@@ -120,7 +142,10 @@ def test_nothing_is_wider_than_a_phone(report, tmp_path, width):
 
 
 def test_it_is_dark_where_the_reader_likes_it_dark(report, tmp_path):
-    backgrounds = [opened(report, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")[0]["page"] for scheme in (0, 1)]
+    backgrounds = [
+        opened(report, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")[0]["page"]
+        for scheme in (0, 1)
+    ]
     dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in backgrounds)
     assert dark < 150 and light > 700
 

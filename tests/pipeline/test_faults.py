@@ -23,7 +23,11 @@ SEEDS = itertools.count(100)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted(path for path in folder.rglob("*") if path.is_file())
+    )
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -66,7 +70,10 @@ def wait_for(happened, seconds: float = 60.0):
 
 def stage_process(repository, stage: str) -> psutil.Process | None:
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        if process.info["cwd"] == str(repository.path) and process.info["cmdline"][-2:] == ["-m", f"stages.{stage}"]:
+        if process.info["cwd"] == str(repository.path) and process.info["cmdline"][-2:] == [
+            "-m",
+            f"stages.{stage}",
+        ]:
             return process
     return None
 
@@ -90,7 +97,10 @@ DVC = (sys.executable, "-m", "dvc")
 @pytest.mark.fault(8)
 def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree):
     before = hashes(clean_tree.path / "models")
-    for stage, log, out in (("train", "train", "models/train"), ("oof", "oof-fold1-seed0", "models/oof")):
+    for stage, log, out in (
+        ("train", "train", "models/train"),
+        ("oof", "oof-fold1-seed0", "models/oof"),
+    ):
         shutil.rmtree(clean_tree.path / out)
         done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
         assert done.returncode == 0 and "already trained" in done.stdout
@@ -104,7 +114,11 @@ def test_starting_over_is_a_switch(clean_tree):
     before = hashes(clean_tree.path / "models/train")
     apply_overrides(clean_tree.path / "params.yaml", ["train.resume=false"])
     done = clean_tree.run(sys.executable, "-m", "stages.train")
-    assert done.returncode == 0 and "already trained" not in done.stdout and "training on" in done.stdout
+    assert (
+        done.returncode == 0
+        and "already trained" not in done.stdout
+        and "training on" in done.stdout
+    )
     assert hashes(clean_tree.path / "models/train") == before
 
 
@@ -116,7 +130,10 @@ def test_sigterm_stops_and_the_same_command_goes_on(long_training):
         stage_process(long_training, "train").send_signal(signal.SIGTERM)
         out, _ = repro.communicate(timeout=60)
     assert repro.returncode != 0
-    assert "train: stopped by SIGTERM; the same command goes on from here" in out and "Traceback" not in out
+    assert (
+        "train: stopped by SIGTERM; the same command goes on from here" in out
+        and "Traceback" not in out
+    )
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
@@ -125,7 +142,8 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
     """Without its fold there is nothing to export: the rest alone would look like a result."""
     seed = next(SEEDS)
     apply_overrides(
-        clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"]
+        clean_tree.path / "params.yaml",
+        [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"],
     )
     clean_tree.dvc("repro", "tokenize")
     log, export = f"oof-fold1-seed{seed}", clean_tree.path / "data/oof/uncalibrated.parquet"
@@ -139,7 +157,10 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
         )
         worker.terminate()
         out, _ = stage.communicate(timeout=120)
-    assert stage.returncode == 143 and "oof: stopped by SIGTERM; the same command goes on from here" in out
+    assert (
+        stage.returncode == 143
+        and "oof: stopped by SIGTERM; the same command goes on from here" in out
+    )
     assert not export.exists()
 
 
@@ -161,7 +182,10 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
         in_the_middle(long_training)
         psutil.os.killpg(repro.pid, signal.SIGINT)
         out, _ = repro.communicate(timeout=60)
-    assert repro.returncode != 0 and "train: stopped by Ctrl-C; the same command goes on from here" in out
+    assert (
+        repro.returncode != 0
+        and "train: stopped by Ctrl-C; the same command goes on from here" in out
+    )
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
@@ -174,7 +198,10 @@ def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_traini
         left = stage_process(long_training, "train")
         assert left is not None
         second = long_training.run(*DVC, "repro", "train")
-        assert second.returncode != 0 and f"train: already running here as process {left.pid}" in second.stdout
+        assert (
+            second.returncode != 0
+            and f"train: already running here as process {left.pid}" in second.stdout
+        )
         assert "Traceback" not in second.stdout and left.is_running()
         left.terminate()
         left.wait(30)
@@ -236,7 +263,9 @@ def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
 def small_disk(folder: Path, size: str) -> Iterator[None]:
     """A disk of its own for a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
@@ -248,7 +277,12 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
     "stage, folder, size",
-    [("clean", "data/clean", "8k"), ("tokenize", "data/tokens", "64k"), ("train", "work", "128k"), ("oof", "work", "128k")],
+    [
+        ("clean", "data/clean", "8k"),
+        ("tokenize", "data/tokens", "64k"),
+        ("train", "work", "128k"),
+        ("oof", "work", "128k"),
+    ],
 )
 def test_a_full_disk_is_named_and_takes_nothing_with_it(clean_tree, stage, folder, size):
     before = hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw")
@@ -258,8 +292,15 @@ def test_a_full_disk_is_named_and_takes_nothing_with_it(clean_tree, stage, folde
         full = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
     assert full.returncode == 1 and "Traceback" not in full.stdout, full.stdout
     assert "no space left on the disk" in full.stdout and "MiB free" in full.stdout
-    assert any(line.startswith(f"{stage}: {folder}") for line in full.stdout.splitlines()), full.stdout
-    assert hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw") == before
+    assert any(line.startswith(f"{stage}: {folder}") for line in full.stdout.splitlines()), (
+        full.stdout
+    )
+    assert (
+        hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw")
+        == before
+    )
     done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
     assert done.returncode == 0, done.stdout
-    assert clean_tree.git("status", "--porcelain") == "" and "up to date" in clean_tree.dvc("status")
+    assert clean_tree.git("status", "--porcelain") == "" and "up to date" in clean_tree.dvc(
+        "status"
+    )

@@ -28,14 +28,20 @@ _TOLD = [Strike("train", 0.45, ("group",)), Strike("oof", 0.45, ("stage", "dvc")
 def calm(tmp_path_factory) -> Calm:
     """An undisturbed run, and a copy of the repository before each of its stages."""
     stages = {strikes[0].stage for strikes in (_KILLED, _TOLD)} | {"report"}
-    return undisturbed(working_tree(tmp_path_factory.mktemp("calm"), _PARAMS), tmp_path_factory.mktemp("before"), sorted(stages))
+    return undisturbed(
+        working_tree(tmp_path_factory.mktemp("calm"), _PARAMS),
+        tmp_path_factory.mktemp("before"),
+        sorted(stages),
+    )
 
 
 @pytest.fixture
 def storm(calm, tmp_path):
     """Kill a run by the given strikes and finish it; nothing of it is still at work when the test ends."""
 
-    def ride(strikes: list[Strike], signum: signal.Signals = signal.SIGKILL, calm: Calm = calm) -> Run:
+    def ride(
+        strikes: list[Strike], signum: signal.Signals = signal.SIGKILL, calm: Calm = calm
+    ) -> Run:
         run = ride_out(strikes, calm, tmp_path / "run", signum)
         print("\n".join(described(run)))
         return run
@@ -52,7 +58,9 @@ def changed(calm, storm, tmp_path):
         repository = calm.before["report"].copy(tmp_path / "changed")
         path = repository.path / name
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-        return storm([Strike("report", 0.3, ("group",))], calm=replace(calm, before={"report": repository}))
+        return storm(
+            [Strike("report", 0.3, ("group",))], calm=replace(calm, before={"report": repository})
+        )
 
     return ride
 
@@ -72,7 +80,9 @@ def finished(run: Run, strikes: list[Strike]) -> None:
     assert not run.different
     assert not run.failed and not run.strays
     if len(run.kills) < len(strikes) or not all(kill.hit for kill in run.kills):
-        pytest.skip("the stage was over sooner than when it was measured: nothing was killed in the middle of it")
+        pytest.skip(
+            "the stage was over sooner than when it was measured: nothing was killed in the middle of it"
+        )
 
 
 def test_storm_sees_other_bytes(changed):

@@ -91,4 +91,7 @@ def test_other_code_is_refused(simulated):
     simulated.environment["PYTHONPATH"] = str(ROOT)
     done = simulated.run(sys.executable, "-P", "-m", "stages.simulate")
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith("simulate: stages/ here is not the code that runs") and str(ROOT / "stages") in done.stdout
+    assert (
+        done.stdout.startswith("simulate: stages/ here is not the code that runs")
+        and str(ROOT / "stages") in done.stdout
+    )

@@ -17,7 +17,9 @@ VERSIONS = (sys.executable, "-m", "pairpref.versions")
 
 def started(repository, *arguments: str) -> subprocess.Popen:
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*VERSIONS, *arguments], cwd=repository.path, env=repository.environment, **output)
+    return subprocess.Popen(
+        [*VERSIONS, *arguments], cwd=repository.path, env=repository.environment, **output
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,17 @@ def replayed(repository, tmp_path_factory):
             began.send_signal(signal.SIGINT)
     assert began.wait(60) == 130, "".join(printed)
     assert "the same command goes on from here" in printed[-1], "".join(printed)
-    assert (copy.git("rev-parse", "HEAD"), (copy.path / "params.yaml").read_text(encoding="utf-8")) == before
+    assert (
+        copy.git("rev-parse", "HEAD"),
+        (copy.path / "params.yaml").read_text(encoding="utf-8"),
+    ) == before
     assert copy.git("status", "--porcelain") == "" and "up to date" in copy.dvc("status")
 
     done = copy.run(*VERSIONS, "replay", "v17.0", "v18.0")
     assert done.returncode == 0, done.stdout
-    assert "v17.0, 1 of 2" in done.stdout and re.search(r"v18.0, 2 of 2, about \d+ (s|min) left", done.stdout)
+    assert "v17.0, 1 of 2" in done.stdout and re.search(
+        r"v18.0, 2 of 2, about \d+ (s|min) left", done.stdout
+    )
     assert (copy.path / "params.yaml").read_text(encoding="utf-8") == before[1]
     return copy
 
@@ -50,19 +57,32 @@ def at(repository, version: str, path: str) -> str:
 def test_a_replay_leaves_commits_tags_and_the_users_params(replayed):
     assert replayed.git("status", "--porcelain") == "" and "up to date" in replayed.dvc("status")
     subjects = replayed.git("log", "--format=%s").splitlines()
-    assert subjects[0].startswith("Back on the params as they were") and [s[:6] for s in subjects[1:3]] == ["v18.0:", "v17.0:"]
+    assert subjects[0].startswith("Back on the params as they were") and [
+        s[:6] for s in subjects[1:3]
+    ] == ["v18.0:", "v17.0:"]
     assert replayed.git("tag").split() == ["v17.0", "v18.0"]
     assert "Hypothesis: Small batches" in replayed.git("cat-file", "-p", "v17.0")
-    assert not (replayed.path / "work/replay").exists() and len(replayed.git("worktree", "list").splitlines()) == 1
+    assert (
+        not (replayed.path / "work/replay").exists()
+        and len(replayed.git("worktree", "list").splitlines()) == 1
+    )
 
 
 def test_each_commit_holds_its_run(replayed, tmp_path):
     for version, dual in (("v17.0", False), ("v18.0", True)):
         (tmp_path / version).write_text(at(replayed, version, "params.yaml"), encoding="utf-8")
         params = load(tmp_path / version)
-        assert params.inference.dual_order is dual and params.oof.folds == 1 and params.simulate.rows == 360
+        assert (
+            params.inference.dual_order is dual
+            and params.oof.folds == 1
+            and params.simulate.rows == 360
+        )
         assert len(params.train.seeds) == 3
-        row = next(line for line in at(replayed, version, "versions.csv").splitlines() if line.startswith(version)).split(",")
+        row = next(
+            line
+            for line in at(replayed, version, "versions.csv").splitlines()
+            if line.startswith(version)
+        ).split(",")
         final = json.loads(at(replayed, version, "metrics/calibrate.json"))
         assert float(row[1]) == pytest.approx(final["log_loss"], abs=0.05) and int(row[-2]) == 3
         assert f"{version},measured," in at(replayed, version, "plots/versions_log_loss.csv")
@@ -75,7 +95,11 @@ def test_a_second_replay_does_nothing(replayed):
     head = replayed.git("rev-parse", "HEAD")
     began = time.monotonic()
     done = replayed.run(*VERSIONS, "replay", "v17.0", "v18.0")
-    assert done.returncode == 0 and "nothing to do" in done.stdout and "Running stage" not in done.stdout
+    assert (
+        done.returncode == 0
+        and "nothing to do" in done.stdout
+        and "Running stage" not in done.stdout
+    )
     assert replayed.git("rev-parse", "HEAD") == head and time.monotonic() - began < 30
 
 
@@ -139,12 +163,18 @@ def test_what_the_code_makes_otherwise_is_replayed_again(replayed):
     replayed.git("reset", "--hard", "--quiet", "HEAD~1")
     # What was begun on the commit that is dropped now does not bring it back.
     head = replayed.git("rev-parse", "HEAD")
-    assert "nothing to do" in replayed.run(*VERSIONS, "replay", "v18.0").stdout and replayed.git("rev-parse", "HEAD") == head
+    assert (
+        "nothing to do" in replayed.run(*VERSIONS, "replay", "v18.0").stdout
+        and replayed.git("rev-parse", "HEAD") == head
+    )
 
 
 def test_small_params_are_the_versions_own_but_for_what_they_set(replayed, tmp_path):
     """Versions take from params.yaml what they don't set: the votes, the model."""
     (tmp_path / "params.yaml").write_text(at(replayed, "v17.0", "params.yaml"), encoding="utf-8")
-    version, ours = (flat(load(path).model_dump()) for path in (tmp_path / "params.yaml", replayed.path / "params.yaml"))
+    version, ours = (
+        flat(load(path).model_dump())
+        for path in (tmp_path / "params.yaml", replayed.path / "params.yaml")
+    )
     differ = {name.split(".")[0] for name in ours if ours[name] != version[name]}
     assert differ <= {"clean", "augment", "train", "oof", "calibrate", "inference"}

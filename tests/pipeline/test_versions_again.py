@@ -29,7 +29,9 @@ def test_a_version_makes_its_figures_again(clone, name):
     clone.run("python", "-m", "pairpref.versions", "tag")
     clone.git("checkout", "--quiet", name)
     before = json.loads((clone.path / "metrics/train.json").read_text(encoding="utf-8"))
-    recorded = json.loads((clone.path / "versions" / name / "machine.json").read_text(encoding="utf-8"))
+    recorded = json.loads(
+        (clone.path / "versions" / name / "machine.json").read_text(encoding="utf-8")
+    )
     clone.dvc("repro", "train")
     after = json.loads((clone.path / "metrics/train.json").read_text(encoding="utf-8"))
     if recorded == machine():

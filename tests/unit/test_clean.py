@@ -27,7 +27,13 @@ def here(tmp_path, monkeypatch):
 def settings(**changes: object) -> params.Params:
     """The default params of a small, well-damaged arena, with changes such as clean__utf8=False."""
     raw = json.loads(json.dumps(DEFAULTS))
-    damage = {"mojibake": 0.3, "html_entities": 0.3, "control_characters": 0.3, "nested_lists": 0.3, "null_answers": 0.05}
+    damage = {
+        "mojibake": 0.3,
+        "html_entities": 0.3,
+        "control_characters": 0.3,
+        "nested_lists": 0.3,
+        "null_answers": 0.05,
+    }
     raw["simulate"] |= damage | {"rows": ROWS, "test_rows": TEST_ROWS}
     raw["parallel"]["jobs"] = 1
     for name, value in changes.items():
@@ -40,7 +46,11 @@ def simulated(**changes: object) -> params.Params:
     with_arena = settings(**changes)
     rows = with_arena.simulate.rows
     votes = (arena.vote(row, with_arena.simulate) for row in range(rows + TEST_ROWS))
-    arena.write(votes, rows, *(params.ARENA / f"{name}.csv" for name in ("train", "test", "truth", "solution")))
+    arena.write(
+        votes,
+        rows,
+        *(params.ARENA / f"{name}.csv" for name in ("train", "test", "truth", "solution")),
+    )
     return with_arena
 
 
@@ -71,14 +81,26 @@ def test_the_votes_come_out_as_the_voter_saw_them(here):
         "int64",
         "int8",
     ]
-    assert counts["null_answers"] == sum(None in turns for vote in votes for turns in vote.shown[1:]) > 0
-    assert counts["repaired_mojibake"] > 0 and counts["repaired_entities"] > 0 and counts["repaired_controls"] > 0
+    assert (
+        counts["null_answers"]
+        == sum(None in turns for vote in votes for turns in vote.shown[1:])
+        > 0
+    )
+    assert (
+        counts["repaired_mojibake"] > 0
+        and counts["repaired_entities"] > 0
+        and counts["repaired_controls"] > 0
+    )
     folds.check(pairs)
 
 
 def test_no_switch_moves_a_row(here):
     simulated()
-    frames = [run(settings(clean__utf8=utf8, clean__flatten=flat))[0] for utf8 in (True, False) for flat in (True, False)]
+    frames = [
+        run(settings(clean__utf8=utf8, clean__flatten=flat))[0]
+        for utf8 in (True, False)
+        for flat in (True, False)
+    ]
     rows = ["line", "id", "label", "turns", "group", "fold"]
     assert all(frame[rows].equals(frames[0][rows]) for frame in frames)
     assert len({tuple(frame["response_a"]) for frame in frames}) > 2
@@ -118,7 +140,12 @@ def test_bad_rows_are_in_quarantine(here):
     with open(clean.QUARANTINE, encoding="utf-8", newline="") as file:
         bad = list(csv.DictReader(file))
     assert [row["line"] for row in bad] == ["2", "62", "122", "182"]
-    assert bad[0] == {"line": "2", "id": '\'=cmd|"/c calc"', "reason": "no_winner", "excerpt": "0, 0, 0"}
+    assert bad[0] == {
+        "line": "2",
+        "id": '\'=cmd|"/c calc"',
+        "reason": "no_winner",
+        "excerpt": "0, 0, 0",
+    }
     assert not set(pairs["line"]) & {2, 62, 122, 182}
 
 
@@ -128,7 +155,9 @@ def test_too_many_bad_rows_stop_the_run_and_leave_earlier_results(here):
     before = [path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.COUNTS)]
     with pytest.raises(UserError) as error:
         run(spoil(share=4))
-    assert f"60 of {ROWS} rows can't be used" in str(error.value) and "60 x no_winner, first on line 2" in str(error.value)
+    assert f"60 of {ROWS} rows can't be used" in str(
+        error.value
+    ) and "60 x no_winner, first on line 2" in str(error.value)
     assert [path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.COUNTS)] == before
     assert len(clean.REFUSED.read_text(encoding="utf-8").splitlines()) == 61
     assert not list(here.rglob("*.aside"))
@@ -137,8 +166,16 @@ def test_too_many_bad_rows_stop_the_run_and_leave_earlier_results(here):
 def test_text_and_label(here):
     with open("votes.jsonl", "w", encoding="utf-8") as file:
         for i in range(60):
-            file.write(json.dumps({"text": f"text {i // 2} brÃ»lÃ©e\ud83d", "label": LABELS[i // 2 % 3]}) + "\n")
-    text = {"data__train": "votes.jsonl", "data__folds": 2, "oof__folds": 2, "clean__near_duplicate": 1.0}
+            file.write(
+                json.dumps({"text": f"text {i // 2} brÃ»lÃ©e\ud83d", "label": LABELS[i // 2 % 3]})
+                + "\n"
+            )
+    text = {
+        "data__train": "votes.jsonl",
+        "data__folds": 2,
+        "oof__folds": 2,
+        "clean__near_duplicate": 1.0,
+    }
     pairs, counts = run(settings(**text))
     assert pairs["response_b"].isna().all() and (pairs["prompt"] == "").all()
     assert pairs["response_a"][0] == "text 0 brûlée\ufffd"
@@ -146,7 +183,9 @@ def test_text_and_label(here):
     assert pairs["group"].tolist() == [i // 2 * 2 for i in range(60)]
 
 
-@pytest.mark.parametrize("content", ["id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n", ""])
+@pytest.mark.parametrize(
+    "content", ["id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n", ""]
+)
 def test_a_file_without_rows(here, content):
     clean.Path("votes.csv").write_text(content)
     with pytest.raises(UserError, match=r"votes\.csv: (no rows|the file is empty)"):
@@ -176,7 +215,9 @@ def test_every_test_row_is_there(here):
 
 
 def test_the_stage_ends_in_one_line_and_exit_code_1(here, capsys):
-    clean.Path("params.yaml").write_text(yaml.safe_dump(DEFAULTS | {"data": DEFAULTS["data"] | {"train": "none.csv"}}))
+    clean.Path("params.yaml").write_text(
+        yaml.safe_dump(DEFAULTS | {"data": DEFAULTS["data"] | {"train": "none.csv"}})
+    )
     with pytest.raises(SystemExit) as exit_code:
         monitor.run("clean", clean.clean)
     assert exit_code.value.code == 1

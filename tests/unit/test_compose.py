@@ -43,8 +43,13 @@ def test_parts_stand_in_order_each_with_its_beginning_kept(prompt, a, b, budget,
 
 @given(PART, PART, PART, BUDGET, TEMPLATES)
 def test_swapped_is_the_pair_the_other_way_round(prompt, a, b, budget, template):
-    swapped, other = compose(prompt, a, b, budget, template, swapped=True), compose(prompt, b, a, budget, template)
-    assert np.array_equal(swapped.ids, other.ids) and np.array_equal(swapped.segments, other.segments)
+    swapped, other = (
+        compose(prompt, a, b, budget, template, swapped=True),
+        compose(prompt, b, a, budget, template),
+    )
+    assert np.array_equal(swapped.ids, other.ids) and np.array_equal(
+        swapped.segments, other.segments
+    )
 
 
 @given(PART, BUDGET, TEMPLATES)

@@ -14,11 +14,17 @@ ROOT = Path(__file__).parents[2]
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "src"}, **options
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "src"},
+        **options,
     )
 
 
-@pytest.mark.parametrize("module", ["predict", "compare", "versions", "params", "reporting.headline"])
+@pytest.mark.parametrize(
+    "module", ["predict", "compare", "versions", "params", "reporting.headline"]
+)
 def test_ctrl_c_while_a_command_is_imported(module):
     """The signal comes as soon as the package is there, long before main begins."""
     code = f"import sys, runpy, signal; sys.argv = ['-m']; import pairpref; signal.raise_signal(signal.SIGINT); import pairpref.{module}"
@@ -29,11 +35,18 @@ def test_ctrl_c_while_a_command_is_imported(module):
 def test_ctrl_c_while_a_command_runs():
     code = "from pairpref.errors import command; import time\nwith command('it', 2):\n print('on', flush=True); time.sleep(60)"
     running = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT / "src", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT / "src",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert running.stdout.readline() == "on\n"
     running.send_signal(signal.SIGINT)
-    assert running.communicate(timeout=20)[1] == "it: stopped by Ctrl-C\n" and running.returncode == 130
+    assert (
+        running.communicate(timeout=20)[1] == "it: stopped by Ctrl-C\n"
+        and running.returncode == 130
+    )
 
 
 WORK = """
@@ -71,7 +84,9 @@ def test_a_full_output_is_named(tmp_path, monkeypatch, unbuffered):
     with open("/dev/full", "w") as full:
         done = python("-c", WORK.format(say="print"), str(tmp_path / "work"), stdout=full)
     assert (
-        done.returncode == 2 and done.stderr.startswith(b"it: standard output or a file: ") and len(done.stderr.splitlines()) == 1
+        done.returncode == 2
+        and done.stderr.startswith(b"it: standard output or a file: ")
+        and len(done.stderr.splitlines()) == 1
     )
 
 

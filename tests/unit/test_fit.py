@@ -36,7 +36,10 @@ def toy(pairs_of):
         rows, labels = [], []
         for _ in range(count):
             a, b = rng.integers(0, 2, 2)
-            answers = [[PRAISE if good else BLAME, *rng.choice(NOISE, rng.integers(1, 6))] for good in (a, b)]
+            answers = [
+                [PRAISE if good else BLAME, *rng.choice(NOISE, rng.integers(1, 6))]
+                for good in (a, b)
+            ]
             rows.append((rng.choice(NOISE, 3), *answers))
             labels.append(2 if a == b else 0 if a else 1)
         return pairs_of(rows, labels=labels, ids=[f"{seed}:{i}" for i in range(count)])
@@ -74,8 +77,14 @@ def weights(fitted) -> list[bytes]:
 
 @pytest.mark.parametrize("pooling", ["spans", "cls"])
 def test_the_same_arguments_give_the_same_bits(run, pooling):
-    first, again, other = (run(seed=seed, model__pooling=pooling, model__dropout=0.1) for seed in (3, 3, 4))
-    assert weights(first) == weights(again) and np.array_equal(first.orders, again.orders) and first.history == again.history
+    first, again, other = (
+        run(seed=seed, model__pooling=pooling, model__dropout=0.1) for seed in (3, 3, 4)
+    )
+    assert (
+        weights(first) == weights(again)
+        and np.array_equal(first.orders, again.orders)
+        and first.history == again.history
+    )
     assert weights(first) != weights(other) and not np.array_equal(first.orders, other.orders)
 
 
@@ -105,7 +114,9 @@ def test_history_has_a_row_an_epoch(run, validation):
     assert {name: fitted.history[-1][name] for name in ("log_loss", "accuracy", "f1_macro")} == {
         name: said[name] for name in ("log_loss", "accuracy", "f1_macro")
     }
-    assert [{k: event[k] for k in columns} for event in last("fit") if event["event"] == "epoch"] == fitted.history
+    assert [
+        {k: event[k] for k in columns} for event in last("fit") if event["event"] == "epoch"
+    ] == fitted.history
 
 
 def test_probabilities_are_those_of_the_weights_that_are_returned(run, validation, bpe):
@@ -113,25 +124,35 @@ def test_probabilities_are_those_of_the_weights_that_are_returned(run, validatio
     orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
     assert len(orders) == 2 and np.array_equal(fitted.orders, orders)
     assert fitted.history[-1]["validation_loss"] == scores(validation.labels, orders[0])["log_loss"]
-    assert fitted.history[-1]["log_loss"] == scores(validation.labels, orders.mean(axis=0))["log_loss"]
+    assert (
+        fitted.history[-1]["log_loss"] == scores(validation.labels, orders.mean(axis=0))["log_loss"]
+    )
 
 
 @pytest.mark.fault(25)
 def test_how_one_predicts_later_changes_nothing_of_training(run):
     """Early stopping and the history go by the mean of both orders, whatever is to be made of them."""
     one, other = run(), run(inference__dual_order=False, predict__batch_size=3)
-    assert weights(one) == weights(other) and one.history == other.history and one.card == other.card
+    assert (
+        weights(one) == weights(other) and one.history == other.history and one.card == other.card
+    )
 
 
 def test_the_card_says_how_to_predict(run, train, small_params):
     card = run(train__epochs=1).card
     shares = np.bincount(train.labels, minlength=3) / len(train)
-    assert card == classifier.Card("spans", 64, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0))
+    assert card == classifier.Card(
+        "spans", 64, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0)
+    )
 
 
 @pytest.mark.parametrize(
     "augment",
-    [{"augment__ab": False}, {"augment__ab": True, "augment__mode": "random"}, {"augment__ab": True, "augment__mode": "both"}],
+    [
+        {"augment__ab": False},
+        {"augment__ab": True, "augment__mode": "random"},
+        {"augment__ab": True, "augment__mode": "both"},
+    ],
 )
 def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatch, augment):
     """The loop tells the sampler which epoch it is, and shows the model all of it."""
@@ -145,7 +166,9 @@ def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatc
 
     monkeypatch.setattr(batches.PairDataset, "__getitem__", spied)
     fitted = run(**augment)
-    sampler = batches.KeyedBatches(train, small_params().train.batch_size, small_params(**augment).augment, seed=0)
+    sampler = batches.KeyedBatches(
+        train, small_params().train.batch_size, small_params(**augment).augment, seed=0
+    )
     expected = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -164,7 +187,9 @@ def test_augmentation_changes_what_is_learned(run):
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, train, here, monkeypatch, what):
+def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(
+    run, train, here, monkeypatch, what
+):
     """Step, rows and advice; the last good checkpoint stays, and the same command fails at the same step."""
     always_due(monkeypatch)
     taken, original = [], torch.nn.functional.cross_entropy
@@ -174,7 +199,9 @@ def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, 
         loss = original(logits, *args, **kwargs)
         if len(taken) < 4:
             return loss
-        return loss * torch.nan if what == "loss" else torch.sqrt(loss - loss.detach()) + loss.detach()
+        return (
+            loss * torch.nan if what == "loss" else torch.sqrt(loss - loss.detach()) + loss.detach()
+        )
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", broken)
     with pytest.raises(UserError, match=r"epoch 1, step 4 of 16.*Lower train\.lr") as caught:
@@ -184,8 +211,14 @@ def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, 
     assert all(str(train.ids[row]) in str(caught.value) for row, _ in fourth)
     assert len(str(caught.value).splitlines()) == 1
     kept = here / "work" / "nan"
-    assert [path.name for path in sorted(kept.glob("*/step-*"))] == ["step-00000002", "step-00000003"]
-    assert all(torch.isfinite(tensor).all() for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values())
+    assert [path.name for path in sorted(kept.glob("*/step-*"))] == [
+        "step-00000002",
+        "step-00000003",
+    ]
+    assert all(
+        torch.isfinite(tensor).all()
+        for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values()
+    )
 
 
 def test_an_exploding_loss_stops_the_run(run):
@@ -237,7 +270,9 @@ def always_due(monkeypatch) -> None:
     ],
 )
 @pytest.mark.parametrize("kills", [[1], [2], [8], [9], [15, 16], [3, 6, 7, 10, 12, 13, 24]])
-def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options, kills):
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
+    run, monkeypatch, options, kills
+):
     """Weights, history, predictions; with dropout, kills at the first, the last and any step of an epoch."""
     options = {"train__epochs": 3, "model__dropout": 0.1, **options}
     expected = run(**options)
@@ -307,7 +342,11 @@ def test_another_number_of_threads_is_recorded_and_moves_only_the_last_bits(run)
     for threads in (1, 2):
         run(train__threads=threads, train__epochs=1)
         (machine,) = (event for event in last("fit") if event["event"] == "training")
-        assert machine["threads"] == threads and machine["cpu_capability"] and machine["device"] == "cpu"
+        assert (
+            machine["threads"] == threads
+            and machine["cpu_capability"]
+            and machine["device"] == "cpu"
+        )
         losses[threads] = np.array([event["loss"] for event in steps()])
     assert np.abs(losses[1] - losses[2]).max() < 1e-5
     torch.set_num_threads(1)
@@ -363,19 +402,26 @@ def test_parts_of_a_step_add_up_to_it(run):
     "scheduler, expected",
     [
         ("linear", [0, 1 / 4, 2 / 4, 3 / 4] + [1 - i / 12 for i in range(12)]),
-        ("cosine", [0, 1 / 4, 2 / 4, 3 / 4] + [0.5 + 0.5 * math.cos(math.pi * i / 12) for i in range(12)]),
+        (
+            "cosine",
+            [0, 1 / 4, 2 / 4, 3 / 4] + [0.5 + 0.5 * math.cos(math.pi * i / 12) for i in range(12)],
+        ),
         ("constant", [0, 1 / 4, 2 / 4, 3 / 4] + [1.0] * 12),
     ],
 )
 def test_the_learning_rate_rises_and_falls(run, scheduler, expected):
     run(train__scheduler=scheduler, train__warmup=0.25, train__lr=1e-5, model__lr_multiplier=10)
-    assert [event["lr"] for event in steps()] == pytest.approx([1e-4 * factor for factor in expected])
+    assert [event["lr"] for event in steps()] == pytest.approx(
+        [1e-4 * factor for factor in expected]
+    )
 
 
 def test_gradients_are_clipped(run):
     run(train__max_grad_norm=1e9, train__epochs=1)
     free = [event["grad_norm"] for event in steps()]
-    clipped, tight = (run(train__max_grad_norm=norm, train__epochs=1) for norm in (min(free) / 2, 1e9))
+    clipped, tight = (
+        run(train__max_grad_norm=norm, train__epochs=1) for norm in (min(free) / 2, 1e9)
+    )
     assert weights(clipped) != weights(tight)
 
 
@@ -387,13 +433,19 @@ def test_class_weights_help_the_rare_class_and_leave_the_shares_alone(run, toy):
     options = {"on": votes, "train__epochs": 1, "train__lr": 1e-7}
     share = (votes.labels == 2).mean()
     off, on = run(**options), run(train__class_weights=True, **options)
-    assert on.card.class_weights == pytest.approx((1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),))
+    assert on.card.class_weights == pytest.approx(
+        (1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),)
+    )
     # Nearly untrained, the model answers 1/3 each: corrected, that is the shares.
     assert np.abs(off.orders.mean(axis=(0, 1)) - 1 / 3).max() < 0.05
-    assert np.abs(on.orders.mean(axis=(0, 1)) - [(1 - share) / 2, (1 - share) / 2, share]).max() < 0.05
+    assert (
+        np.abs(on.orders.mean(axis=(0, 1)) - [(1 - share) / 2, (1 - share) / 2, share]).max() < 0.05
+    )
 
 
-def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_backbone, train, validation, small_params, here):
+def test_the_learning_rate_is_multiplied_for_the_small_default_only(
+    run, tiny_backbone, train, validation, small_params, here
+):
     base = run(train__epochs=1, train__lr=1e-3, model__lr_multiplier=2)
     assert weights(run(train__epochs=1, train__lr=2e-3, model__lr_multiplier=1)) == weights(base)
     assert weights(run(train__epochs=1, train__lr=1e-3, model__lr_multiplier=1)) != weights(base)
@@ -413,7 +465,14 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_ba
 
     record(small_params(model__backbone=str(folder)).model)
     fitted = [
-        fit(*low, small_params(model__backbone=str(folder), model__lr_multiplier=m), tokenizer, 0, store(m), Log("fit"))
+        fit(
+            *low,
+            small_params(model__backbone=str(folder), model__lr_multiplier=m),
+            tokenizer,
+            0,
+            store(m),
+            Log("fit"),
+        )
         for m in (1, 100)
     ]
     assert weights(fitted[0]) == weights(fitted[1])
@@ -428,12 +487,23 @@ def test_nothing_is_pickled(run, here, monkeypatch):
 
 def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatch):
     def full(*args: object, **kwargs: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of …")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of …"
+        )
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", full)
     with pytest.raises(UserError) as error:
         run(train__batch_size=6, train__accumulation=2)
     line = str(error.value)
-    assert line.startswith("Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of ")
-    assert all(name in line for name in ("train.accumulation (now 2)", "train.batch_size (now 6)", "model.max_length (now 64)"))
+    assert line.startswith(
+        "Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of "
+    )
+    assert all(
+        name in line
+        for name in (
+            "train.accumulation (now 2)",
+            "train.batch_size (now 6)",
+            "model.max_length (now 64)",
+        )
+    )
     assert len(line.splitlines()) == 1

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 
 from pairpref.data.groups import group, jaccard, normalise
 
-LONG = (
-    "Write a short story about a lighthouse keeper who finds a letter in a bottle, and tell it from the point of view of the sea."
-)
+LONG = "Write a short story about a lighthouse keeper who finds a letter in a bottle, and tell it from the point of view of the sea."
 
 
 @pytest.mark.parametrize(
-    "same", ["Explain  ＣＯＭＥＴＳ, please!", "explain comets please", "EXPLAIN COMETS\tPLEASE…", "«explain» comets — please"]
+    "same",
+    [
+        "Explain  ＣＯＭＥＴＳ, please!",
+        "explain comets please",
+        "EXPLAIN COMETS\tPLEASE…",
+        "«explain» comets — please",
+    ],
 )
 def test_case_width_space_and_punctuation_are_nothing(same):
     assert normalise(same) == "explain comets please"
@@ -35,7 +39,10 @@ def test_near_duplicates_are_joined_and_others_not():
 
 
 def test_candidates_are_verified():
-    one, other = normalise(LONG), normalise(LONG.replace("lighthouse keeper", "night nurse").replace("bottle", "drawer"))
+    one, other = (
+        normalise(LONG),
+        normalise(LONG.replace("lighthouse keeper", "night nurse").replace("bottle", "drawer")),
+    )
     similarity = jaccard(one, other)
     assert 0.5 < similarity < 0.8
     assert group([one, other], similarity + 0.01).tolist() == [0, 1]

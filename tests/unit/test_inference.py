@@ -12,19 +12,25 @@ from pairpref.pairs import swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.training.inference import by_order, collator_for, computes_bf16, evaluation_batch
 
-CARD = classifier.Card("spans", 40, False, 1, {"utf8": True, "flatten": True}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
+CARD = classifier.Card(
+    "spans", 40, False, 1, {"utf8": True, "flatten": True}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0)
+)
 
 
 @pytest.fixture(scope="module")
 def tokens(pairs_of, bpe):
     rng = np.random.default_rng(0)
-    return pairs_of([[rng.integers(4, len(bpe), rng.integers(0, 25)) for _ in range(3)] for _ in range(50)])
+    return pairs_of(
+        [[rng.integers(4, len(bpe), rng.integers(0, 25)) for _ in range(3)] for _ in range(50)]
+    )
 
 
 @pytest.fixture(scope="module", params=["spans", "cls"])
 def model(request, small_params, bpe):
     torch.manual_seed(0)
-    built = classifier.build(small_params(model__pooling=request.param, model__dropout=0.3).model, bpe)
+    built = classifier.build(
+        small_params(model__pooling=request.param, model__dropout=0.3).model, bpe
+    )
     # Larger than at the start of training, so that the three probabilities are far from equal.
     with torch.no_grad():
         for parameter in built.parameters():
@@ -60,7 +66,9 @@ def test_the_second_order_is_the_other_pair_swapped_back(model, tokens, template
     first = by_order(model, CARD, tokens, template, 8, dual_order=False)
     other = by_order(model, CARD, exchanged(tokens, pairs_of), template, 8, dual_order=False)
     assert both.shape == (2, 50, 3) and first.shape == (1, 50, 3) and both.dtype == np.float64
-    assert np.array_equal(both[0], first[0]) and np.array_equal(both[1], swap_probabilities(other[0]))
+    assert np.array_equal(both[0], first[0]) and np.array_equal(
+        both[1], swap_probabilities(other[0])
+    )
 
 
 def test_single_texts_have_one_order(model, tokens, template):
@@ -69,7 +77,13 @@ def test_single_texts_have_one_order(model, tokens, template):
 
 
 def test_a_long_input_leaves_room_for_fewer():
-    assert [evaluation_batch(length) for length in (16, 256, 512, 1024, 100_000)] == [64, 64, 32, 16, 1]
+    assert [evaluation_batch(length) for length in (16, 256, 512, 1024, 100_000)] == [
+        64,
+        64,
+        32,
+        16,
+        1,
+    ]
 
 
 def test_they_are_probabilities(model, tokens, template):
@@ -104,7 +118,11 @@ def test_labels_play_no_part(model, tokens, template, pairs_of):
 
 
 def test_no_rows_are_no_rows(model, tokens, template):
-    assert by_order(model, CARD, tokens.take(np.array([], dtype=int)), template, 8).shape == (2, 0, 3)
+    assert by_order(model, CARD, tokens.take(np.array([], dtype=int)), template, 8).shape == (
+        2,
+        0,
+        3,
+    )
 
 
 def test_who_is_given_segments(small_params, bpe, tiny_backbone):
@@ -127,13 +145,19 @@ def test_class_weights_are_divided_out_again(model, tokens, template):
 
 
 def test_several_processes_share_the_rows(model, tokens, template):
-    shares = [by_order(model, CARD, tokens, template, 8, share=(process, 3)) for process in range(3)]
+    shares = [
+        by_order(model, CARD, tokens, template, 8, share=(process, 3)) for process in range(3)
+    ]
     assert np.array_equal(sum(shares), by_order(model, CARD, tokens, template, 8))
     assert all((share == 0).any() for share in shares)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nGPU 0"), None, MemoryError()])
-def test_out_of_memory_is_one_line_with_the_batch_and_the_param(model, tokens, template, monkeypatch, error):
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory.\nGPU 0"), None, MemoryError()]
+)
+def test_out_of_memory_is_one_line_with_the_batch_and_the_param(
+    model, tokens, template, monkeypatch, error
+):
     def full(*args: object, **kwargs: object) -> None:
         if error is not None:
             raise error
@@ -141,7 +165,8 @@ def test_out_of_memory_is_one_line_with_the_batch_and_the_param(model, tokens, t
 
     monkeypatch.setattr(model, "forward", full)
     with pytest.raises(
-        UserError, match=r"^Out of memory .* 8 sequences of \d+ tokens .*predict.batch_size \(now 8.*--batch-size"
+        UserError,
+        match=r"^Out of memory .* 8 sequences of \d+ tokens .*predict.batch_size \(now 8.*--batch-size",
     ):
         by_order(model, CARD, tokens, template, 8)
 

@@ -37,7 +37,12 @@ NEEDED = {
 @pytest.fixture
 def inputs(here):
     (here / "src" / "code" / "__pycache__").mkdir(parents=True)
-    for name, text in {"dvc.yaml": DVC, "params.yaml": PARAMS, "src/code/fit.py": "pass", "votes.csv": "id\n1\n"}.items():
+    for name, text in {
+        "dvc.yaml": DVC,
+        "params.yaml": PARAMS,
+        "src/code/fit.py": "pass",
+        "votes.csv": "id\n1\n",
+    }.items():
         Path(name).write_text(text)
     with Path("votes.csv").open("ab") as file:
         file.truncate(2**21)
@@ -57,7 +62,9 @@ def inputs(here):
         ("params.yaml", "bins: 3", "bins: 4", None),
     ],
 )
-def test_what_the_stage_depends_on_may_not_change_and_nothing_else_matters(inputs, path, old, new, named):
+def test_what_the_stage_depends_on_may_not_change_and_nothing_else_matters(
+    inputs, path, old, new, named
+):
     file = Path(path)
     file.write_text(file.read_text().replace(old, new))
     if named is None:
@@ -100,7 +107,8 @@ def test_in_a_fresh_clone_a_stage_says_which_one_it_needs(here, stage):
 def test_a_file_inside_a_folder_that_is_made_and_the_users_own_that_is_missing(here):
     Path("params.yaml").write_text(PARAMS)
     Path("dvc.yaml").write_text(
-        DVC.replace("src/code", "models/oof/list.json") + "  oof: {cmd: x, outs: [{models/oof: {cache: false}}]}"
+        DVC.replace("src/code", "models/oof/list.json")
+        + "  oof: {cmd: x, outs: [{models/oof: {cache: false}}]}"
     )
     with pytest.raises(UserError, match="models/oof/list.json is missing; the stage oof makes it"):
         Inputs("train")

@@ -41,20 +41,31 @@ def test_every_fold_once(small_params, here):
     export, pairs = pd.read_parquet(stage.OOF), pd.read_parquet("data/clean/pairs.parquet")
     assert sorted(export["id"]) == sorted(pairs["id"])
     joined = export.merge(pairs, on="id", suffixes=("", "_frozen"))
-    assert (joined["fold"] == joined["fold_frozen"]).all() and (joined["label"] == joined["label_frozen"]).all()
+    assert (joined["fold"] == joined["fold_frozen"]).all() and (
+        joined["label"] == joined["label_frozen"]
+    ).all()
     kept = pd.read_parquet(stage.FOLD_0)
     pd.testing.assert_frame_equal(export[export["fold"] == 0].reset_index(drop=True), kept)
     by_model = pd.read_parquet(stage.BY_MODEL)
     assert by_model.groupby("id")["fold"].apply(list).tolist() == [[0, 1, 2]] * len(export)
     own = export.merge(by_model, on=["id", "fold"])
-    assert (own["ab_a_x"] - own["ab_a_y"]).abs().max() < 1e-6 and (own["ba_tie_x"] - own["ba_tie_y"]).abs().max() < 1e-6
+    assert (own["ab_a_x"] - own["ab_a_y"]).abs().max() < 1e-6 and (
+        own["ba_tie_x"] - own["ba_tie_y"]
+    ).abs().max() < 1e-6
     seeds = pd.read_parquet(stage.SEEDS)
     assert list(seeds["seed"].unique()) == [3, 4]
-    each = [losses(part["label"].to_numpy(), probabilities(answers(part))).mean() for _, part in seeds.groupby("seed")]
+    each = [
+        losses(part["label"].to_numpy(), probabilities(answers(part))).mean()
+        for _, part in seeds.groupby("seed")
+    ]
     assert each[0] != each[1]
     spread = {"log_loss_mean": np.mean(each), "log_loss_std": np.std(each, ddof=1), "n": 2}
     assert read(stage.SPREAD) == pytest.approx(spread)
-    assert sorted(path.name for path in stage.MODELS.iterdir()) == ["fold1", "fold2", "manifest.json"]
+    assert sorted(path.name for path in stage.MODELS.iterdir()) == [
+        "fold1",
+        "fold2",
+        "manifest.json",
+    ]
 
 
 def test_no_export(small_params, here):
@@ -66,7 +77,9 @@ def test_no_export(small_params, here):
     assert read("data/oof/calibration.json") == {"n": 0}
     assert read(stage.SPREAD).keys() == {"log_loss_mean", "n"}, "one seed says nothing of a spread"
     assert not list(stage.MODELS.glob("fold[0-9]*"))
-    reported, trained, final = (read(f"{name}.json") for name in ("report/headline", "metrics/train", "metrics/calibrate"))
+    reported, trained, final = (
+        read(f"{name}.json") for name in ("report/headline", "metrics/train", "metrics/calibrate")
+    )
     assert reported["figures"]["log_loss"] == pytest.approx(trained["log_loss"])
     assert final["temperature"] == 1 and {name: final[name] for name in trained} == trained
     assert len(pd.read_csv("submission.csv")) == 40
@@ -76,6 +89,13 @@ def test_one_fold_is_calibrated_inside_itself(small_params, here):
     settings = small_params(oof__folds=1)
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
-    assert read("data/oof/calibration.json")["log_loss_before"] == read("metrics/train.json")["log_loss"]
+    assert (
+        read("data/oof/calibration.json")["log_loss_before"]
+        == read("metrics/train.json")["log_loss"]
+    )
     final = read("metrics/calibrate.json")
-    assert final["log_loss"] == final["all_folds_log_loss"] == read("data/oof/calibration.json")["log_loss"]
+    assert (
+        final["log_loss"]
+        == final["all_folds_log_loss"]
+        == read("data/oof/calibration.json")["log_loss"]
+    )

@@ -25,7 +25,14 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-        ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
     yield
     ray.shutdown()
 
@@ -46,7 +53,12 @@ def process(_: int) -> int:
 
 
 def surroundings(_: int) -> tuple[str, ...]:
-    return os.getcwd(), os.environ["OMP_NUM_THREADS"], os.environ["RAYON_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (
+        os.getcwd(),
+        os.environ["OMP_NUM_THREADS"],
+        os.environ["RAYON_NUM_THREADS"],
+        os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+    )
 
 
 def unless_three(number: int) -> int:
@@ -100,7 +112,9 @@ def test_other_processes_work_in_this_ones_folder_with_its_threads(tmp_path, mon
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        assert {there[:3] for there in each(surroundings, counted(4), TWO)} == {(os.getcwd(), "1", "1")}
+        assert {there[:3] for there in each(surroundings, counted(4), TWO)} == {
+            (os.getcwd(), "1", "1")
+        }
 
 
 def test_a_killed_process_is_one_line():
@@ -111,7 +125,9 @@ def test_a_killed_process_is_one_line():
 
 def test_ray_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"^.*pip install -r requirements-ray\.txt, or -S parallel\.backend=loky$"):
+    with pytest.raises(
+        UserError, match=r"^.*pip install -r requirements-ray\.txt, or -S parallel\.backend=loky$"
+    ):
         list(each(process, counted(2), RAY))
 
 
@@ -132,7 +148,10 @@ def test_an_address_of_no_cluster_is_one_line(here):
     pytest.importorskip("ray", reason="Ray is not installed: make ray")
     code = "from pairpref import parallel as p; list(p.each(abs, [(1,), (2,)], p.ParallelParams(backend='ray', jobs=2)))"
     done = python(here, "-c", code, RAY_ADDRESS="nowhere:port")
-    assert "UserError: RAY_ADDRESS is 'nowhere:port', where no Ray cluster can be joined" in done.stderr.splitlines()[-1]
+    assert (
+        "UserError: RAY_ADDRESS is 'nowhere:port', where no Ray cluster can be joined"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 MAIN = """
@@ -161,9 +180,17 @@ def test_a_function_of_the_main_module(here, backend):
 
 
 def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    paths = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))}
+    paths = {
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
+        )
+    }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env={**os.environ, **paths, **environment}, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **paths, **environment},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -187,7 +214,9 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
     """Busy or idle: nobody trains on for a stage that is gone, and nobody keeps its memory."""
     Path("job.py").write_text(LONG)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    main = subprocess.Popen([sys.executable, "-m", "job"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True)
+    main = subprocess.Popen(
+        [sys.executable, "-m", "job"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True
+    )
     workers = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
     main.kill()
     main.wait()
@@ -205,7 +234,9 @@ def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, m
         for body in (clean.clean, tokenize.tokenize):
             body(settings, Log("test"))
         return {
-            str(path): path.read_bytes() for top in ("data/clean", "data/tokens", "models") for path in Path(top).rglob("*.*")
+            str(path): path.read_bytes()
+            for top in ("data/clean", "data/tokens", "models")
+            for path in Path(top).rglob("*.*")
         }
 
     monkeypatch.setattr("pairpref.text.tokens.SHARD", 50)
@@ -213,4 +244,7 @@ def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, m
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1))
     assert len(alone) == 9
-    assert outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend)) == alone
+    assert (
+        outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend))
+        == alone
+    )

@@ -17,7 +17,23 @@ from pairpref import params
 from pairpref.errors import UserError
 
 SOURCE = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
-VALUES = (None, False, True, 0, 1, 2, 99, 0.5, "3e-05", "votes.csv", "none", "cls", "random", [0, 1], [100, 300])
+VALUES = (
+    None,
+    False,
+    True,
+    0,
+    1,
+    2,
+    99,
+    0.5,
+    "3e-05",
+    "votes.csv",
+    "none",
+    "cls",
+    "random",
+    [0, 1],
+    [100, 300],
+)
 
 
 @pytest.fixture
@@ -83,15 +99,21 @@ def test_an_unknown_key_like_no_other_names_them_all(written):
 @pytest.mark.parametrize("text", ["3e-05", "3e-5", "0.00003", "3.0e-05", "'3e-05'"])
 def test_a_learning_rate_is_a_number_however_it_is_spelled(tmp_path, params_yaml, text):
     path = tmp_path / "params.yaml"
-    source = re.sub(r"^  lr: .*$", f"  lr: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    source = re.sub(
+        r"^  lr: .*$", f"  lr: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     path.write_text(source, encoding="utf-8")
     assert params.load(path).train.lr == 3e-5
 
 
-@pytest.mark.parametrize("text, value", [("yes", True), ("no", False), ("on", True), ("true", True), ("'false'", False)])
+@pytest.mark.parametrize(
+    "text, value", [("yes", True), ("no", False), ("on", True), ("true", True), ("'false'", False)]
+)
 def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text, value):
     path = tmp_path / "params.yaml"
-    source = re.sub(r"^  ab: .*$", f"  ab: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    source = re.sub(
+        r"^  ab: .*$", f"  ab: {text}", params_yaml.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     path.write_text(source, encoding="utf-8")
     assert params.load(path).augment.ab is value
 
@@ -146,11 +168,15 @@ def test_each_fault_has_its_line(written, tmp_path, raw_params):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     lines = refused(str(tmp_path / "params.yaml"))
     assert len(lines) == 3
-    assert all(any(key in line for line in lines) for key in ("train.epochs is 0", "train.lr is 'fast'", "oof.folds is missing"))
+    assert all(
+        any(key in line for line in lines)
+        for key in ("train.epochs is 0", "train.lr is 'fast'", "oof.folds is missing")
+    )
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("a: [", "not readable as YAML"), ("", "the whole file"), ("- 1", "the whole file")]
+    ("content", "says"),
+    [("a: [", "not readable as YAML"), ("", "the whole file"), ("- 1", "the whole file")],
 )
 def test_a_file_that_is_no_params_file(tmp_path, content, says):
     path = tmp_path / "params.yaml"
@@ -174,7 +200,12 @@ class TestCompanions:
         assert params.DataParams(**absolute).test
 
     def test_they_go_where_the_votes_are_the_users(self, raw_params):
-        for train in ("votes.csv", "/data/votes.csv", "data/raw/votes.csv", "data/raw/simulated/../votes.csv"):
+        for train in (
+            "votes.csv",
+            "/data/votes.csv",
+            "data/raw/votes.csv",
+            "data/raw/simulated/../votes.csv",
+        ):
             data = params.DataParams(**(raw_params()["data"] | {"train": train}))
             assert (data.test, data.truth, data.solution) == (None, None, None)
 
@@ -184,7 +215,12 @@ class TestCompanions:
         assert (data.test, data.truth, data.solution) == ("test.csv", None, "solution.csv")
 
 
-@given(st.booleans(), st.lists(st.tuples(st.sampled_from(sorted(params.flat(SOURCE))), st.sampled_from(VALUES)), max_size=9))
+@given(
+    st.booleans(),
+    st.lists(
+        st.tuples(st.sampled_from(sorted(params.flat(SOURCE))), st.sampled_from(VALUES)), max_size=9
+    ),
+)
 def test_dumped_params_are_params_again(own, overrides):
     """Whatever the switches say, the user's own votes among them, which have no truth."""
     raw = copy.deepcopy(SOURCE)
@@ -199,7 +235,10 @@ def test_dumped_params_are_params_again(own, overrides):
             params.Params.model_validate(tried)
             raw = tried
     loaded = params.Params.model_validate(raw)
-    assert all(params.Params.model_validate(loaded.model_dump(mode=mode)) == loaded for mode in ("json", "python"))
+    assert all(
+        params.Params.model_validate(loaded.model_dump(mode=mode)) == loaded
+        for mode in ("json", "python")
+    )
 
 
 def overridden(tmp_path, source: Path, override: str) -> tuple[str, str]:
@@ -214,7 +253,11 @@ def overridden(tmp_path, source: Path, override: str) -> tuple[str, str]:
 def leaves(raw: object, key: str = "") -> dict[str, object]:
     if not isinstance(raw, dict):
         return {key: raw}
-    return {k: v for name, value in raw.items() for k, v in leaves(value, f"{key}.{name}" if key else name).items()}
+    return {
+        k: v
+        for name, value in raw.items()
+        for k, v in leaves(value, f"{key}.{name}" if key else name).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -244,7 +287,11 @@ def test_an_override_of_dvc_changes_one_value_and_nothing_else(tmp_path, params_
 
     # Comments in the changed line may move sideways; every other line stays as it was.
     last = key.rpartition(".")[2]
-    changed = [line[2:] for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+    changed = [
+        line[2:]
+        for line in difflib.ndiff(before.splitlines(), after.splitlines())
+        if line[0] in "+-"
+    ]
     assert all(line.strip().startswith((f"{last}:", "- ")) for line in changed)
     comments = [re.findall(r"#.*", text) for text in (before, after)]
     assert comments[0] == comments[1]

@@ -21,7 +21,10 @@ def _arena_texts(rows: int) -> list[tuple[str, str]]:
     """(as shown, as stored) of every text in so many rows."""
     votes = [vote(row, ARENA) for row in range(rows)]
     return [
-        pair for v in votes for shown, stored in zip(v.shown, v.stored, strict=True) for pair in zip(shown, stored, strict=True)
+        pair
+        for v in votes
+        for shown, stored in zip(v.shown, v.stored, strict=True)
+        for pair in zip(shown, stored, strict=True)
     ]
 
 
@@ -33,7 +36,9 @@ def test_arena_text_survives_and_its_damage_is_undone():
         assert repair(stored) == shown
 
 
-@pytest.mark.parametrize("kind", ["entities", "windows-1252", "latin-1", "controls", "mojibake with controls"])
+@pytest.mark.parametrize(
+    "kind", ["entities", "windows-1252", "latin-1", "controls", "mojibake with controls"]
+)
 def test_each_damage_is_undone_in_every_arena_text(kind):
     rng = Random(kind)
     wreck = {
@@ -41,7 +46,9 @@ def test_each_damage_is_undone_in_every_arena_text(kind):
         "windows-1252": lambda text: damage.mojibake(text, cp1252=True),
         "latin-1": lambda text: damage.mojibake(text, cp1252=False),
         "controls": lambda text: damage._controls(rng, text),
-        "mojibake with controls": lambda text: damage._controls(rng, damage.mojibake(text, cp1252=rng.random() < 0.5)),
+        "mojibake with controls": lambda text: damage._controls(
+            rng, damage.mojibake(text, cp1252=rng.random() < 0.5)
+        ),
     }[kind]
     for shown, _ in _arena_texts(200):
         assert repair(wreck(shown)) == shown
@@ -53,9 +60,25 @@ TEXTS = st.lists(
         st.text(max_size=5),
         st.characters(categories=["Cs", "Cc"]),
         st.sampled_from(
-            ["Ã©", "â€™", "&eacute;", "&lt;", "&#233;", "&#", ";", "&Atilde;", "&copy;", "\r", "\r\n", "\u2028", "\ufeff"]
+            [
+                "Ã©",
+                "â€™",
+                "&eacute;",
+                "&lt;",
+                "&#233;",
+                "&#",
+                ";",
+                "&Atilde;",
+                "&copy;",
+                "\r",
+                "\r\n",
+                "\u2028",
+                "\ufeff",
+            ]
         ),
-        st.text(max_size=8).map(lambda text: damage.mojibake(text.encode(errors="ignore").decode(), cp1252=True)),
+        st.text(max_size=8).map(
+            lambda text: damage.mojibake(text.encode(errors="ignore").decode(), cp1252=True)
+        ),
     ),
     max_size=8,
 ).map("".join)
@@ -78,7 +101,11 @@ def test_repaired_text_can_be_stored_and_holds_no_controls(text):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]) | st.sampled_from("\n\t")))
+@given(
+    st.text(
+        alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]) | st.sampled_from("\n\t")
+    )
+)
 def test_plain_ascii_stays(text):
     assert repair(text) == text
 
@@ -115,4 +142,7 @@ def test_damage_is_named(damaged, repaired, kinds):
 
 
 def test_without_utf8_only_surrogates_are_seen_to():
-    assert repair_and_explain("caf&eacute; Ã©\x00\ud83d", utf8=False) == ("caf&eacute; Ã©\x00\ufffd", {"surrogates"})
+    assert repair_and_explain("caf&eacute; Ã©\x00\ud83d", utf8=False) == (
+        "caf&eacute; Ã©\x00\ufffd",
+        {"surrogates"},
+    )

@@ -18,15 +18,22 @@ from pairpref.reporting.tables import Table, markdown
 from pairpref.versions import catalog, standing
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
-KNOWN = (
-    "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
-)
+KNOWN = "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
 UNKNOWN = [name for name in KNOWN if name not in ("truth", "order", "test")]
-TEST = {"n": 20, "log_loss": 1.0, "log_loss_error": 0.1, "log_loss_public": 1.01, "n_public": 5, "log_loss_private": 0.9}
+TEST = {
+    "n": 20,
+    "log_loss": 1.0,
+    "log_loss_error": 0.1,
+    "log_loss_public": 1.01,
+    "n_public": 5,
+    "log_loss_private": 0.9,
+}
 CURVES = ("train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
 
 
-def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False) -> Findings:
+def judged(
+    skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False
+) -> Findings:
     """Findings about a model that knows the truth to a degree, from 0, the shares alone, to 1; below 0 it takes A for B.
 
     Args:
@@ -52,14 +59,27 @@ def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True,
         after=model,
         orders=first_favoured if known else None,
         truth=p if known else None,
-        kinds={"length": buckets.by_length(lengths, (40, 70)), "turns": np.where(lengths > 95, "several", "one")},
+        kinds={
+            "length": buckets.by_length(lengths, (40, 70)),
+            "turns": np.where(lengths > 95, "several", "one"),
+        },
         cuts=(40, 70),
     )
     of_seed = frame[["id", "label"]].join(pd.DataFrame(model, columns=["p_a", "p_b", "p_tie"]))
-    params = {"data.train": NASTY, "train.epochs": 3, "inference.dual_order": True, "model.backbone": "small", "data.folds": 3}
+    params = {
+        "data.train": NASTY,
+        "train.epochs": 3,
+        "inference.dual_order": True,
+        "model.backbone": "small",
+        "data.folds": 3,
+    }
     return find(
         votes,
-        {"uniform": np.full((n, 3), 1 / 3), "class_prior": shares, "length_only": 0.7 * shares + 0.3 * p},
+        {
+            "uniform": np.full((n, 3), 1 / 3),
+            "class_prior": shares,
+            "length_only": 0.7 * shares + 0.3 * p,
+        },
         pd.concat([of_seed.assign(seed=seed) for seed in range(seeds)]),
         5,
         curves=pd.DataFrame({"epoch": [1, 2], **dict.fromkeys(CURVES, 0.5)}),
@@ -69,7 +89,9 @@ def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True,
         test=TEST if known else {"n": 0},
         params=params,
         defaults=params | {"data.train": "votes.csv"},
-        versions=standing.stand(catalog.load(Path(__file__).parents[2] / "versions.yaml"), root=Path("nowhere")),
+        versions=standing.stand(
+            catalog.load(Path(__file__).parents[2] / "versions.yaml"), root=Path("nowhere")
+        ),
     )
 
 
@@ -93,7 +115,11 @@ def without_plotly(html: str) -> str:
 @pytest.mark.fault(19)
 def test_text_stays_text():
     html = without_plotly(rendered(findings()))
-    assert "<script>alert" not in html and "<img" not in html and "49" not in re.findall(r"<pre[^>]*>(.*?)</pre>", html, re.S)[0]
+    assert (
+        "<script>alert" not in html
+        and "<img" not in html
+        and "49" not in re.findall(r"<pre[^>]*>(.*?)</pre>", html, re.S)[0]
+    )
     assert "&lt;script&gt;alert" in html
     assert html.count("<script") == 3
 
@@ -101,15 +127,24 @@ def test_text_stays_text():
 def test_the_page_needs_nothing_from_elsewhere():
     html = rendered(findings())
     assert html.count(get_plotlyjs()) == 1
-    loads = re.findall(r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|(@import)""", without_plotly(html))
-    assert [load for load in loads if load != ("run.md", "", "") and load[0] != "x" and load[0][:1] != "#"] == []
+    loads = re.findall(
+        r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|(@import)""",
+        without_plotly(html),
+    )
+    assert [
+        load
+        for load in loads
+        if load != ("run.md", "", "") and load[0] != "x" and load[0][:1] != "#"
+    ] == []
     assert len(html) < 8_000_000
 
 
 def test_every_id_is_used_once_and_every_figure_has_its_place():
     ids = re.findall(r'\bid="([^"]+)"', without_plotly(rendered(findings())))
     assert len(ids) == len(set(ids))
-    assert {f"figure-{name}" for section in sections(findings()) for name in section.figures} <= set(ids)
+    assert {
+        f"figure-{name}" for section in sections(findings()) for name in section.figures
+    } <= set(ids)
 
 
 def test_the_same_findings_give_the_same_bytes():
@@ -123,7 +158,10 @@ def test_sections_without_anything_to_show_are_left_out():
 
 def test_uncalibrated_curves_are_drawn_once():
     section = by_id(replace(findings(), calibrator=Calibrator("none", n=60)))["reliability"]
-    assert [trace.name for trace in section.figures["reliability-tie"].data] == ["as reported", "perfect"]
+    assert [trace.name for trace in section.figures["reliability-tie"].data] == [
+        "as reported",
+        "perfect",
+    ]
     assert "not calibrated" in section.text and len(section.tables[0].rows) == 4
 
 
@@ -151,20 +189,27 @@ def test_the_opening_speaks_of_truth_only_where_it_is_known():
 def test_the_weakest_part_is_the_one_furthest_from_the_truth():
     found = judged(n=900, blind=True)
     assert {part.bucket for part in found.parts} == {"short", "medium", "long", "one", "several"}
-    assert found.parts[0].bucket == "long" and found.parts[-1].against.difference == pytest.approx(0)
-    assert "weakest on long pairs: there its expected log loss is 0." in " ".join(words.opening(found))
+    assert found.parts[0].bucket == "long" and found.parts[-1].against.difference == pytest.approx(
+        0
+    )
+    assert "weakest on long pairs: there its expected log loss is 0." in " ".join(
+        words.opening(found)
+    )
 
 
 def test_no_part_is_called_weak_where_none_is():
     for seeds in (1, 2):
-        assert "No kind of pairs is shown to be harder" in " ".join(words.opening(judged(0.7, n=900, seeds=seeds, known=False)))
+        assert "No kind of pairs is shown to be harder" in " ".join(
+            words.opening(judged(0.7, n=900, seeds=seeds, known=False))
+        )
 
 
 def test_where_the_truth_is_not_known_the_weakest_part_gains_least_over_the_shares():
     found = judged(n=900, blind=True, known=False)
     assert found.parts[0].bucket == "long" and found.parts[-1].against.difference < -0.2
     assert re.search(
-        "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the shares", words.opening(found)[-1]
+        "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the shares",
+        words.opening(found)[-1],
     )
 
 
@@ -184,16 +229,22 @@ def test_order_is_told_as_it_is():
 
 
 def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get():
-    assert "leave the calibration open" not in words.calibration(findings()) and "multiplied by" not in words.calibration(
+    assert "leave the calibration open" not in words.calibration(
         findings()
+    ) and "multiplied by" not in words.calibration(findings())
+    few = replace(
+        findings(),
+        calibrator=Calibrator("temperature", 1.2, n=12, temperature_error=0.5, sharpening=1.1),
     )
-    few = replace(findings(), calibrator=Calibrator("temperature", 1.2, n=12, temperature_error=0.5, sharpening=1.1))
     assert "12 votes leave the calibration open: temperature 0.45 to 3.20" in words.calibration(few)
     assert "multiplied by 1.100" in words.calibration(few)
 
 
 def test_a_table_of_verdicts_says_what_luck_makes_of_it():
-    assert "Of 3 comparisons, luck alone would call about 0.1 better and as many worse" in words.yardsticks(findings())
+    assert (
+        "Of 3 comparisons, luck alone would call about 0.1 better and as many worse"
+        in words.yardsticks(findings())
+    )
     assert "less than 0.1" in versions.luck(1) and "about 0.2" in versions.luck(9)
 
 
@@ -201,7 +252,9 @@ def test_several_seeds_say_what_their_t_rests_on():
     found = judged(seeds=3)
     assert "2 degrees of freedom" in words.seeds(found) and "train.seeds" in words.seeds(findings())
     by_fold, by_seed = by_id(found)["luck"].tables
-    assert [row[0] for row in by_fold.rows] == ["0", "1", "2"] and "over 3 folds" in words.seeds(found)
+    assert [row[0] for row in by_fold.rows] == ["0", "1", "2"] and "over 3 folds" in words.seeds(
+        found
+    )
     assert [row[0] for row in by_seed.rows] == ["0", "1", "2", "mean ± std"]
 
 
@@ -212,7 +265,9 @@ def test_a_bucket_of_few_prompts_says_so():
 
 
 def test_markdown_takes_cells_literally():
-    table = Table(("key", "value", "meaning"), [("a|b", "1_000", "<script>\n*bold* [link](x)")], ("meaning",))
+    table = Table(
+        ("key", "value", "meaning"), [("a|b", "1_000", "<script>\n*bold* [link](x)")], ("meaning",)
+    )
     head, rule, row = markdown(table).splitlines()
     assert rule == "| --- | ---: | --- |"
     assert row == r"| a\|b | 1\_000 | &lt;script&gt; \*bold\* \[link\](x) |"
@@ -229,7 +284,10 @@ def test_markdown_and_page_show_the_same_tables():
 
 
 def test_a_percent_sign_stands_after_one_space():
-    assert glossary.spaced(glossary.spaced("2% or 3 %")) == "2\N{NO-BREAK SPACE}% or 3\N{NO-BREAK SPACE}%"
+    assert (
+        glossary.spaced(glossary.spaced("2% or 3 %"))
+        == "2\N{NO-BREAK SPACE}% or 3\N{NO-BREAK SPACE}%"
+    )
 
 
 def test_long_texts_are_shortened_and_missing_ones_named():
@@ -238,9 +296,19 @@ def test_long_texts_are_shortened_and_missing_ones_named():
 
 
 def test_votes_to_look_at():
-    votes = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 2], "prompt": list("abc"), "response_a": "", "response_b": ""})
+    votes = pd.DataFrame(
+        {
+            "id": [1, 2, 3],
+            "label": [0, 1, 2],
+            "prompt": list("abc"),
+            "response_a": "",
+            "response_b": "",
+        }
+    )
     p = np.array([[0.8, 0.1, 0.1], [0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])
     worst, next_worst = surprising(votes, p, None, count=2)
     assert worst.texts[0] == ("Prompt", "b") and next_worst.texts[0] == ("Prompt", "c")
-    assert worst.title.startswith("Voted B, which the model gave 1.0\N{NO-BREAK SPACE}%; it held A most likely")
+    assert worst.title.startswith(
+        "Voted B, which the model gave 1.0\N{NO-BREAK SPACE}%; it held A most likely"
+    )
     assert [example.texts[0][1] for example in hardest(votes, p, None)] == ["c", "a", "b"]

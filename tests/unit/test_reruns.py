@@ -14,7 +14,9 @@ from pairpref.training.fingerprint import Fingerprint
 ROOT = Path(__file__).parents[2]
 DECLARED = {
     stage: tuple(entry.get("params", ()))
-    for stage, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
+    for stage, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ].items()
 }
 # Params, or all others of a section, and the stages they change. The report shows every param. What follows a stage runs again where
 # its inputs have become others.
@@ -61,12 +63,22 @@ def leaves(raw: dict) -> list[str]:
 
 @pytest.mark.fault(25)
 def test_a_param_reruns_the_stages_it_changes(raw_params):
-    known = {name: set(stages.split()) | {"report"} for names, stages in CHANGES.items() for name in names.split()}
+    known = {
+        name: set(stages.split()) | {"report"}
+        for names, stages in CHANGES.items()
+        for name in names.split()
+    }
     for leaf in leaves(raw_params()):
         if not leaf.startswith(FREE):
-            expected = next(known[name] for name in sorted(known, key=len, reverse=True) if below(leaf, name))
-            assert {stage for stage, entries in DECLARED.items() if any(below(leaf, e) for e in entries)} == expected, leaf
-    assert not any(below(FREE[:-1], entry) for stage in {*DECLARED} - {"report"} for entry in DECLARED[stage])
+            expected = next(
+                known[name] for name in sorted(known, key=len, reverse=True) if below(leaf, name)
+            )
+            assert {
+                stage for stage, entries in DECLARED.items() if any(below(leaf, e) for e in entries)
+            } == expected, leaf
+    assert not any(
+        below(FREE[:-1], entry) for stage in {*DECLARED} - {"report"} for entry in DECLARED[stage]
+    )
 
 
 def sections(section: Section, prefix: str = "") -> dict[int, str]:
@@ -83,17 +95,28 @@ class Spy:
 
     def __init__(self, params: Params, patch: pytest.MonkeyPatch) -> None:
         self.read, self.hashed, prefixes = set(), set(), sections(params)
-        into, seen, dump, of = [self.read], Section.__getattribute__, Section.model_dump, Fingerprint.of
+        into, seen, dump, of = (
+            [self.read],
+            Section.__getattribute__,
+            Section.model_dump,
+            Fingerprint.of,
+        )
 
         def spied(section: Section, name: str) -> Any:
             value = seen(section, name)
-            if id(section) in prefixes and name in type(section).model_fields and not isinstance(value, Section):
+            if (
+                id(section) in prefixes
+                and name in type(section).model_fields
+                and not isinstance(value, Section)
+            ):
                 into[-1].add(prefixes[id(section)] + name)
             return value
 
         def dumped(section: Section, **options: Any) -> dict:
             found = dump(section, **options)
-            into[-1].update(prefixes[id(section)] + name for name in flat(found) if id(section) in prefixes)
+            into[-1].update(
+                prefixes[id(section)] + name for name in flat(found) if id(section) in prefixes
+            )
             return found
 
         def fingerprint(*arguments: Any) -> Fingerprint:
@@ -126,6 +149,13 @@ def read(small_params, tmp_path_factory) -> dict[str, Spy]:
 @pytest.mark.parametrize("stage", DECLARED)
 def test_a_stage_declares_what_it_reads_and_nothing_else(read, stage):
     entries, spy = DECLARED[stage], read[stage]
-    undeclared = {name for name in spy.read | spy.hashed if not any(below(name, e) or below(e, name) for e in entries)}
+    undeclared = {
+        name
+        for name in spy.read | spy.hashed
+        if not any(below(name, e) or below(e, name) for e in entries)
+    }
     assert not {name for name in undeclared if not name.startswith(FREE)}
-    assert not {e for e in entries if not any(below(name, e) or below(e, name) for name in spy.read)} - UNREAD
+    assert (
+        not {e for e in entries if not any(below(name, e) or below(e, name) for name in spy.read)}
+        - UNREAD
+    )

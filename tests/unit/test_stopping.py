@@ -16,9 +16,15 @@ ROOT = Path(__file__).parents[2]
 def python(here, program: str) -> subprocess.Popen:
     """A program that listens, and says when it has got somewhere by a line."""
     path = here / "program.py"
-    path.write_text("import os, signal, sys, time\nfrom pairpref import stopping\n" + textwrap.dedent(program))
+    path.write_text(
+        "import os, signal, sys, time\nfrom pairpref import stopping\n" + textwrap.dedent(program)
+    )
     return subprocess.Popen(
-        [sys.executable, "-u", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [sys.executable, "-u", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -89,7 +95,9 @@ def test_what_breaks_because_of_the_signal_is_not_reported(here):
 def test_what_breaks_without_a_signal_is(here):
     process = python(
         here,
-        LATER.replace("while stopping.requested() is None:", "for _ in range(3):").replace('print("saved")', "raise ValueError"),
+        LATER.replace("while stopping.requested() is None:", "for _ in range(3):").replace(
+            'print("saved")', "raise ValueError"
+        ),
     )
     assert "ValueError" in ended(process)
 
@@ -127,7 +135,9 @@ def test_a_worker_is_told_twice_by_one_ctrl_c(here):
     assert "Traceback" not in out.split("worker told")[0]
 
 
-@pytest.mark.parametrize(("signum", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("signum", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
 def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
     """Imports take seconds, and there is nothing yet to save."""
     (here / "torch.py").write_text("import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n")

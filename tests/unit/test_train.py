@@ -16,7 +16,8 @@ from stages.tokenize import tokenize
 
 
 @pytest.mark.parametrize(
-    ("backbone", "pooling"), [("small", "spans"), ("small", "cls"), ("modernbert", "spans"), ("bert", "cls")]
+    ("backbone", "pooling"),
+    [("small", "spans"), ("small", "cls"), ("modernbert", "spans"), ("bert", "cls")],
 )
 def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, pooling):
     changes = {} if backbone == "small" else {"model__backbone": str(tiny_backbone(backbone))}
@@ -31,5 +32,12 @@ def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, 
     assert figures == {name: scored[name] for name in ("log_loss", "accuracy", "f1_macro")}
     curves = pd.read_csv(stage.CURVES)
     assert list(curves["epoch"]) == [1, 2]
-    assert list(curves.columns) == ["epoch", "train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro"]
+    assert list(curves.columns) == [
+        "epoch",
+        "train_loss",
+        "validation_loss",
+        "log_loss",
+        "accuracy",
+        "f1_macro",
+    ]
     assert np.isclose(curves["log_loss"].iloc[-1], figures["log_loss"], atol=1e-6)

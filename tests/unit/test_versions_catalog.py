@@ -47,12 +47,16 @@ def test_every_version_and_feature_can_be_expressed_by_todays_params(ours, raw_p
         assert changed(raw_params(), ours.changes(name), name)
     for key in ours.features:
         with_, without = ours.sides(key)
-        assert changed(raw_params(), with_, key) != changed(raw_params(), without, key), f"{key}: both sides are the same run"
+        assert changed(raw_params(), with_, key) != changed(raw_params(), without, key), (
+            f"{key}: both sides are the same run"
+        )
 
 
 def test_the_default_is_the_last_milestone_with_all_folds_and_one_seed(ours, raw_params):
     last = [name for name in ours.ordered() if ours.versions[name].milestone][-1]
-    as_released = changed(raw_params(), ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}, last)
+    as_released = changed(
+        raw_params(), ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}, last
+    )
     assert flat(as_released) == flat(raw_params())
 
 
@@ -60,13 +64,18 @@ def test_epochs_documented_are_epochs_run(ours):
     """A log of two epochs beside a version of three would compare nothing."""
     for name, version in ours.versions.items():
         if version.published and version.published.epochs:
-            assert [row[0] for row in version.published.epochs] == list(range(1, ours.changes(name)["train.epochs"] + 1)), name
+            assert [row[0] for row in version.published.epochs] == list(
+                range(1, ours.changes(name)["train.epochs"] + 1)
+            ), name
 
 
 def test_changes_add_up_along_the_parents(tmp_path):
     found = tiny(tmp_path)
     assert found.changes("v2.0") == {"train.epochs": 3, "augment.ab": True}
-    assert found.sides("ab") == ({"train.epochs": 3, "augment.ab": True}, {"train.epochs": 3, "augment.ab": False})
+    assert found.sides("ab") == (
+        {"train.epochs": 3, "augment.ab": True},
+        {"train.epochs": 3, "augment.ab": False},
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,12 +83,24 @@ def test_changes_add_up_along_the_parents(tmp_path):
     [
         ("parent: v1.0", "parent: v3.0", "v2.0 has the parent v3.0"),
         ("    parent: v1.0\n", "", "v2.0 has the parent None"),
-        ("{augment.ab: true}", "{train.lr: 1.0e-5}", "v2.0 changes train.lr, so v1.0 must set it too"),
+        (
+            "{augment.ab: true}",
+            "{train.lr: 1.0e-5}",
+            "v2.0 changes train.lr, so v1.0 must set it too",
+        ),
         ("anchor: v2.0", "anchor: v9.0", "the anchor v9.0 is none of the versions"),
         ("of: v2.0", "of: v9.0", "the feature ab is of v9.0"),
-        ("hypothesis: it learns more", "hypotheses: it learns more", "did you mean versions.v2.0.hypothesis?"),
+        (
+            "hypothesis: it learns more",
+            "hypotheses: it learns more",
+            "did you mean versions.v2.0.hypothesis?",
+        ),
         ("anchor: v2.0", "anchor: 17", "anchor is 17"),
-        ("    hypothesis: it learns\n", "    milestone: M9\n    hypothesis: it learns\n", "v1.0 is the milestone M9"),
+        (
+            "    hypothesis: it learns\n",
+            "    milestone: M9\n    hypothesis: it learns\n",
+            "v1.0 is the milestone M9",
+        ),
     ],
 )
 def test_a_faulty_catalog_is_refused_in_words(tmp_path, old, new, said):
@@ -109,7 +130,14 @@ def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml)
     text = params_yaml.read_text(encoding="utf-8")
     assert rewritten(text, {}) == text
     new = rewritten(
-        text, {"train.lr": 3e-5, "train.patience": None, "train.seeds": [0, 1, 2], "augment.ab": False, "train.epochs": 7}
+        text,
+        {
+            "train.lr": 3e-5,
+            "train.patience": None,
+            "train.seeds": [0, 1, 2],
+            "augment.ab": False,
+            "train.epochs": 7,
+        },
     )
     before, after = (flat(yaml.safe_load(t)) for t in (text, new))
     assert {name: after[name] for name in after if before[name] != after[name]} == {
@@ -134,5 +162,14 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 
 
 def test_changes_are_spelled_as_on_the_command_line():
-    changes = {"train.lr": 2e-5, "train.patience": None, "augment.ab": False, "augment.mode": "both", "train.seeds": [0, 1]}
-    assert spelled(changes) == "train.lr=2e-05, train.patience=null, augment.ab=false, augment.mode=both, train.seeds=[0, 1]"
+    changes = {
+        "train.lr": 2e-5,
+        "train.patience": None,
+        "augment.ab": False,
+        "augment.mode": "both",
+        "train.seeds": [0, 1],
+    }
+    assert (
+        spelled(changes)
+        == "train.lr=2e-05, train.patience=null, augment.ab=false, augment.mode=both, train.seeds=[0, 1]"
+    )

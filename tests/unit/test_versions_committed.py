@@ -50,13 +50,17 @@ def test_what_is_kept_is_what_the_commit_measured(repository, name):
     # Kept probabilities are rounded to 5 decimals, which may make two of them equal and turn a vote's most likely answer.
     for figure, moved in (("log_loss", 2e-4), ("accuracy", 1e-3), ("f1_macro", 1e-3)):
         assert first[figure] == pytest.approx(committed[figure], abs=moved)
-    assert (ROOT / evidence.FOLDER / name / standing.TRAINING).read_bytes() == at(repository, name, "plots/train.csv")
+    assert (ROOT / evidence.FOLDER / name / standing.TRAINING).read_bytes() == at(
+        repository, name, "plots/train.csv"
+    )
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_the_row_is_what_is_kept(name):
     row = standing.read_figures(ROOT / standing.FIGURES).loc[name]
-    for figure, value in evidence.figures(evidence.read(standing.predictions_of(name, ROOT))).items():
+    for figure, value in evidence.figures(
+        evidence.read(standing.predictions_of(name, ROOT))
+    ).items():
         assert row[figure] == pytest.approx(value, abs=1e-6), figure
 
 
@@ -90,7 +94,9 @@ def test_log_and_readme_are_what_is_generated(tmp_path):
     if KEPT:
         experiments.update(tmp_path, CATALOG)
         for path in (experiments.LOG, experiments.README):
-            assert (tmp_path / path).read_text(encoding="utf-8") == (ROOT / path).read_text(encoding="utf-8"), path
+            assert (tmp_path / path).read_text(encoding="utf-8") == (ROOT / path).read_text(
+                encoding="utf-8"
+            ), path
 
 
 def test_what_is_kept_is_small():

@@ -16,7 +16,9 @@ def test_what_is_kept_is_what_was_there(tmp_path_factory, n, seeds, calibrated, 
     path = tmp_path_factory.mktemp("kept") / "predictions.parquet"
     frame = predictions(n, seeds, noise, calibrated=calibrated)
     evidence.write(frame, path)
-    pd.testing.assert_frame_equal(evidence.read(path), frame, check_dtype=False, check_column_type=False)
+    pd.testing.assert_frame_equal(
+        evidence.read(path), frame, check_dtype=False, check_column_type=False
+    )
     pd.testing.assert_frame_equal(evidence.read(path.read_bytes()), evidence.read(path))
 
 
@@ -37,10 +39,14 @@ def test_the_default_run_fits_into_git(tmp_path):
 def test_figures_are_those_of_the_metrics():
     frame = predictions(calibrated=True)
     found = evidence.figures(frame)
-    each = [scores(part["label"].to_numpy(), probabilities(part)) for _, part in frame.groupby("seed")]
+    each = [
+        scores(part["label"].to_numpy(), probabilities(part)) for _, part in frame.groupby("seed")
+    ]
     for name in ("log_loss", "accuracy", "f1_macro"):
         values = [row[name] for row in each]
-        assert found[name] == pytest.approx(np.mean(values)) and found[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+        assert found[name] == pytest.approx(np.mean(values)) and found[
+            f"{name}_std"
+        ] == pytest.approx(np.std(values, ddof=1))
     assert found["log_loss_final"] < found["log_loss"] and found["seeds"] == 3 and found["n"] == 300
     assert "log_loss_std" not in evidence.figures(predictions(seeds=1))
 
@@ -53,7 +59,10 @@ def test_information_captured_needs_the_truth():
 
 def test_the_better_model_is_found_better_either_way_round():
     good, bad = predictions(2000, noise=0.1), predictions(2000, noise=1.5)
-    assert evidence.log_loss(good, bad).verdict == "better" and evidence.log_loss(bad, good).verdict == "worse"
+    assert (
+        evidence.log_loss(good, bad).verdict == "better"
+        and evidence.log_loss(bad, good).verdict == "worse"
+    )
     change, low, high = evidence.f1_macro(good, bad)
     assert 0 < low < change < high
     back = evidence.f1_macro(bad, good)
@@ -67,7 +76,9 @@ def test_order_of_rows_and_lacking_seeds_do_not_matter():
     assert evidence.log_loss(shuffled, bad) == evidence.log_loss(good, bad)
     one = evidence.log_loss(good[good["seed"] == 0], bad)
     assert one.seeds == 1
-    assert one.difference == pytest.approx(evidence.log_loss(good[good["seed"] == 0], bad[bad["seed"] == 0]).difference)
+    assert one.difference == pytest.approx(
+        evidence.log_loss(good[good["seed"] == 0], bad[bad["seed"] == 0]).difference
+    )
 
 
 def test_the_last_word_is_the_calibrated_one():
@@ -103,7 +114,9 @@ def test_a_run_is_judged_by_the_orders_it_answers_with(here, small_params, dual_
         votes = votes.assign(**dict(zip(columns, (p, 0.2, 0.8 - p), strict=True)))
     votes.to_parquet(evidence.SEEDS)
     frame[["id", "group"]].drop_duplicates("id").to_parquet(evidence.PAIRS)
-    found = evidence.gather(small_params(inference__dual_order=dual_order, calibrate__method="none"))
+    found = evidence.gather(
+        small_params(inference__dual_order=dual_order, calibrate__method="none")
+    )
     assert (found["p_a"] == (0.3 if dual_order else 0.5)).all()
 
 

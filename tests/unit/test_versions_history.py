@@ -14,7 +14,13 @@ def nobody(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+    for name in (
+        "GIT_AUTHOR_NAME",
+        "GIT_AUTHOR_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_COMMITTER_EMAIL",
+        "EMAIL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -35,7 +41,9 @@ def step(repository: Repository, text: str, message: str) -> str:
 @pytest.fixture
 def repository(tmp_path) -> Repository:
     found = started(tmp_path / "here")
-    step(found, "1", "begun\n\nNot a version: its message only speaks of Version: v9.0 in passing.\n")
+    step(
+        found, "1", "begun\n\nNot a version: its message only speaks of Version: v9.0 in passing.\n"
+    )
     return found
 
 
@@ -60,9 +68,16 @@ def test_a_branch_of_a_tags_name_and_odd_settings_change_nothing(repository):
     sha = step(repository, "2", "v1.0: better ±\n\nVersion: v1.0\n")
     repository.tag(repository.versions())
     repository.git("branch", "v1.0", "HEAD~1")
-    for name, value in (("grep.patternType", "fixed"), ("trailer.separators", "="), ("i18n.logOutputEncoding", "latin1")):
+    for name, value in (
+        ("grep.patternType", "fixed"),
+        ("trailer.separators", "="),
+        ("i18n.logOutputEncoding", "latin1"),
+    ):
         repository.git("config", name, value)
-    assert repository.tags() == {"v1.0": sha} and repository.versions()["v1.0"].message == "v1.0: better ±"
+    assert (
+        repository.tags() == {"v1.0": sha}
+        and repository.versions()["v1.0"].message == "v1.0: better ±"
+    )
 
 
 def test_what_a_user_ignores_elsewhere_is_committed(repository, tmp_path):
@@ -76,11 +91,19 @@ def test_what_a_user_ignores_elsewhere_is_committed(repository, tmp_path):
 
 def test_a_tag_is_the_same_object_wherever_it_is_made(repository, tmp_path):
     step(repository, "2", "v1.0: besser, größer 🙂\n\n- one\n- two\n\nVersion: v1.0\n")
-    subprocess.run(["git", "clone", "--quiet", "--no-tags", repository.folder, tmp_path / "there"], check=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", "--no-tags", repository.folder, tmp_path / "there"], check=True
+    )
     there = Repository(tmp_path / "there")
-    assert repository.tag(repository.versions()) == (["v1.0"], []) and there.tag(there.versions()) == (["v1.0"], [])
-    assert repository.git("rev-parse", "v1.0") == there.git("rev-parse", "v1.0") != repository.head()
-    assert repository.git("cat-file", "-t", "v1.0") == "tag" and "größer 🙂\n\n- one" in there.git("cat-file", "-p", "v1.0")
+    assert repository.tag(repository.versions()) == (["v1.0"], []) and there.tag(
+        there.versions()
+    ) == (["v1.0"], [])
+    assert (
+        repository.git("rev-parse", "v1.0") == there.git("rev-parse", "v1.0") != repository.head()
+    )
+    assert repository.git("cat-file", "-t", "v1.0") == "tag" and "größer 🙂\n\n- one" in there.git(
+        "cat-file", "-p", "v1.0"
+    )
     assert there.git("fetch", "--tags").strip() == ""
     assert there.tag(there.versions()) == ([], [])
 
@@ -89,8 +112,13 @@ def test_a_tag_is_never_moved_unasked(repository):
     old = step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     repository.tag(repository.versions())
     new = step(repository, "3", "v1.0: worse\n\nVersion: v1.0\n")
-    assert repository.tag(repository.versions()) == ([], ["v1.0"]) and repository.tags()["v1.0"] == old
-    assert repository.tag(repository.versions(), move=True) == (["v1.0"], ["v1.0"]) and repository.tags()["v1.0"] == new
+    assert (
+        repository.tag(repository.versions()) == ([], ["v1.0"]) and repository.tags()["v1.0"] == old
+    )
+    assert (
+        repository.tag(repository.versions(), move=True) == (["v1.0"], ["v1.0"])
+        and repository.tags()["v1.0"] == new
+    )
 
 
 def test_a_users_own_tag_counts_as_a_tag(repository):
@@ -120,8 +148,13 @@ def test_edits_are_listed(repository):
     (repository.folder / "params.yaml").write_text("other")
     (repository.folder / "new").mkdir()
     (repository.folder / "new" / "file").write_text("")
-    assert repository.changed() == ["params.yaml", "new/file"] and repository.changed("new") == ["new/file"]
-    assert repository.show("HEAD", "params.yaml") == b"1" and repository.show("HEAD", "nowhere") is None
+    assert repository.changed() == ["params.yaml", "new/file"] and repository.changed("new") == [
+        "new/file"
+    ]
+    assert (
+        repository.show("HEAD", "params.yaml") == b"1"
+        and repository.show("HEAD", "nowhere") is None
+    )
 
 
 def test_outside_of_git(tmp_path):

@@ -58,8 +58,12 @@ def keep(root: Path, name: str, frame: pd.DataFrame) -> None:
     curve = "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.0,0.99,.5,.5\n"
     (folder / "training.csv").write_text(curve)
     p, _ = drawn(frame["id"].nunique(), 0)
-    measured = pd.DataFrame([evidence.figures(frame, np.tile(p, (frame["seed"].nunique(), 1)))], index=[name])
-    table = pd.concat([standing.read_figures(root / standing.FIGURES).drop(index=name, errors="ignore"), measured])
+    measured = pd.DataFrame(
+        [evidence.figures(frame, np.tile(p, (frame["seed"].nunique(), 1)))], index=[name]
+    )
+    table = pd.concat(
+        [standing.read_figures(root / standing.FIGURES).drop(index=name, errors="ignore"), measured]
+    )
     (root / standing.FIGURES).write_text(standing.to_csv(table, sorted(NOISE)))
 
 
@@ -73,7 +77,10 @@ def root(tmp_path, monkeypatch, params_yaml) -> Path:
         keep(tmp_path, name, predictions(800, noise=noise, seed=number))
     (tmp_path / standing.FEATURES).mkdir()
     for side, noise in (("with", 0.2), ("without", 0.9)):
-        evidence.write(predictions(800, noise=noise, seed=9), tmp_path / standing.FEATURES / f"stopping-{side}.parquet")
+        evidence.write(
+            predictions(800, noise=noise, seed=9),
+            tmp_path / standing.FEATURES / f"stopping-{side}.parquet",
+        )
     return tmp_path
 
 
@@ -84,22 +91,31 @@ def stood(run: pd.DataFrame | None = None) -> standing.Standing:
 def test_every_version_is_compared_with_anchor_and_parent(root):
     first, anchor, milestone = stood().rows
     assert [row.name for row in stood().rows] == ["v1.0", "v2.0", "v2.1"]
-    assert first.to_anchor.verdict == "worse" and first.to_parent.verdict == "better"  # than the class shares
+    assert (
+        first.to_anchor.verdict == "worse" and first.to_parent.verdict == "better"
+    )  # than the class shares
     assert anchor.to_anchor is None and anchor.to_parent.verdict == "better"
     assert milestone.to_anchor.verdict == milestone.to_parent.verdict == "better"
-    assert milestone.measured["information_captured"] > 0.9 > anchor.measured["information_captured"]
+    assert (
+        milestone.measured["information_captured"] > 0.9 > anchor.measured["information_captured"]
+    )
 
 
 def test_a_run_is_compared_with_the_anchor_on_the_same_votes(root):
     found = stood(predictions(800, seeds=1, noise=3.0, seed=77))
     assert found.now.verdict == "worse" and found.now.seeds == 1 and found.elsewhere == 0
-    assert "It is worse than v2.0" in versions.now(found) and "luck of training is not" in versions.now(found)
+    assert "It is worse than v2.0" in versions.now(
+        found
+    ) and "luck of training is not" in versions.now(found)
 
 
 def test_versions_of_other_votes_are_not_shown(root):
     found = stood(predictions(801, seeds=1))
     assert found.elsewhere == 3 and not found.replayed and not found.effects and found.now is None
-    assert "3 versions were replayed on other votes" in versions.words(found) and versions.now(found) == ""
+    assert (
+        "3 versions were replayed on other votes" in versions.words(found)
+        and versions.now(found) == ""
+    )
 
 
 def test_nothing_replayed(root):
@@ -112,7 +128,11 @@ def test_nothing_replayed(root):
 
 def test_a_side_that_is_a_version_is_not_run_again(root):
     found = catalogs.load()
-    paths = [standing.side_path(found, changes).as_posix() for key in found.features for changes in found.sides(key)]
+    paths = [
+        standing.side_path(found, changes).as_posix()
+        for key in found.features
+        for changes in found.sides(key)
+    ]
     assert paths == [
         "versions/v2.0/predictions.parquet",
         "versions/v1.0/predictions.parquet",
@@ -128,13 +148,19 @@ def test_features_are_told_with_interval_expectation_and_claim(root):
     text = tables.markdown(versions.effects(found))
     assert "| confirmed |" in text and "| refuted |" in text and "-0.04" in text and "+0.05" in text
     swapping = found.effects[0]
-    assert swapping.with_ - swapping.without == pytest.approx(swapping.log_loss.difference) and swapping.f1_macro[0] > 0
+    assert (
+        swapping.with_ - swapping.without == pytest.approx(swapping.log_loss.difference)
+        and swapping.f1_macro[0] > 0
+    )
 
 
 def test_the_tables_hold_what_was_measured_and_what_was_published(root):
     found = stood()
     first, anchor, milestone = versions.table(found).rows
-    assert f"{found.rows[0].measured['log_loss']:.4f} ± {found.rows[0].measured['log_loss_std']:.4f}" in first
+    assert (
+        f"{found.rows[0].measured['log_loss']:.4f} ± {found.rows[0].measured['log_loss_std']:.4f}"
+        in first
+    )
     assert "1.09 / 0.36 / 0.28" in first and anchor[4] == "the anchor" and milestone[4] == "better"
     assert versions.numbers(found).set_index("version").loc["v1.0", "log_loss_published"] == 1.09
     logs = versions.logs(found).rows
@@ -153,29 +179,43 @@ def test_the_trend_has_measured_and_published_points(root):
 
 
 def score(root: Path, *rows: str) -> None:
-    (root / standing.LEADERBOARD).write_text("\n".join(["version,date,regime,public,private,note", *rows]) + "\n")
+    (root / standing.LEADERBOARD).write_text(
+        "\n".join(["version,date,regime,public,private,note", *rows]) + "\n"
+    )
 
 
 def test_the_gap_between_holdout_and_leaderboard(root):
-    holdout = {name: standing._first_losses(evidence.read(standing.predictions_of(name)))[0].mean() for name in NOISE}
+    holdout = {
+        name: standing._first_losses(evidence.read(standing.predictions_of(name)))[0].mean()
+        for name in NOISE
+    }
     rows = [
-        f"{name},2026-01-01,simulated,0.5,{holdout[name] + gap}," for name, gap in (("v1.0", 0.01), ("v2.0", 0.02), ("v2.1", 0.9))
+        f"{name},2026-01-01,simulated,0.5,{holdout[name] + gap},"
+        for name, gap in (("v1.0", 0.01), ("v2.0", 0.02), ("v2.1", 0.9))
     ]
-    score(root, *rows, "v2.1,2026-01-02,rolling,0.7,,by hand", "v9.9,2026-01-02,rolling,0.7,,unknown")
+    score(
+        root, *rows, "v2.1,2026-01-02,rolling,0.7,,by hand", "v9.9,2026-01-02,rolling,0.7,,unknown"
+    )
     gaps = stood().gaps
-    assert [round(gap.gap, 4) for gap in gaps[:3]] == [0.01, 0.02, 0.9] and [gap.grows for gap in gaps] == [
-        False,
-        False,
-        True,
-        False,
-    ]
-    assert gaps[3].gap == pytest.approx(0.7 - holdout["v2.1"])  # nothing before it in its regime, and no private score
+    assert [round(gap.gap, 4) for gap in gaps[:3]] == [0.01, 0.02, 0.9] and [
+        gap.grows for gap in gaps
+    ] == [False, False, True, False]
+    assert gaps[3].gap == pytest.approx(
+        0.7 - holdout["v2.1"]
+    )  # nothing before it in its regime, and no private score
     assert "grew beyond luck with v2.1" in versions.leaderboard_words(gaps)
     assert "grows" in tables.plain(versions.leaderboard(stood()))
 
 
 def test_the_luck_of_a_leaderboard_is_that_of_its_votes_and_prompts(root):
-    score(root, *(f"{name},2026-01-01,{regime},,0.8," for regime in ("simulated", "rolling") for name in ("v1.0", "v2.0")))
+    score(
+        root,
+        *(
+            f"{name},2026-01-01,{regime},,0.8,"
+            for regime in ("simulated", "rolling")
+            for name in ("v1.0", "v2.0")
+        ),
+    )
 
     def noise() -> list[float]:
         return [gap.noise for gap in stood().gaps[1::2]]
@@ -253,7 +293,11 @@ def test_a_listing_that_is_none_is_refused_in_a_line(root, listing, capsys):
     (root / "listing.csv").write_bytes(listing)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["leaderboard", "listing.csv", "--regime", "rolling"])
-    assert stopped.value.code == 2 and "listing" in capsys.readouterr().err and not standing.LEADERBOARD.exists()
+    assert (
+        stopped.value.code == 2
+        and "listing" in capsys.readouterr().err
+        and not standing.LEADERBOARD.exists()
+    )
 
 
 @pytest.mark.parametrize("path", [standing.FIGURES, standing.predictions_of("v2.0")])
@@ -277,9 +321,15 @@ def test_conclusions_on_what_is_no_more_in_the_catalogue_stay(root):
 
 def test_the_log_keeps_what_was_written_by_hand(root):
     found = catalogs.load()
-    experiments.update(root, found, versions={"v1.0": "2026-01-01", "v2.0": "2026-01-02"}, features="2026-01-03")
+    experiments.update(
+        root, found, versions={"v1.0": "2026-01-01", "v2.0": "2026-01-02"}, features="2026-01-03"
+    )
     text = (root / experiments.LOG).read_text()
-    assert "## v1.0, 2026-01-01" in text and "## v2.1, undated" in text and "## stopping: stopping, 2026-01-03" in text
+    assert (
+        "## v1.0, 2026-01-01" in text
+        and "## v2.1, undated" in text
+        and "## stopping: stopping, 2026-01-03" in text
+    )
     assert text.index("## v2.0") < text.index("## v2.1") < text.index("## ab: swapping")
     experiments.update(root, found)
     assert (root / experiments.LOG).read_text() == text
@@ -302,18 +352,26 @@ def test_what_was_said_of_a_version_outlives_its_measurement(root):
     found = catalogs.load()
     experiments.update(root, found)
     path = root / experiments.LOG
-    path.write_text(path.read_text().replace("<!-- by hand -->\n\n## v2.0", "<!-- by hand -->\n\nMine.\n\n## v2.0"))
+    path.write_text(
+        path.read_text().replace(
+            "<!-- by hand -->\n\n## v2.0", "<!-- by hand -->\n\nMine.\n\n## v2.0"
+        )
+    )
     standing.predictions_of("v1.0", root).unlink()
     experiments.update(root, found)
-    assert "Not measured by the present code" in path.read_text() and "\nMine.\n" in path.read_text()
+    assert (
+        "Not measured by the present code" in path.read_text() and "\nMine.\n" in path.read_text()
+    )
 
 
 def test_the_commit_message_ends_with_its_trailer(root):
     first, anchor, _ = stood().rows
-    assert experiments.message(first).startswith("v1.0: better than the class shares\n\n- Hypothesis: it learns\n")
-    assert experiments.message(anchor).startswith("v2.0: better than v1.0\n") and experiments.message(anchor).endswith(
-        "\n\nVersion: v2.0\n"
+    assert experiments.message(first).startswith(
+        "v1.0: better than the class shares\n\n- Hypothesis: it learns\n"
     )
+    assert experiments.message(anchor).startswith(
+        "v2.0: better than v1.0\n"
+    ) and experiments.message(anchor).endswith("\n\nVersion: v2.0\n")
 
 
 def run_here(root: Path, small_params, monkeypatch, frame: pd.DataFrame) -> None:
@@ -330,7 +388,9 @@ def test_check_is_a_gate(root, small_params, monkeypatch, capsys, noise, code, v
     run_here(root, small_params, monkeypatch, predictions(800, noise=noise, seed=70))
     with pytest.raises(SystemExit) as stop:
         cli.main(["check"])
-    assert stop.value.code == code and f"this run, against v2.0: {verdict}" in capsys.readouterr().out
+    assert (
+        stop.value.code == code and f"this run, against v2.0: {verdict}" in capsys.readouterr().out
+    )
 
 
 def test_check_refuses_other_votes(root, small_params, monkeypatch, capsys):
@@ -350,7 +410,11 @@ def test_check_refuses_without_an_anchor(root, capsys):
 def test_what_is_printed(root, capsys):
     cli.main(["list"])
     listed = capsys.readouterr().out
-    assert "v2.1 from v2.0, milestone M1\n" in listed and "params: augment.ab=true" in listed and "13 of the 22" in listed
+    assert (
+        "v2.1 from v2.0, milestone M1\n" in listed
+        and "params: augment.ab=true" in listed
+        and "13 of the 22" in listed
+    )
     cli.main(["table", "--csv"])
     assert capsys.readouterr().out.startswith("version,parent,")
     cli.main(["table", "--md"])
@@ -365,18 +429,26 @@ def test_versions_are_listed_whose_ever_the_votes_are(root, small_params, monkey
 
 
 def test_a_version_that_cannot_be_run_is_not_listed(root, capsys):
-    (root / "versions.yaml").write_text(CATALOG.replace("augment.ab: true", "augment.ab: perhaps"), encoding="utf-8")
+    (root / "versions.yaml").write_text(
+        CATALOG.replace("augment.ab: true", "augment.ab: perhaps"), encoding="utf-8"
+    )
     with pytest.raises(SystemExit) as stop:
         cli.main(["list"])
     printed = capsys.readouterr()
-    assert stop.value.code == 2 and "v2.0 (versions.yaml): augment.ab" in printed.err and printed.out == ""
+    assert (
+        stop.value.code == 2
+        and "v2.0 (versions.yaml): augment.ab" in printed.err
+        and printed.out == ""
+    )
 
 
 def test_one_seed_has_no_spread(root, capsys):
     keep(root, "v2.0", predictions(800, seeds=1, noise=0.5, seed=1))
     alone = next(row for row in stood().rows if row.name == "v2.0")
     text = versions.spread(alone, "log_loss")
-    assert re.fullmatch(r"0\.\d{4}|1\.\d{4}", text) and f"log loss {text}, " in experiments.message(alone)
+    assert re.fullmatch(r"0\.\d{4}|1\.\d{4}", text) and f"log loss {text}, " in experiments.message(
+        alone
+    )
     trend = versions.trend(stood(), "log_loss").query("series == 'measured'").set_index("version")
     assert trend["high"].isna().to_dict() == {"v1.0": False, "v2.0": True, "v2.1": False}
     versions.drawn(stood())
@@ -385,4 +457,7 @@ def test_one_seed_has_no_spread(root, capsys):
 def test_an_unknown_version_is_refused(root, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["replay", "v3.0"])
-    assert stop.value.code == 2 and "v3.0: not in versions.yaml, which has v1.0, v2.0, v2.1" in capsys.readouterr().err
+    assert (
+        stop.value.code == 2
+        and "v3.0: not in versions.yaml, which has v1.0, v2.0, v2.1" in capsys.readouterr().err
+    )

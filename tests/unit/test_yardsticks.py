@@ -3,16 +3,28 @@ import pandas as pd
 import pytest
 
 from pairpref.evaluation.metrics import scores
-from pairpref.evaluation.yardsticks import boosting, class_prior, length_features, length_only, plain_features, tfidf
+from pairpref.evaluation.yardsticks import (
+    boosting,
+    class_prior,
+    length_features,
+    length_only,
+    plain_features,
+    tfidf,
+)
 
 
 def votes(n: int, longer_wins: float, seed: int = 0) -> pd.DataFrame:
     """Votes in which the longer answer wins with a given probability; a fifth of all are ties."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 400, size=(n, 2))
-    a_wins = np.where(rng.random(n) < longer_wins, lengths[:, 0] > lengths[:, 1], lengths[:, 0] <= lengths[:, 1])
+    a_wins = np.where(
+        rng.random(n) < longer_wins, lengths[:, 0] > lengths[:, 1], lengths[:, 0] <= lengths[:, 1]
+    )
     label = np.where(rng.random(n) < 0.2, 2, np.where(a_wins, 0, 1))
-    texts = {"response_a": ["x" * k for k in lengths[:, 0]], "response_b": ["x" * k for k in lengths[:, 1]]}
+    texts = {
+        "response_a": ["x" * k for k in lengths[:, 0]],
+        "response_b": ["x" * k for k in lengths[:, 1]],
+    }
     return pd.DataFrame({"prompt": ["?"] * n, **texts, "label": label, "fold": np.arange(n) % 5})
 
 
@@ -27,7 +39,9 @@ def test_lengths_are_learned_where_they_matter_and_only_there():
     for longer_wins, gain in ((0.9, 0.2), (0.5, 0.0)):
         pairs = votes(3000, longer_wins)
         labels = pairs["label"].to_numpy()
-        prior, lengths = (scores(labels, model(pairs))["log_loss"] for model in (class_prior, length_only))
+        prior, lengths = (
+            scores(labels, model(pairs))["log_loss"] for model in (class_prior, length_only)
+        )
         assert prior - lengths == pytest.approx(gain, abs=0.1 if gain else 0.01)
 
 
@@ -66,10 +80,23 @@ def votes_on_words(n: int, rule, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     words = np.array("anchor broth comet dough elm flute".split())
     prompts, answers = rng.choice(words, n), rng.choice(words, size=(n, 2, 3))
-    better = np.array([[rule(prompt, list(answer)) for answer in pair] for prompt, pair in zip(prompts, answers, strict=True)])
+    better = np.array(
+        [
+            [rule(prompt, list(answer)) for answer in pair]
+            for prompt, pair in zip(prompts, answers, strict=True)
+        ]
+    )
     label = np.where(better[:, 0] > better[:, 1], 0, np.where(better[:, 0] < better[:, 1], 1, 2))
     a, b = ([" ".join(answer) for answer in answers[:, side]] for side in (0, 1))
-    return pd.DataFrame({"prompt": prompts, "response_a": a, "response_b": b, "label": label, "fold": np.arange(n) % 5})
+    return pd.DataFrame(
+        {
+            "prompt": prompts,
+            "response_a": a,
+            "response_b": b,
+            "label": label,
+            "fold": np.arange(n) % 5,
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +109,10 @@ def votes_on_words(n: int, rule, seed: int = 0) -> pd.DataFrame:
 )
 def test_words_are_for_tfidf_and_overlap_for_boosting(rule, learns, does_not):
     pairs = votes_on_words(800, rule)
-    prior, learned, not_learned = (scores(pairs["label"], model(pairs))["log_loss"] for model in (class_prior, learns, does_not))
+    prior, learned, not_learned = (
+        scores(pairs["label"], model(pairs))["log_loss"]
+        for model in (class_prior, learns, does_not)
+    )
     assert learned < prior - 0.3 < not_learned - 0.2
 
 
@@ -96,19 +126,26 @@ def test_tfidf_fits_nothing_on_the_votes_it_judges():
     pairs = votes_on_words(300, lambda prompt, answer: answer.count("comet"))
     rest_of_fold = (pairs["fold"] == 1) & (pairs.index != 1)
     changed = pairs.copy()
-    changed.loc[rest_of_fold, ["response_a", "response_b"]] = "flute flute broth", "anchor nowhere else"
+    changed.loc[rest_of_fold, ["response_a", "response_b"]] = (
+        "flute flute broth",
+        "anchor nowhere else",
+    )
     changed.loc[rest_of_fold, "label"] = 2
     np.testing.assert_array_equal(tfidf(pairs)[1], tfidf(changed)[1])
 
 
 def test_tfidf_with_two_folds_takes_the_first_strength():
-    pairs = votes_on_words(200, lambda prompt, answer: answer.count("comet")).assign(fold=np.arange(200) % 2)
+    pairs = votes_on_words(200, lambda prompt, answer: answer.count("comet")).assign(
+        fold=np.arange(200) % 2
+    )
     np.testing.assert_array_equal(tfidf(pairs, [1.0, 1e-4]), tfidf(pairs, [1.0]))
 
 
 def test_plain_features_count_what_can_be_counted():
     a, b = "Broth, broth: see `dict()` & 12 étoiles\nEND", ""
-    features = plain_features(pd.DataFrame({"prompt": ["a broth, see?"], "response_a": [a], "response_b": [b]})).iloc[0]
+    features = plain_features(
+        pd.DataFrame({"prompt": ["a broth, see?"], "response_a": [a], "response_b": [b]})
+    ).iloc[0]
     assert features["characters_a"] == np.log1p(len(a)) == features["characters_difference"]
     assert features["words_a"] == np.log1p(7)
     assert features["unique_a"] == 6 / 7
@@ -125,7 +162,11 @@ def test_plain_features_count_what_can_be_counted():
 def test_swapping_the_answers_swaps_the_sign_of_the_differences():
     pairs = votes_on_words(50, lambda prompt, answer: 0)
     there, back = (
-        plain_features(p) for p in (pairs, pairs.rename(columns={"response_a": "response_b", "response_b": "response_a"}))
+        plain_features(p)
+        for p in (
+            pairs,
+            pairs.rename(columns={"response_a": "response_b", "response_b": "response_a"}),
+        )
     )
     differences = [name for name in there if name.endswith("_difference")]
     assert len(differences) == 11

@@ -50,10 +50,22 @@ def clean_row(row: Row, switches: CleanParams) -> Clean:
             found.append("empty_answers")
     asked = row.prompt or row.response_a
     key = turns.join([turn and repair(turn) for turn in asked.turns])
-    return Clean(row.line, row.id, texts[0] or "", texts[1], texts[2], row.label, len(asked.turns), key, tuple(found))
+    return Clean(
+        row.line,
+        row.id,
+        texts[0] or "",
+        texts[1],
+        texts[2],
+        row.label,
+        len(asked.turns),
+        key,
+        tuple(found),
+    )
 
 
-def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, parallel: ParallelParams = ALONE) -> Iterator[Clean | Bad]:
+def clean_rows(
+    rows: Iterable[Row | Bad], switches: CleanParams, parallel: ParallelParams = ALONE
+) -> Iterator[Clean | Bad]:
     """Clean many rows, by shards as independent jobs. Bad rows pass through in their place."""
     rows = iter(rows)
     shards = iter(lambda: list(islice(rows, _SHARD)), [])
@@ -99,7 +111,9 @@ def _refuse_nameless(row: Clean | Bad, path: Path | str) -> None:
     except UnicodeEncodeError:
         pass
     found = f" ({row.reason}, {quarantine.printable(row.excerpt)})" if isinstance(row, Bad) else ""
-    raise UserError(f"{path}: line {row.line} has no readable id, which a prediction needs{found}. Mend that line.")
+    raise UserError(
+        f"{path}: line {row.line} has no readable id, which a prediction needs{found}. Mend that line."
+    )
 
 
 def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:
@@ -112,7 +126,9 @@ def _text(cell: Cell | None, switches: CleanParams, found: list[str]) -> str | N
     kinds: set[str] = set()
     texts: list[str | None] = []
     for source in cell.turns if switches.flatten else (cell.source,):
-        text, repaired = (None, set()) if source is None else repair_and_explain(source, switches.utf8)
+        text, repaired = (
+            (None, set()) if source is None else repair_and_explain(source, switches.utf8)
+        )
         texts.append(text)
         kinds |= repaired
     found.extend(f"repaired_{kind}" for kind in sorted(kinds))

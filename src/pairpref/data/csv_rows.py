@@ -12,9 +12,7 @@ from pairpref.errors import UserError
 # A whole field: quoted, with quotes inside doubled, or without any quote at its beginning.
 _FIELD = re.compile(r'"[^"]*+(?:""[^"]*+)*+"(?=[,\r\n]|\Z)|(?!")[^,\r\n]*+')
 _SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}
-_CONVERT = (
-    'python -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={!r}))" < old.csv > new.csv'
-)
+_CONVERT = 'python -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={!r}))" < old.csv > new.csv'
 
 
 def read(path: Path) -> Source:
@@ -31,7 +29,9 @@ def read(path: Path) -> Source:
     try:
         header = [name.strip() for name in next(rows, [])]
     except csv.Error as error:
-        raise UserError(f"{path}: the first line is no CSV header ({error}). Expected the names of the columns.") from None
+        raise UserError(
+            f"{path}: the first line is no CSV header ({error}). Expected the names of the columns."
+        ) from None
     _refuse(header, path)
     return Source([header], lambda columns: _records(rows, raw, header, columns))
 
@@ -54,17 +54,27 @@ class _Raw:
 
 def _refuse(header: list[str], path: Path) -> None:
     if not any(header):
-        raise UserError(f"{path}: the file is empty or begins with an empty line. Expected the names of the columns.")
+        raise UserError(
+            f"{path}: the file is empty or begins with an empty line. Expected the names of the columns."
+        )
     if "\0" in "".join(header):
-        raise UserError(f"{path}: the first line holds NUL characters: UTF-16, or no text. Save it again as UTF-8.")
+        raise UserError(
+            f"{path}: the first line holds NUL characters: UTF-16, or no text. Save it again as UTF-8."
+        )
     for separator, name in _SEPARATORS.items():
         if len(header) == 1 and separator in header[0]:
-            raise UserError(f"{path}: fields are separated by {name}; expected commas. Convert it: {_CONVERT.format(separator)}")
+            raise UserError(
+                f"{path}: fields are separated by {name}; expected commas. Convert it: {_CONVERT.format(separator)}"
+            )
     if twice := [name for name in dict.fromkeys(header) if name and header.count(name) > 1]:
-        raise UserError(f"{path}: the column {lines.listed(twice)} is there twice. Remove or rename one.")
+        raise UserError(
+            f"{path}: the column {lines.listed(twice)} is there twice. Remove or rename one."
+        )
 
 
-def _records(rows: "csv._reader", raw: _Raw, header: list[str], needed: Collection[str]) -> Iterator[Record]:
+def _records(
+    rows: "csv._reader", raw: _Raw, header: list[str], needed: Collection[str]
+) -> Iterator[Record]:
     columns = [name for name in header if name in needed]
     width = max(i for i, name in enumerate(header, 1) if name)
     whole = True
@@ -77,7 +87,12 @@ def _records(rows: "csv._reader", raw: _Raw, header: list[str], needed: Collecti
             return
         except csv.Error as error:
             whole = False
-            yield _damaged(line, "".join(raw.row), header[:width], "too_long" if "field limit" in str(error) else "broken_row")
+            yield _damaged(
+                line,
+                "".join(raw.row),
+                header[:width],
+                "too_long" if "field limit" in str(error) else "broken_row",
+            )
             continue
         if not row:
             continue
@@ -105,4 +120,6 @@ def _damaged(line: int, raw: str, names: Sequence[str], reason: str) -> Record:
         cells[name] = field[0][1:-1].replace('""', '"') if quoted else field[0]
         at = field.end() + 1
     swallowed = "\n" in raw[at:].rstrip("\r\n")
-    return Record(line, {} if swallowed else cells, reason, f"{name}: {raw[at : at + 200].rstrip()}")
+    return Record(
+        line, {} if swallowed else cells, reason, f"{name}: {raw[at : at + 200].rstrip()}"
+    )

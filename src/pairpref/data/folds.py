@@ -24,7 +24,9 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         UserError: a fold would lack a label that some votes have, or all votes have the same.
     """
     remedy = "Get more votes" + (
-        ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest." if folds > _FEWEST else "."
+        ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest."
+        if folds > _FEWEST
+        else "."
     )
     voted = np.flatnonzero(np.bincount(labels, minlength=len(LABELS)))
     if len(voted) == 1:
@@ -48,7 +50,9 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         counts = np.bincount(labels[fold == number], minlength=len(LABELS))
         for label in voted:
             if not counts[label]:
-                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {remedy}")
+                raise UserError(
+                    f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {remedy}"
+                )
     return fold
 
 

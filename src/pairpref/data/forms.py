@@ -73,7 +73,11 @@ class Form:
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that every row must have."""
-        return (*((self.id,) if self.id and self.name not in _BY_LINE else ()), *_TEXTS[self.name], *self.vote)
+        return (
+            *((self.id,) if self.id and self.name not in _BY_LINE else ()),
+            *_TEXTS[self.name],
+            *self.vote,
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -85,7 +89,9 @@ class Form:
         given = cells.get(self.id) if self.id else None
         return str(line) if given is None and self.name in _BY_LINE else values.identifier(given)
 
-    def read(self, cells: Mapping[str, object], plain: Collection[str], identifier: str) -> tuple[Texts, int | None, bool]:
+    def read(
+        self, cells: Mapping[str, object], plain: Collection[str], identifier: str
+    ) -> tuple[Texts, int | None, bool]:
         """Texts and label of a row, and whether it is a tie of two bad answers.
 
         Of a preference, the id draws the side on which the chosen answer is shown, so that the label says nothing by itself. Where
@@ -98,12 +104,23 @@ class Form:
             return (None, turns.plain(cells["text"]), None), self._label(cells), False
         prompt, a, b = _pair(self.texts, cells, plain)
         if len({len(prompt.turns), len(a.turns), len(b.turns)}) > 1:
-            raise Refused("unequal_turns", f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}")
+            raise Refused(
+                "unequal_turns",
+                f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}",
+            )
         if self.name == "preference" and self.judged:
             if a.turns == b.turns:
                 raise Refused("same_answers", next(filter(None, a.turns), ""))
-            return ((prompt, b, a), B, False) if _chosen_is_b(identifier) else ((prompt, a, b), A, False)
-        return (prompt, a, b), self._label(cells), self.vote == _WINNER and values.both_bad(cells["winner"])
+            return (
+                ((prompt, b, a), B, False)
+                if _chosen_is_b(identifier)
+                else ((prompt, a, b), A, False)
+            )
+        return (
+            (prompt, a, b),
+            self._label(cells),
+            self.vote == _WINNER and values.both_bad(cells["winner"]),
+        )
 
     def _label(self, cells: Mapping[str, object]) -> int | None:
         if self.vote == _FLAGS:
@@ -129,7 +146,9 @@ def find(columns: Collection[str], judged: bool) -> Form | None:
         if not set(texts) <= set(columns) or not votes or not (identifier or name in _BY_LINE):
             continue
         if len(votes) > 1:
-            raise UserError(f"the winner is there twice: as {' and as '.join(map(', '.join, votes))}. Remove one of them.")
+            raise UserError(
+                f"the winner is there twice: as {' and as '.join(map(', '.join, votes))}. Remove one of them."
+            )
         asked = ("prompt",) if name == "preference" and "prompt" in columns else ()
         return Form(name, identifier, (*asked, *texts), votes[0], judged)
     return None
@@ -152,7 +171,9 @@ def unknown(columns: Sequence[str], judged: bool) -> str:
     return f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; missing: {', '.join(missing)}."
 
 
-def plain_columns(form: Form, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None) -> frozenset[str]:
+def plain_columns(
+    form: Form, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None
+) -> frozenset[str]:
     """Columns whose strings are plain text; the others' are JSON lists. Whole columns are told apart by the first rows, never cells.
 
     Blank strings are as those of the other columns.
@@ -197,14 +218,23 @@ def _is_list(text: str) -> bool:
     return True
 
 
-def _pair(names: Sequence[str], cells: Mapping[str, object], plain: Collection[str]) -> tuple[Cell, Cell, Cell]:
+def _pair(
+    names: Sequence[str], cells: Mapping[str, object], plain: Collection[str]
+) -> tuple[Cell, Cell, Cell]:
     *asked, of_a, of_b = names
     a, b = _cell(cells, of_a, plain), _cell(cells, of_b, plain)
     asks = [cell.asks if isinstance(cell, Talk) else () for cell in (a, b)]
     if any(asks):
         if asks[0] != asks[1]:
-            raise Refused("prompts_differ", next((str(x) for x, y in zip(*asks, strict=False) if x != y), f"{of_a}, {of_b}"))
-        if asked and cells.get(asked[0]) is not None and not _asks(_cell(cells, asked[0], plain), asks[0]):
+            raise Refused(
+                "prompts_differ",
+                next((str(x) for x, y in zip(*asks, strict=False) if x != y), f"{of_a}, {of_b}"),
+            )
+        if (
+            asked
+            and cells.get(asked[0]) is not None
+            and not _asks(_cell(cells, asked[0], plain), asks[0])
+        ):
             raise Refused("prompts_differ", f"{asked[0]}: {cells[asked[0]]}")
         return _of(asks[0], of_a), _answer(a, of_a), _answer(b, of_b)
     if not asked or cells.get(asked[0]) is None:
@@ -220,13 +250,17 @@ def _pair(names: Sequence[str], cells: Mapping[str, object], plain: Collection[s
 def _asks(prompt: Cell | Talk, asks: Sequence[str | None]) -> bool:
     """Whether a prompt is asked in a conversation, which may put a system message before it, or ask more."""
     given = prompt.turns if isinstance(prompt, Cell) else prompt.asks
-    return all(any((ask or "").strip().endswith((turn or "").strip()) for ask in asks) for turn in given)
+    return all(
+        any((ask or "").strip().endswith((turn or "").strip()) for ask in asks) for turn in given
+    )
 
 
 def _cell(cells: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:
     value = cells[name]
     try:
-        return turns.plain(value) if name in plain and isinstance(value, str) else turns.parse(value)
+        return (
+            turns.plain(value) if name in plain and isinstance(value, str) else turns.parse(value)
+        )
     except Refused as refused:
         raise Refused(refused.reason, f"{name}: {refused.excerpt}") from None
 

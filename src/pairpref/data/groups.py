@@ -46,11 +46,17 @@ def group(normalised: Sequence[str], similarity: float) -> np.ndarray:
     distinct = list(dict.fromkeys(normalised))
     joined = DisjointSet(range(len(distinct)))
     for one, other in _candidates(distinct, similarity):
-        if not joined.connected(one, other) and jaccard(distinct[one], distinct[other]) >= similarity:
+        if (
+            not joined.connected(one, other)
+            and jaccard(distinct[one], distinct[other]) >= similarity
+        ):
             joined.merge(one, other)
     number = {text: i for i, text in enumerate(distinct)}
     first: dict[int, int] = {}
-    return np.array([first.setdefault(joined[number[text]], row) for row, text in enumerate(normalised)], dtype=np.int64)
+    return np.array(
+        [first.setdefault(joined[number[text]], row) for row, text in enumerate(normalised)],
+        dtype=np.int64,
+    )
 
 
 def jaccard(one: str, other: str) -> float:
@@ -68,7 +74,9 @@ def shingles(text: str) -> frozenset[str]:
 def _candidates(texts: Sequence[str], similarity: float) -> Iterator[tuple[int, int]]:
     index = MinHashLSH(threshold=_AIM * similarity, num_perm=_PERMUTATIONS, weights=_WEIGHTS)
     encoded = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-    for i, sketch in enumerate(MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)):
+    for i, sketch in enumerate(
+        MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)
+    ):
         for j in index.query(sketch):
             yield i, j
         index.insert(i, sketch, check_duplication=False)

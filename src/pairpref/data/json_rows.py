@@ -54,4 +54,8 @@ def _records(source: Iterator[str]) -> Iterator[Record]:
             reason = "broken_row" if refused.reason == "broken_json" else refused.reason
             yield Record(number, {}, reason, refused.excerpt)
             continue
-        yield Record(number, value) if isinstance(value, dict) else Record(number, {}, "broken_row", line)
+        yield (
+            Record(number, value)
+            if isinstance(value, dict)
+            else Record(number, {}, "broken_row", line)
+        )

@@ -60,7 +60,9 @@ def read(path: Path, newline: str) -> Iterator[str]:
             raise UserError(f"{path}: this is UTF-16; expected UTF-8. Save it again as UTF-8.")
         refuse_by_first_bytes(path, begins)
         # Bytes that are not UTF-8 cost their row, not the file.
-        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+        with opened(
+            path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline
+        ) as file:
             while line := file.readline(MAX_LINE):
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -83,7 +85,9 @@ def refuse_by_first_bytes(path: Path, begins: bytes) -> None:
 def unreadable(path: Path, error: OSError) -> UserError:
     """What to say of a file that can't be opened."""
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file. Check the path; it is relative to the folder you run in.")
+        return UserError(
+            f"{path}: no such file. Check the path; it is relative to the folder you run in."
+        )
     return UserError(f"{path}: {error.strerror or error}. Expected a readable file.")
 
 

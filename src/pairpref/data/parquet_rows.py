@@ -28,8 +28,12 @@ def read(path: Path) -> Source:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise UserError(f"{path}: the column {lines.listed(twice)} is there twice. Remove or rename one.")
-    return Source([names], lambda columns: _records(path, file, [name for name in names if name in columns]))
+        raise UserError(
+            f"{path}: the column {lines.listed(twice)} is there twice. Remove or rename one."
+        )
+    return Source(
+        [names], lambda columns: _records(path, file, [name for name in names if name in columns])
+    )
 
 
 def count(path: Path) -> int:

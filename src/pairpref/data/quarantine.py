@@ -34,7 +34,9 @@ def summary(bad: Sequence[Bad]) -> str:
 
 def printable(text: str) -> str:
     """The start of a text, in one line that any terminal may show."""
-    text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: _EXCERPT + 1])
+    text = "".join(
+        c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: _EXCERPT + 1]
+    )
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
 
 

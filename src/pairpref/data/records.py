@@ -9,13 +9,21 @@ from pairpref.data import csv_rows, json_rows, lines, parquet_rows
 from pairpref.data.lines import Source
 from pairpref.errors import UserError
 
-_READERS = {"csv": csv_rows.read, "jsonl": json_rows.read, "ndjson": json_rows.read, "parquet": parquet_rows.read}
+_READERS = {
+    "csv": csv_rows.read,
+    "jsonl": json_rows.read,
+    "ndjson": json_rows.read,
+    "parquet": parquet_rows.read,
+}
 _ADVICE = {
     **dict.fromkeys(("xlsx", "xls", "ods"), "a spreadsheet. Save the sheet as CSV in UTF-8"),
     **dict.fromkeys(("zip", "7z", "tar", "tgz", "bz2", "xz", "zst"), "packed. Unpack it"),
     **dict.fromkeys(("json",), f"one JSON document. Convert it: {json_rows.CONVERT}"),
     **dict.fromkeys(("arrow", "feather", "orc"), "a table of another kind. Write it as Parquet"),
-    **dict.fromkeys(("pkl", "pickle", "pt"), "a pickle, which could run anything. Write it as Parquet, where you trust it"),
+    **dict.fromkeys(
+        ("pkl", "pickle", "pt"),
+        "a pickle, which could run anything. Write it as Parquet, where you trust it",
+    ),
     **dict.fromkeys(("tsv", "tab"), "separated by tabs. Write it with commas, and call it .csv"),
 }
 
@@ -41,7 +49,11 @@ def count_rows(path: Path | str) -> int:
     """
     path = Path(path)
     kind = _kind(path)
-    return parquet_rows.count(path) if kind == "parquet" else sum(1 for _ in lines.read(path, "\n")) - (kind == "csv")
+    return (
+        parquet_rows.count(path)
+        if kind == "parquet"
+        else sum(1 for _ in lines.read(path, "\n")) - (kind == "csv")
+    )
 
 
 def _kind(path: Path) -> str:
@@ -51,5 +63,7 @@ def _kind(path: Path) -> str:
         raise UserError(f"{path}: a Parquet file that is packed. Unpack it: gunzip -k {path}")
     if kind not in _READERS:
         got = f"this is {_ADVICE[kind]}. " if kind in _ADVICE else ""
-        raise UserError(f"{path}: {got}A file of votes ends in .csv, .jsonl (either may be packed: .gz) or .parquet.")
+        raise UserError(
+            f"{path}: {got}A file of votes ends in .csv, .jsonl (either may be packed: .gz) or .parquet."
+        )
     return kind

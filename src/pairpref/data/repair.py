@@ -52,7 +52,9 @@ def _decoded(text: str) -> str:
     # Line by line: ftfy gives up on a text in which any character does not fit the wrong code page.
     if text.isascii():
         return text
-    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line) for line in text.split("\n"))
+    return "\n".join(
+        line if line.isascii() else ftfy.fix_encoding(line) for line in text.split("\n")
+    )
 
 
 def _without_c1(text: str) -> str:

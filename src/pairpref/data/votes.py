@@ -93,11 +93,17 @@ def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = Non
             raise UserError(forms.unknown(source.columns[0], judged))
         found = source.records(form.columns)
         head = list(islice(found, _HEAD))
-        plain = forms.plain_columns(form, [record.cells for record in head if not record.reason], usual)
+        plain = forms.plain_columns(
+            form, [record.cells for record in head if not record.reason], usual
+        )
     except UserError as error:
         named = str(error).startswith(str(path))
         raise error if named else UserError(f"{path}: {error}") from None
-    return Votes(form.name, {n: n in plain for n in form.texts}, (_row(record, form, plain) for record in chain(head, found)))
+    return Votes(
+        form.name,
+        {n: n in plain for n in form.texts},
+        (_row(record, form, plain) for record in chain(head, found)),
+    )
 
 
 def _row(record: Record, form: Form, plain: Collection[str]) -> Row | Bad:

@@ -14,7 +14,9 @@ def summands(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
         labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
         p: shape (n, 3).
     """
-    return np.column_stack([losses(labels, p), ((p - np.eye(3)[labels]) ** 2).sum(axis=1), cells(labels, p)])
+    return np.column_stack(
+        [losses(labels, p), ((p - np.eye(3)[labels]) ** 2).sum(axis=1), cells(labels, p)]
+    )
 
 
 def cells(labels: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -11,7 +11,19 @@ from pairpref.evaluation.metrics import losses
 from pairpref.pairs import LABELS
 
 ALL = "all"
-COLUMNS = ["kind", "bucket", "label", "n", "groups", "log_loss", "log_loss_low", "log_loss_high", "f1", "f1_low", "f1_high"]
+COLUMNS = [
+    "kind",
+    "bucket",
+    "label",
+    "n",
+    "groups",
+    "log_loss",
+    "log_loss_low",
+    "log_loss_high",
+    "f1",
+    "f1_low",
+    "f1_high",
+]
 LENGTHS = ("short", "medium", "long")
 FEW = 30
 """Fewer prompt groups than this, and an interval is no more than a hint."""
@@ -27,7 +39,9 @@ def by_length(lengths: np.ndarray, cuts: Sequence[float]) -> np.ndarray:
     return np.asarray(LENGTHS)[np.searchsorted(cuts, lengths, side="left")]
 
 
-def table(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, kinds: dict[str, np.ndarray]) -> pd.DataFrame:
+def table(
+    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, kinds: dict[str, np.ndarray]
+) -> pd.DataFrame:
     """Log loss and F1 of every bucket of every kind, and within it of the votes for A, for B and for a tie.
 
     Args:
@@ -42,10 +56,14 @@ def table(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, kinds: dict[str
         mention in `LENGTHS`, others the alphabet's; a bucket and label without votes has no row.
     """
     # Twelve sums a bucket: the confusion's nine cells, and the loss of A's, B's and ties' votes.
-    summands = np.column_stack([cells(labels, p), losses(labels, p)[:, None] * np.eye(len(LABELS))[labels]])
+    summands = np.column_stack(
+        [cells(labels, p), losses(labels, p)[:, None] * np.eye(len(LABELS))[labels]]
+    )
     buckets = [(ALL, ALL, np.ones(len(labels), dtype=bool))]
     for kind, names in kinds.items():
-        order = sorted(set(names), key=lambda name: (LENGTHS.index(name) if name in LENGTHS else 0, name))
+        order = sorted(
+            set(names), key=lambda name: (LENGTHS.index(name) if name in LENGTHS else 0, name)
+        )
         buckets += [(kind, name, names == name) for name in order]
     columns = np.column_stack([summands * rows[:, None] for *_, rows in buckets])
     value = _figures(columns.sum(axis=0))
@@ -53,10 +71,22 @@ def table(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, kinds: dict[str
 
     rows, at = [], 0
     for kind, name, of_bucket in buckets:
-        for label, of_label in ((ALL, of_bucket), *((label, of_bucket & (labels == k)) for k, label in enumerate(LABELS))):
+        for label, of_label in (
+            (ALL, of_bucket),
+            *((label, of_bucket & (labels == k)) for k, label in enumerate(LABELS)),
+        ):
             if of_label.any():
                 ends = (figure for i in (at, at + 1) for figure in (value[i], low[i], high[i]))
-                rows.append((kind, name, label, int(of_label.sum()), len(np.unique(groups[of_label])), *ends))
+                rows.append(
+                    (
+                        kind,
+                        name,
+                        label,
+                        int(of_label.sum()),
+                        len(np.unique(groups[of_label])),
+                        *ends,
+                    )
+                )
             at += 2
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -67,6 +97,12 @@ def _figures(sums: np.ndarray) -> np.ndarray:
     counts, loss = by_bucket[..., :9].reshape(*by_bucket.shape[:-1], 3, 3), by_bucket[..., 9:]
     of_label = counts.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.concatenate([loss.sum(axis=-1, keepdims=True) / of_label.sum(axis=-1, keepdims=True), loss / of_label], axis=-1)
+        mean = np.concatenate(
+            [
+                loss.sum(axis=-1, keepdims=True) / of_label.sum(axis=-1, keepdims=True),
+                loss / of_label,
+            ],
+            axis=-1,
+        )
     score = np.concatenate([macro_f1(counts)[..., None], f1(counts)], axis=-1)
     return np.stack([mean, score], axis=-1).reshape(*sums.shape[:-1], -1)

@@ -86,13 +86,26 @@ class Calibrator:
             log_q = log_softmax(scaled, axis=1)
             error = np.exp(log_q) - happened
             slope = np.array([(error * of).sum() for of in slope_of[:free]]) + x / _PRIOR**2
-            return (-(happened * log_q).sum() + (x @ x) / (2 * _PRIOR**2)) / len(labels), slope / len(labels)
+            return (-(happened * log_q).sum() + (x @ x) / (2 * _PRIOR**2)) / len(
+                labels
+            ), slope / len(labels)
 
         options = {"ftol": 0, "gtol": 1e-9}
-        found = minimize(loss, np.zeros(free), jac=True, method="L-BFGS-B", bounds=_BOUNDS[:free], options=options)
-        fitted = cls(method, float(np.exp(-found.x[0])), float(found.x[1]) if free > 1 else 0.0, len(p))
+        found = minimize(
+            loss,
+            np.zeros(free),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=_BOUNDS[:free],
+            options=options,
+        )
+        fitted = cls(
+            method, float(np.exp(-found.x[0])), float(found.x[1]) if free > 1 else 0.0, len(p)
+        )
         errors = map(float, _standard_errors(z / fitted.temperature, fitted.apply(p), free))
-        return replace(fitted, **dict(zip(("temperature_error", "tie_error"), errors, strict=False)))
+        return replace(
+            fitted, **dict(zip(("temperature_error", "tie_error"), errors, strict=False))
+        )
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -106,7 +119,11 @@ class Calibrator:
         if 2 * _Z * max(self.temperature_error, self.tie_error) <= np.log(_WIDE):
             return ""
         (low, high), margin = self.interval, _Z * self.tie_error
-        ties = f", bias for ties {self.tie - margin:+.2f} to {self.tie + margin:+.2f}" if self.method == "temperature_tie" else ""
+        ties = (
+            f", bias for ties {self.tie - margin:+.2f} to {self.tie + margin:+.2f}"
+            if self.method == "temperature_tie"
+            else ""
+        )
         return f"{self.n:,} votes leave the calibration open: temperature {low:.2f} to {high:.2f}{ties} (95 % intervals)"
 
     def apply(self, p: np.ndarray) -> np.ndarray:
@@ -125,7 +142,9 @@ class Calibrator:
         Args:
             p: each model's probabilities; shape (models, n, 3).
         """
-        of_all = replace(self, temperature=self.temperature / self.sharpening) if len(p) > 1 else self
+        of_all = (
+            replace(self, temperature=self.temperature / self.sharpening) if len(p) > 1 else self
+        )
         return of_all.apply(p.mean(axis=0))
 
     def save(self, path: Path) -> None:
@@ -140,14 +159,24 @@ class Calibrator:
         """
         try:
             loaded = cls(**json.loads(path.read_text(encoding="utf-8")))
-            if not (0 < loaded.temperature < np.inf and np.isfinite(loaded.tie) and 0 < loaded.sharpening < np.inf):
-                raise ValueError(f"temperature {loaded.temperature}, tie {loaded.tie}, sharpening {loaded.sharpening}")
+            if not (
+                0 < loaded.temperature < np.inf
+                and np.isfinite(loaded.tie)
+                and 0 < loaded.sharpening < np.inf
+            ):
+                raise ValueError(
+                    f"temperature {loaded.temperature}, tie {loaded.tie}, sharpening {loaded.sharpening}"
+                )
             return loaded
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not a saved calibrator ({error}). Run dvc repro -f calibrate.") from None
+            raise UserError(
+                f"{path}: not a saved calibrator ({error}). Run dvc repro -f calibrate."
+            ) from None
 
 
-def cross_fitted(p: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: np.ndarray, method: Method) -> np.ndarray:
+def cross_fitted(
+    p: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: np.ndarray, method: Method
+) -> np.ndarray:
     """Every row calibrated by what was fitted without it: what calibration is worth on votes it has not seen.
 
     Fitted on the other folds; where there is only one fold, on the other prompt groups inside it (in five parts).
@@ -172,7 +201,9 @@ def _splits(folds: np.ndarray, groups: np.ndarray):
         return LeaveOneGroupOut().split(folds, groups=folds)
     count = len(np.unique(groups))
     if count < 2:
-        raise UserError("calibrate needs two different prompts at least; the one trained fold holds one. Give it more votes.")
+        raise UserError(
+            "calibrate needs two different prompts at least; the one trained fold holds one. Give it more votes."
+        )
     return GroupKFold(min(_SPLITS, count)).split(folds, groups=groups)
 
 

@@ -51,7 +51,9 @@ class Comparison:
         )
 
 
-def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0) -> Comparison:
+def compare(
+    new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0
+) -> Comparison:
     """Compare two models on the same votes.
 
     The interval's half width is √((t_rows · se_rows)² + (t_seeds · se_seeds)²), each t with its own degrees of freedom: effective
@@ -69,7 +71,9 @@ def compare(new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = R
     by_group = group_sums(np.column_stack([np.ones(n), d.T]), groups)
     sizes, sums = by_group[:, 0], by_group[:, 1:]
     scatter = ((sums.mean(axis=1) - mean * sizes) ** 2).sum()
-    rows_error = np.sqrt(len(by_group) / (len(by_group) - 1) * scatter) / n if len(by_group) > 1 else np.nan
+    rows_error = (
+        np.sqrt(len(by_group) / (len(by_group) - 1) * scatter) / n if len(by_group) > 1 else np.nan
+    )
     seeds_error = _standard_error(d.mean(axis=1))
     margin = margin_of(rows_error, effective_groups(sizes), d.mean(axis=1))
     return Comparison(

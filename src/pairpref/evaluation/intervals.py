@@ -18,7 +18,13 @@ _CHUNK = 50
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def resampled(columns: np.ndarray, groups: np.ndarray, statistic: Statistic, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def resampled(
+    columns: np.ndarray,
+    groups: np.ndarray,
+    statistic: Statistic,
+    count: int = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
     """A figure, or several, of `count` resamples of the groups, drawn with replacement.
 
     Args:
@@ -34,7 +40,9 @@ def resampled(columns: np.ndarray, groups: np.ndarray, statistic: Statistic, cou
     figures = []
     for begin in range(0, count, _CHUNK):
         drawn = rng.integers(len(sums), size=(min(_CHUNK, count - begin), len(sums)))
-        times = np.stack([np.bincount(row, minlength=len(sums)) for row in drawn]).astype(np.float64)
+        times = np.stack([np.bincount(row, minlength=len(sums)) for row in drawn]).astype(
+            np.float64
+        )
         figures.append(statistic(times @ sums))
     return np.concatenate(figures)
 

@@ -40,7 +40,9 @@ def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
         "log_loss": float(log_loss(labels, p, labels=CLASSES)),
         "brier": float(brier_score_loss(labels, p, labels=CLASSES, scale_by_half=False)),
         "accuracy": float(accuracy_score(labels, predicted)),
-        "f1_macro": float(f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)),
+        "f1_macro": float(
+            f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)
+        ),
         "n": len(labels),
     }
 

@@ -45,5 +45,6 @@ def by_order(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict[str, di
     return {
         "A first": scores(labels, ab) | consistency(ab, swapped_ba),
         "B first": scores(labels, ba) | consistency(swapped_ba, ab),
-        "average": scores(labels, average) | consistency(average, np.stack([swapped_ba, swapped_ab]).mean(axis=0)),
+        "average": scores(labels, average)
+        | consistency(average, np.stack([swapped_ba, swapped_ab]).mean(axis=0)),
     }

@@ -34,7 +34,9 @@ def reliability(labels: np.ndarray, p: np.ndarray, bins: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def calibration_error(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, bins: int) -> pd.DataFrame:
+def calibration_error(
+    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, bins: int
+) -> pd.DataFrame:
     """How far the points of each curve are from the diagonal: root mean square over equal-mass bins, debiased, with interval.
 
     Plain calibration error is never 0: a perfect model's points scatter, too. Their expected scatter is taken off (Kumar, Liang, Ma
@@ -55,7 +57,9 @@ def calibration_error(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, bin
         ranks = _bins(predicted, bins)
         cells = np.zeros((len(labels), 3, len(ranks)))
         for number, rank in enumerate(ranks):
-            cells[rank, :, number] = np.column_stack([np.ones(len(rank)), predicted[rank], happened[rank]])
+            cells[rank, :, number] = np.column_stack(
+                [np.ones(len(rank)), predicted[rank], happened[rank]]
+            )
         columns = cells.reshape(len(labels), -1)
         square = _square(columns.sum(axis=0))
         again = intervals.resampled(columns, groups, _square)

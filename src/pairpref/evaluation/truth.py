@@ -25,17 +25,23 @@ def read(path: Path | str, ids: pd.Series) -> np.ndarray:
     """
     try:
         types = {"id": ids.dtype, **dict.fromkeys(PROBABILITIES, float)}
-        known = pd.read_csv(path, usecols=["id", *PROBABILITIES], dtype=types, na_filter=False).drop_duplicates()
+        known = pd.read_csv(
+            path, usecols=["id", *PROBABILITIES], dtype=types, na_filter=False
+        ).drop_duplicates()
         found = ids.to_frame().merge(known, on="id", how="left", validate="one_to_one")
     except ValueError as error:
-        raise UserError(f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}") from None
+        raise UserError(
+            f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}"
+        ) from None
     sums = known[PROBABILITIES].sum(axis=1)
     if not (known[PROBABILITIES] >= 0).all(axis=None) or not ((sums > 0) & np.isfinite(sums)).all():
         raise UserError(
             f"data.truth: {path} holds p_a, p_b, p_tie that are no probabilities: each should be 0 or more, not all 0."
         )
     if missing := int(found["p_a"].isna().sum()):
-        raise UserError(f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with.")
+        raise UserError(
+            f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; give the file they came with."
+        )
     return probabilities(found)
 
 
@@ -96,7 +102,9 @@ FROM_SUMS = ("expected_log_loss", "information_captured", "total_variation")
 
 def summands(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """What `captured_from_sums` needs of each row: shape (n, 7)."""
-    return np.column_stack([np.ones(len(p)), cross_entropy(p, q), entropy(p), np.abs(p - q).sum(axis=1) / 2, p])
+    return np.column_stack(
+        [np.ones(len(p)), cross_entropy(p, q), entropy(p), np.abs(p - q).sum(axis=1) / 2, p]
+    )
 
 
 def captured_from_sums(sums: np.ndarray) -> np.ndarray:
@@ -104,4 +112,6 @@ def captured_from_sums(sums: np.ndarray) -> np.ndarray:
     n, expected, floor, distance = np.moveaxis(sums[..., :4], -1, 0)
     prior = entropy(sums[..., 4:] / n[..., None])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([expected / n, (prior - expected / n) / (prior - floor / n), distance / n], axis=-1)
+        return np.stack(
+            [expected / n, (prior - expected / n) / (prior - floor / n), distance / n], axis=-1
+        )

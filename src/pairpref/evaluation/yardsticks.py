@@ -51,12 +51,16 @@ def length_only(pairs: pd.DataFrame) -> np.ndarray:
     Args:
         pairs: columns prompt, response_a, response_b, label and fold, all rows of all folds.
     """
-    return _cross_fitted(make_pipeline(StandardScaler(), LogisticRegression()), length_features(pairs), pairs)
+    return _cross_fitted(
+        make_pipeline(StandardScaler(), LogisticRegression()), length_features(pairs), pairs
+    )
 
 
 def length_features(pairs: pd.DataFrame) -> np.ndarray:
     """log(1 + characters) of prompt, A and B, and |log A − log B|, which is what a tie depends on; shape (n, 4)."""
-    prompt, a, b = (np.log1p(pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64)) for name in TEXTS)
+    prompt, a, b = (
+        np.log1p(pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64)) for name in TEXTS
+    )
     return np.column_stack([prompt, a, b, np.abs(a - b)])
 
 
@@ -71,7 +75,11 @@ def tfidf(pairs: pd.DataFrame, strengths: Sequence[float] = (1.0, 0.1, 0.3, 3.0)
         strengths: values of scikit-learn's C to choose from; with two folds the first is taken.
     """
     a, b = _word_counts(pairs)
-    labels, folds, p = pairs["label"].to_numpy(), pairs["fold"].to_numpy(), np.zeros((len(pairs), len(LABELS)))
+    labels, folds, p = (
+        pairs["label"].to_numpy(),
+        pairs["fold"].to_numpy(),
+        np.zeros((len(pairs), len(LABELS))),
+    )
     with threadpool_limits(1):
         for fold in np.unique(folds):
             rest, judged = folds != fold, folds == fold
@@ -103,7 +111,9 @@ def _difference(a: csr_matrix, b: csr_matrix, rows: np.ndarray) -> csr_matrix:
     return weights.transform(a[:, kept]) - weights.transform(b[:, kept])
 
 
-def _best_strength(x: csr_matrix, labels: np.ndarray, folds: np.ndarray, strengths: Sequence[float]) -> float:
+def _best_strength(
+    x: csr_matrix, labels: np.ndarray, folds: np.ndarray, strengths: Sequence[float]
+) -> float:
     held_out = folds == folds.min()
     if held_out.all() or len(strengths) == 1:
         return strengths[0]
@@ -117,9 +127,13 @@ def _best_strength(x: csr_matrix, labels: np.ndarray, folds: np.ndarray, strengt
     return min(strengths, key=loss)
 
 
-def _regression(x: csr_matrix, labels: np.ndarray, strength: float) -> LogisticRegression | DummyClassifier:
+def _regression(
+    x: csr_matrix, labels: np.ndarray, strength: float
+) -> LogisticRegression | DummyClassifier:
     shares = DummyClassifier(strategy="prior")  # where there is no word to go by
-    return (LogisticRegression(C=strength, max_iter=1000, tol=1e-3) if x.shape[1] else shares).fit(x, labels)
+    return (LogisticRegression(C=strength, max_iter=1000, tol=1e-3) if x.shape[1] else shares).fit(
+        x, labels
+    )
 
 
 def boosting(pairs: pd.DataFrame) -> np.ndarray:
@@ -144,7 +158,9 @@ def plain_features(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(prompt: str, a: str, b: str) -> dict[str, float]:
-    asked, said_a, said_b = ([word.lower() for word in _WORD.findall(text)] for text in (prompt, a, b))
+    asked, said_a, said_b = (
+        [word.lower() for word in _WORD.findall(text)] for text in (prompt, a, b)
+    )
     of_a, of_b = _of_answer(a, said_a, set(asked)), _of_answer(b, said_b, set(asked))
     return {
         "prompt_characters": np.log1p(len(prompt)),
@@ -164,7 +180,10 @@ def _of_answer(text: str, words: list[str], asked: set[str]) -> dict[str, float]
         "unique": _share(len(unique), len(words)),
         "in_prompt": _share(sum(word in asked for word in words), len(words)),
         "of_prompt": _share(len(unique & asked), len(asked)),
-        **{name: np.log1p(n) if name in _COUNTED else _share(n, len(text)) for name, n in counts.items()},
+        **{
+            name: np.log1p(n) if name in _COUNTED else _share(n, len(text))
+            for name, n in counts.items()
+        },
     }
 
 
@@ -178,7 +197,12 @@ def _cross_fitted(estimator, x: np.ndarray | csr_matrix, pairs: pd.DataFrame) ->
     with threadpool_limits(1):
         # A column for each label that occurs: votes without ties never have one.
         p[:, np.unique(pairs["label"])] = cross_val_predict(
-            estimator, x, pairs["label"], groups=pairs["fold"], cv=LeaveOneGroupOut(), method="predict_proba"
+            estimator,
+            x,
+            pairs["label"],
+            groups=pairs["fold"],
+            cv=LeaveOneGroupOut(),
+            method="predict_proba",
         )
     return p
 

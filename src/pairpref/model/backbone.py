@@ -102,11 +102,18 @@ def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
     return model, model.config
 
 
-def _load(params: ModelParams, say: Callable[[str], None], path: str, revision: str | None) -> PreTrainedModel:
+def _load(
+    params: ModelParams, say: Callable[[str], None], path: str, revision: str | None
+) -> PreTrainedModel:
     name, cls = params.backbone, params.pooling == "cls"
     # With "auto", weights published in half precision would be trained in half precision.
     common = {"trust_remote_code": False, "revision": revision}
-    loading = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True, **common}
+    loading = {
+        "dtype": torch.float32,
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+        **common,
+    }
     config = _trainable(AutoConfig.from_pretrained(path, **common))
     if cls:
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -114,7 +121,9 @@ def _load(params: ModelParams, say: Callable[[str], None], path: str, revision: 
                 f"model.backbone {name!r}: {config.model_type} has no classifier of its own for model.pooling=cls."
             )
         config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
-        model, info = AutoModelForSequenceClassification.from_pretrained(path, config=config, **loading)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            path, config=config, **loading
+        )
     else:
         model, info = AutoModel.from_pretrained(path, config=config, **loading)
     if method := getattr(config, "quantization_config", None):
@@ -126,11 +135,21 @@ def _load(params: ModelParams, say: Callable[[str], None], path: str, revision: 
             f"model.backbone {name!r} can't be trained: {key} holds 8-bit integers. Give its weights as they were before."
         )
 
-    parts = dict(reader(model)[0].named_parameters()) if not cls else dict(model.base_model.named_parameters())
+    parts = (
+        dict(reader(model)[0].named_parameters())
+        if not cls
+        else dict(model.base_model.named_parameters())
+    )
     of_body = {id(parameter) for part, parameter in parts.items() if not part.startswith("pooler.")}
-    body = {key for key, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in of_body}
+    body = {
+        key
+        for key, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) in of_body
+    }
     if missing := sorted(body & set(info["missing_keys"])):
-        raise UserError(f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, such as {missing[0]}.")
+        raise UserError(
+            f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, such as {missing[0]}."
+        )
     for key, there, here in sorted(info["mismatched_keys"]):
         if key in body:
             raise UserError(
@@ -145,7 +164,9 @@ def _load(params: ModelParams, say: Callable[[str], None], path: str, revision: 
         )
     if info["mismatched_keys"] and cls:
         _, there, here = sorted(info["mismatched_keys"])[0]
-        say(f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts from random weights")
+        say(
+            f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts from random weights"
+        )
     return model
 
 
@@ -179,13 +200,23 @@ def _integer_weight(folder: Path) -> str | None:
     return None
 
 
-def _fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, say: Callable[[str], None]) -> None:
+def _fit_embeddings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    say: Callable[[str], None],
+) -> None:
     """Give every id of the tokenizer an embedding."""
     table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
     if isinstance(table, nn.Embedding) and words > table.num_embeddings:
-        say(f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: the others start from the mean")
+        say(
+            f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: the others start from the mean"
+        )
         model.resize_token_embeddings(words)
 
 
 def _is_decoder(config: PretrainedConfig) -> bool:
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    return (
+        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    )

@@ -14,7 +14,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, DebertaV2Config, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    DebertaV2Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from pairpref.errors import UserError
 from pairpref.model import backbone, weights
@@ -62,9 +68,15 @@ class SpanHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(3 * hidden, len(LABELS))
 
-    def forward(self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
         u, v = (
-            nn.functional.gelu(self.compare(torch.cat([answer, prompt, answer * prompt, (answer - prompt).abs()], dim=-1)))
+            nn.functional.gelu(
+                self.compare(
+                    torch.cat([answer, prompt, answer * prompt, (answer - prompt).abs()], dim=-1)
+                )
+            )
             for answer in (first, second)
         )
         return self.out(self.dropout(torch.cat([u, v, u * v], dim=-1)))
@@ -84,7 +96,9 @@ class SpanClassifier(nn.Module):
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("pooler."):
                 parameter.requires_grad_(False)
-        self.head = SpanHead(_width(self.backbone), getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
+        self.head = SpanHead(
+            _width(self.backbone), getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0
+        )
 
     def forward(
         self,
@@ -94,12 +108,19 @@ class SpanClassifier(nn.Module):
         labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known).last_hidden_state
+        states = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, **known
+        ).last_hidden_state
         prompt, first, second = (
-            _mean(states, (token_type_ids == segment) & attention_mask.bool()) for segment in (PROMPT, FIRST, SECOND)
+            _mean(states, (token_type_ids == segment) & attention_mask.bool())
+            for segment in (PROMPT, FIRST, SECOND)
         )
         logits = self.head(prompt, first, second).float()
-        return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        )
 
 
 def knows_segments(config: PretrainedConfig) -> bool:
@@ -130,7 +151,9 @@ def build(
     # What a model that reads more than text raises is no closed list.
     except Exception as error:
         reason = published.one_line(error)
-        raise UserError(f"model.backbone {params.backbone!r} does not read text alone ({reason}): give one that does.") from None
+        raise UserError(
+            f"model.backbone {params.backbone!r} does not read text alone ({reason}): give one that does."
+        ) from None
 
 
 def save(model: nn.Module, card: Card, folder: Path) -> None:
@@ -149,7 +172,10 @@ def load(folder: Path) -> tuple[nn.Module, Card]:
     """
     try:
         card = load_card(folder)
-        model = _assemble(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True), card.pooling)
+        model = _assemble(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True),
+            card.pooling,
+        )
         weights.put(model, load_file(folder / WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_saved(folder, error) from None
@@ -169,7 +195,9 @@ def load_card(folder: Path) -> Card:
 
 
 def _not_saved(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again.")
+    return UserError(
+        f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again."
+    )
 
 
 def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
@@ -201,7 +229,9 @@ def _small_config(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> De
         pad_token_id=tokenizer.pad_token_id,
         hidden_size=params.hidden_size,
         num_hidden_layers=params.layers,
-        num_attention_heads=next(h for h in range(max(1, params.hidden_size // 32), 0, -1) if params.hidden_size % h == 0),
+        num_attention_heads=next(
+            h for h in range(max(1, params.hidden_size // 32), 0, -1) if params.hidden_size % h == 0
+        ),
         intermediate_size=2 * params.hidden_size,
         max_position_embeddings=params.max_length,
         type_vocab_size=SEGMENTS if cls else 0,

@@ -22,7 +22,9 @@ class Example:
     texts: tuple[tuple[str, str], ...]
 
 
-def surprising(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5) -> list[Example]:
+def surprising(
+    votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5
+) -> list[Example]:
     """The votes of largest log loss, the worst first.
 
     Args:
@@ -34,25 +36,29 @@ def surprising(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, cou
     return _examples(-losses(votes["label"].to_numpy(dtype=int), p), votes, p, truth, count)
 
 
-def hardest(votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5) -> list[Example]:
+def hardest(
+    votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int = 5
+) -> list[Example]:
     """The votes of which the model is least sure, by the entropy of its probabilities; arguments as of `surprising`."""
     return _examples(-entropy(p), votes, p, truth, count)
 
 
-def _examples(key: np.ndarray, votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int) -> list[Example]:
+def _examples(
+    key: np.ndarray, votes: pd.DataFrame, p: np.ndarray, truth: np.ndarray | None, count: int
+) -> list[Example]:
     first = np.argsort(key, kind="stable")[:count]
     return [_example(votes.iloc[i], p[i], None if truth is None else truth[i]) for i in first]
 
 
 def _example(vote: pd.Series, p: np.ndarray, truth: np.ndarray | None) -> Example:
     voted = int(vote["label"])
-    title = (
-        f"Voted {LABELS[voted]}, which the model gave {p[voted]:.1%}; it held {LABELS[p.argmax()]} most likely, at {p.max():.0%}."
-    )
+    title = f"Voted {LABELS[voted]}, which the model gave {p[voted]:.1%}; it held {LABELS[p.argmax()]} most likely, at {p.max():.0%}."
     if truth is not None:
         title += f" In truth {LABELS[voted]} had {truth[voted]:.1%}."
     texts = tuple(
-        (heading, shortened(vote[name])) for heading, name in zip(_HEADINGS, TEXTS, strict=True) if pd.notna(vote[name])
+        (heading, shortened(vote[name]))
+        for heading, name in zip(_HEADINGS, TEXTS, strict=True)
+        if pd.notna(vote[name])
     )
     return Example(spaced(title), texts)
 
@@ -61,4 +67,8 @@ def shortened(text: str, length: int = SHOWN) -> str:
     """The beginning of a text, and how much was left out."""
     if not text:
         return "(empty)"
-    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"
+    return (
+        text
+        if len(text) <= length
+        else f"{text[:length]} … ({len(text) - length:,} more characters)"
+    )

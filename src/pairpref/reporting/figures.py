@@ -39,7 +39,9 @@ def curves(table: pd.DataFrame, x: str, lines: dict[str, str], y: str) -> go.Fig
     """
     figure = go.Figure(layout=_LAYOUT)
     for (column, name), style in zip(lines.items(), _STYLES, strict=False):
-        figure.add_scatter(x=_list(table[x]), y=_list(table[column]), name=name, mode="lines+markers", **style)
+        figure.add_scatter(
+            x=_list(table[x]), y=_list(table[column]), name=name, mode="lines+markers", **style
+        )
     figure.update_xaxes(title=x, dtick=max(1, len(table) // 8))
     figure.update_yaxes(title=y)
     return figure
@@ -55,14 +57,37 @@ def reliability(parts: dict[str, pd.DataFrame], title: str) -> go.Figure:
     figure = go.Figure(layout=_LAYOUT | {"height": 320})
     for (name, part), style in zip(parts.items(), _STYLES, strict=False):
         # The last part alone has bars of chance, two standard errors: on both they would hide each other.
-        chance = _list(2 * np.sqrt(part["observed"] * (1 - part["observed"]) / part["n"])) if name == list(parts)[-1] else None
+        chance = (
+            _list(2 * np.sqrt(part["observed"] * (1 - part["observed"]) / part["n"]))
+            if name == list(parts)[-1]
+            else None
+        )
         bars = {"type": "data", "array": chance, "thickness": 1} if chance else None
         figure.add_scatter(
-            x=_list(part["predicted"]), y=_list(part["observed"]), error_y=bars, name=name, mode="lines+markers", **style
+            x=_list(part["predicted"]),
+            y=_list(part["observed"]),
+            error_y=bars,
+            name=name,
+            mode="lines+markers",
+            **style,
         )
-    end = [0, max((float(part[["predicted", "observed"]].max().max()) for part in parts.values()), default=1.0)]
+    end = [
+        0,
+        max(
+            (float(part[["predicted", "observed"]].max().max()) for part in parts.values()),
+            default=1.0,
+        ),
+    ]
     diagonal = {"color": GREY, "width": 1}
-    figure.add_scatter(x=end, y=end, name="perfect", mode="lines", line=diagonal, hoverinfo="skip", showlegend=False)
+    figure.add_scatter(
+        x=end,
+        y=end,
+        name="perfect",
+        mode="lines",
+        line=diagonal,
+        hoverinfo="skip",
+        showlegend=False,
+    )
     figure.update_xaxes(title=f"predicted: {title}", rangemode="tozero")
     figure.update_yaxes(title="observed share", rangemode="tozero")
     return figure
@@ -97,7 +122,9 @@ def confusion(counts: np.ndarray) -> go.Figure:
     return figure
 
 
-def levels(rows: list[tuple[str, float, tuple[float, float]]], title: str, floor: float | None) -> go.Figure:
+def levels(
+    rows: list[tuple[str, float, tuple[float, float]]], title: str, floor: float | None
+) -> go.Figure:
     """Values with intervals, one below the other; the last row, the model itself, stands out by colour and marker.
 
     Args:
@@ -107,10 +134,23 @@ def levels(rows: list[tuple[str, float, tuple[float, float]]], title: str, floor
     figure = go.Figure(layout=_LAYOUT | {"height": 60 + 34 * len(rows), "showlegend": False})
     last = len(rows) - 1
     for i, (name, value, (low, high)) in enumerate(rows):
-        marker = {"symbol": "square" if i == last else "circle-open", "size": 9, "color": ORANGE if i == last else BLUE}
-        spread = {"type": "data", "symmetric": False, "array": [round(high - value, 5)], "arrayminus": [round(value - low, 5)]}
-        figure.add_scatter(x=[round(value, 5)], y=[name], error_x=spread, mode="markers", marker=marker)
-        figure.add_annotation(x=high, y=name, text=f"{value:.4f}", showarrow=False, xanchor="left", xshift=6)
+        marker = {
+            "symbol": "square" if i == last else "circle-open",
+            "size": 9,
+            "color": ORANGE if i == last else BLUE,
+        }
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": [round(high - value, 5)],
+            "arrayminus": [round(value - low, 5)],
+        }
+        figure.add_scatter(
+            x=[round(value, 5)], y=[name], error_x=spread, mode="markers", marker=marker
+        )
+        figure.add_annotation(
+            x=high, y=name, text=f"{value:.4f}", showarrow=False, xanchor="left", xshift=6
+        )
     figure.update_xaxes(title=title)
     figure.update_yaxes(autorange="reversed", type="category")
     if floor is not None:
@@ -134,11 +174,22 @@ def trend(points: pd.DataFrame, title: str) -> go.Figure:
         title: of the vertical axis.
     """
     figure = go.Figure(layout=_LAYOUT | {"height": 320})
-    for (name, part), style in zip(points.groupby("series", sort=True), _STYLES[1::-1], strict=False):
+    for (name, part), style in zip(
+        points.groupby("series", sort=True), _STYLES[1::-1], strict=False
+    ):
         known = part["high"].notna().any()
-        bars = {"type": "data", "array": _list(part["high"] - part["value"]), "thickness": 1} if known else None
+        bars = (
+            {"type": "data", "array": _list(part["high"] - part["value"]), "thickness": 1}
+            if known
+            else None
+        )
         figure.add_scatter(
-            x=list(part["version"]), y=_list(part["value"]), error_y=bars, name=name, mode="lines+markers", **style
+            x=list(part["version"]),
+            y=_list(part["value"]),
+            error_y=bars,
+            name=name,
+            mode="lines+markers",
+            **style,
         )
     # Versions are no numbers: v17.0 stands beside v14.0, not three units on.
     order = list(dict.fromkeys(points["version"]))
@@ -171,7 +222,10 @@ def heat(grid: pd.DataFrame) -> go.Figure:
         grid: rows parts of the votes; columns (log_loss or n, label).
     """
     loss, n = grid["log_loss"], grid["n"]
-    figure = go.Figure(layout=_LAYOUT | {"height": 100 + 44 * len(grid), "margin": {**_LAYOUT["margin"], "t": 70, "b": 10}})
+    figure = go.Figure(
+        layout=_LAYOUT
+        | {"height": 100 + 44 * len(grid), "margin": {**_LAYOUT["margin"], "t": 70, "b": 10}}
+    )
     figure.add_heatmap(
         z=loss.round(5).astype(object).where(loss.notna(), None).to_numpy().tolist(),
         x=list(loss.columns),

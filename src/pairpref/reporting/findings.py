@@ -134,7 +134,9 @@ class Findings:
     versions: Standing
 
 
-def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bins: int, **known: object) -> Findings:
+def find(
+    votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bins: int, **known: object
+) -> Findings:
     """Judge a model.
 
     Args:
@@ -147,15 +149,24 @@ def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bin
     labels, groups = votes.labels, votes.groups
     stages = {"before": votes.before, "after": votes.after}
     curves = [reliability(labels, p, bins).assign(stage=stage) for stage, p in stages.items()]
-    errors = [calibration_error(labels, p, groups, bins).assign(stage=stage) for stage, p in stages.items()]
-    yardsticks = sorted((_yardstick(name, p, votes) for name, p in simple.items()), key=lambda y: -y.log_loss)
+    errors = [
+        calibration_error(labels, p, groups, bins).assign(stage=stage)
+        for stage, p in stages.items()
+    ]
+    yardsticks = sorted(
+        (_yardstick(name, p, votes) for name, p in simple.items()), key=lambda y: -y.log_loss
+    )
     headline, ends = _headline(votes)
     orders = None if votes.orders is None else position.by_order(labels, *votes.orders)
     return Findings(
-        headline={y.name: y.log_loss for y in yardsticks} | headline | {"calibration_error": _mean_error(errors[-1])},
+        headline={y.name: y.log_loss for y in yardsticks}
+        | headline
+        | {"calibration_error": _mean_error(errors[-1])},
         ends={y.name: y.ends for y in yardsticks} | ends,
         yardsticks=yardsticks,
-        parts=sorted(_parts(votes, simple["class_prior"]), key=lambda part: -part.against.difference),
+        parts=sorted(
+            _parts(votes, simple["class_prior"]), key=lambda part: -part.against.difference
+        ),
         folds=pd.DataFrame(_folds(votes)),
         seeds=_seeds(by_seed, votes, simple[yardsticks[-1].name]),
         reliability=pd.concat(curves, ignore_index=True),
@@ -165,7 +176,9 @@ def find(votes: Votes, simple: dict[str, np.ndarray], by_seed: pd.DataFrame, bin
         buckets=buckets.table(labels, votes.after, groups, votes.kinds),
         cuts=votes.cuts,
         orders=orders,
-        averaging=None if votes.orders is None else _against(votes.orders.mean(axis=0), votes.orders[0], votes),
+        averaging=None
+        if votes.orders is None
+        else _against(votes.orders.mean(axis=0), votes.orders[0], votes),
         surprises=surprising(votes.frame, votes.after, votes.truth),
         hard=hardest(votes.frame, votes.after, votes.truth),
         **known,
@@ -176,7 +189,9 @@ def _headline(votes: Votes) -> tuple[dict[str, float], dict[str, Ends]]:
     labels, groups = votes.labels, votes.groups
     figures, ends = {}, {}
     for suffix, p in (("_before", votes.before), ("", votes.after)):
-        low, high = intervals.bounds(intervals.resampled(additive.summands(labels, p), groups, additive.figures))
+        low, high = intervals.bounds(
+            intervals.resampled(additive.summands(labels, p), groups, additive.figures)
+        )
         scored = metrics.scores(labels, p)
         for i, name in enumerate(additive.FIGURES):
             if not suffix or name == "log_loss":
@@ -184,9 +199,13 @@ def _headline(votes: Votes) -> tuple[dict[str, float], dict[str, Ends]]:
                 ends[name + suffix] = float(low[i]), float(high[i])
     figures["n"] = len(labels)
     if votes.truth is not None:
-        figures |= truth.captured(votes.truth, votes.after) | truth.distance(votes.truth, votes.after)
+        figures |= truth.captured(votes.truth, votes.after) | truth.distance(
+            votes.truth, votes.after
+        )
         low, high = intervals.bounds(
-            intervals.resampled(truth.summands(votes.truth, votes.after), groups, truth.captured_from_sums)
+            intervals.resampled(
+                truth.summands(votes.truth, votes.after), groups, truth.captured_from_sums
+            )
         )
         for i, name in enumerate(truth.FROM_SUMS):
             if name in figures:
@@ -207,7 +226,9 @@ def _parts(votes: Votes, shares: np.ndarray) -> Iterator[Part]:
     for kind, names in votes.kinds.items():
         for name in sorted(set(names)):
             rows = names == name
-            yield Part(kind, name, compare(loss[None, rows], reference[None, rows], votes.groups[rows]))
+            yield Part(
+                kind, name, compare(loss[None, rows], reference[None, rows], votes.groups[rows])
+            )
 
 
 def _folds(votes: Votes) -> Iterator[dict[str, float]]:
@@ -216,13 +237,17 @@ def _folds(votes: Votes) -> Iterator[dict[str, float]]:
         row = {"fold": fold} | metrics.scores(votes.labels[rows], votes.after[rows])
         if votes.truth is not None:
             p = votes.truth[rows]
-            row["above_truth"] = float((truth.cross_entropy(p, votes.after[rows]) - truth.entropy(p)).mean())
+            row["above_truth"] = float(
+                (truth.cross_entropy(p, votes.after[rows]) - truth.entropy(p)).mean()
+            )
         yield row
 
 
 def _yardstick(name: str, p: np.ndarray, votes: Votes) -> Yardstick:
     low, high = intervals.bounds(
-        intervals.resampled(additive.summands(votes.labels, p), votes.groups, additive.figures)[:, :1],
+        intervals.resampled(additive.summands(votes.labels, p), votes.groups, additive.figures)[
+            :, :1
+        ]
     )
     loss = metrics.scores(votes.labels, p)["log_loss"]
     return Yardstick(name, loss, (float(low[0]), float(high[0])), _against(votes.after, p, votes))
@@ -236,11 +261,16 @@ def _seeds(by_seed: pd.DataFrame, votes: Votes, best: np.ndarray) -> Seeds:
     """Each seed's figures on the votes of fold 0, and all seeds against the best yardstick on them. Uncalibrated."""
     place = pd.Series(np.arange(len(votes.frame)), index=votes.frame["id"])
     tables = dict(tuple(by_seed.groupby("seed", sort=False)))
-    rows = [{"seed": seed} | metrics.scores(t["label"].to_numpy(int), probabilities(t)) for seed, t in tables.items()]
+    rows = [
+        {"seed": seed} | metrics.scores(t["label"].to_numpy(int), probabilities(t))
+        for seed, t in tables.items()
+    ]
     loss = np.stack([losses(t["label"].to_numpy(int), probabilities(t)) for t in tables.values()])
     at = place[next(iter(tables.values()))["id"]].to_numpy()
     of_best = losses(votes.labels[at], best[at])
-    return Seeds(pd.DataFrame(rows), compare(loss, np.broadcast_to(of_best, loss.shape), votes.groups[at]))
+    return Seeds(
+        pd.DataFrame(rows), compare(loss, np.broadcast_to(of_best, loss.shape), votes.groups[at])
+    )
 
 
 def orders_of(predictions: pd.DataFrame) -> np.ndarray | None:

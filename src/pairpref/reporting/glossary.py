@@ -14,25 +14,59 @@ class Figure(NamedTuple):
 
 
 HEADLINE = {
-    "prior": Figure("Prior", ".4f", "expected log loss of always answering with the average true probabilities"),
-    "class_prior": Figure("Class shares", ".4f", "log loss of always answering with the shares of A, B and tie"),
-    "length_only": Figure("Lengths only", ".4f", "log loss of logistic regression on nothing but how long the texts are"),
-    "tfidf": Figure("TF-IDF", ".4f", "log loss of logistic regression on which words A has and B has not"),
-    "boosting": Figure("Boosted trees", ".4f", "log loss of trees on what can be counted in a pair without knowing a word"),
-    "log_loss_before": Figure("Log loss before calibration", ".4f", "log loss of the model's probabilities as they come"),
-    "log_loss": Figure("Log loss", ".4f", "log loss of the model's final probabilities; lower is better"),
+    "prior": Figure(
+        "Prior", ".4f", "expected log loss of always answering with the average true probabilities"
+    ),
+    "class_prior": Figure(
+        "Class shares", ".4f", "log loss of always answering with the shares of A, B and tie"
+    ),
+    "length_only": Figure(
+        "Lengths only",
+        ".4f",
+        "log loss of logistic regression on nothing but how long the texts are",
+    ),
+    "tfidf": Figure(
+        "TF-IDF", ".4f", "log loss of logistic regression on which words A has and B has not"
+    ),
+    "boosting": Figure(
+        "Boosted trees",
+        ".4f",
+        "log loss of trees on what can be counted in a pair without knowing a word",
+    ),
+    "log_loss_before": Figure(
+        "Log loss before calibration", ".4f", "log loss of the model's probabilities as they come"
+    ),
+    "log_loss": Figure(
+        "Log loss", ".4f", "log loss of the model's final probabilities; lower is better"
+    ),
     "expected_log_loss": Figure(
-        "Expected log loss", ".4f", "the same under the true probabilities, without the luck of the votes"
+        "Expected log loss",
+        ".4f",
+        "the same under the true probabilities, without the luck of the votes",
     ),
-    "floor": Figure("Floor", ".4f", "expected log loss of the true probabilities: voters are not of one mind"),
-    "information_captured": Figure("Information captured", ".1%", "of the way from prior to floor; 100 % is perfect"),
-    "total_variation": Figure("Off the truth by", ".1%", "of probability that is in the wrong place, on average"),
+    "floor": Figure(
+        "Floor", ".4f", "expected log loss of the true probabilities: voters are not of one mind"
+    ),
+    "information_captured": Figure(
+        "Information captured", ".1%", "of the way from prior to floor; 100 % is perfect"
+    ),
+    "total_variation": Figure(
+        "Off the truth by", ".1%", "of probability that is in the wrong place, on average"
+    ),
     "calibration_error": Figure(
-        "Calibration error", ".1%", "root mean square between probabilities said and shares that happened; 0 % is perfect"
+        "Calibration error",
+        ".1%",
+        "root mean square between probabilities said and shares that happened; 0 % is perfect",
     ),
-    "brier": Figure("Brier score", ".4f", "squared error of the three probabilities, 0 to 2; lower is better"),
+    "brier": Figure(
+        "Brier score", ".4f", "squared error of the three probabilities, 0 to 2; lower is better"
+    ),
     "accuracy": Figure("Accuracy", ".1%", "votes for which the most likely answer was right"),
-    "f1_macro": Figure("Macro F1", ".3f", "mean over A, B and tie of precision and recall's harmonic mean; 1 is perfect"),
+    "f1_macro": Figure(
+        "Macro F1",
+        ".3f",
+        "mean over A, B and tie of precision and recall's harmonic mean; 1 is perfect",
+    ),
     "n": Figure("Votes", ",.0f", "that the model was judged on, none of which it was trained on"),
 }
 NAMES = {key: figure.name for key, figure in HEADLINE.items()} | {"uniform": "A third each"}
@@ -53,10 +87,17 @@ TEST = {
 }
 
 
-def headline(figures: Mapping[str, float], ends: Mapping[str, tuple[float, float]]) -> list[tuple[str, str, str, str]]:
+def headline(
+    figures: Mapping[str, float], ends: Mapping[str, tuple[float, float]]
+) -> list[tuple[str, str, str, str]]:
     """Name, written value, interval ("" where there is none) and meaning of those headline figures that there are."""
     return [
-        (f.name, written(figures[key], f.form), between(ends[key], f.form) if key in ends else "", f.meaning)
+        (
+            f.name,
+            written(figures[key], f.form),
+            between(ends[key], f.form) if key in ends else "",
+            f.meaning,
+        )
         for key, f in HEADLINE.items()
         if key in figures
     ]

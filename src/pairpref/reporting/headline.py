@@ -21,9 +21,18 @@ def rows(told: dict) -> list[tuple[str, str, str, str]]:
     """Name, value, interval and meaning of every figure there is; on real votes those that need the truth are not there."""
     found = glossary.headline(told["figures"], told["ends"])
     if spent := provenance.seconds():
-        found.append(("Seconds", f"{spent:,.0f}", "", "all stages together, each at its last run on this machine"))
+        found.append(
+            (
+                "Seconds",
+                f"{spent:,.0f}",
+                "",
+                "all stages together, each at its last run on this machine",
+            )
+        )
     if rate := provenance.tokens_per_second():
-        found.append(("Training tokens/s", f"{rate:,.0f}", "", "of the last training run on this machine"))
+        found.append(
+            ("Training tokens/s", f"{rate:,.0f}", "", "of the last training run on this machine")
+        )
     return found
 
 

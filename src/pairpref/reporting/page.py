@@ -21,9 +21,18 @@ def html(opening: list[str], sections: list[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = {name: figure.to_plotly_json() for section in sections for name, figure in section.figures.items()}
+    drawn = {
+        name: figure.to_plotly_json()
+        for section in sections
+        for name, figure in section.figures.items()
+    }
     template = environment.get_template("page.html.j2")
-    return template.render(title=TITLE, opening=opening, sections=sections, figures=drawn, plotlyjs=get_plotlyjs()) + "\n"
+    return (
+        template.render(
+            title=TITLE, opening=opening, sections=sections, figures=drawn, plotlyjs=get_plotlyjs()
+        )
+        + "\n"
+    )
 
 
 def markdown(opening: list[str], sections: list[Section]) -> str:

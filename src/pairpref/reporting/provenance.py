@@ -4,17 +4,37 @@ from collections.abc import Iterator
 
 from pairpref import monitor
 
-STAGES = ("simulate", "clean", "yardsticks", "backbone", "tokenize", "train", "oof", "calibrate", "predict", "report")
+STAGES = (
+    "simulate",
+    "clean",
+    "yardsticks",
+    "backbone",
+    "tokenize",
+    "train",
+    "oof",
+    "calibrate",
+    "predict",
+    "report",
+)
 
 
 def seconds() -> float:
     """How long the stages took together, each at its last run on this machine."""
-    return sum(event["at"] for stage in STAGES for event in monitor.last(stage) if event["event"] == "ended")
+    return sum(
+        event["at"]
+        for stage in STAGES
+        for event in monitor.last(stage)
+        if event["event"] == "ended"
+    )
 
 
 def tokens_per_second() -> float | None:
     """Rate of the last training run; None when there was none on this machine."""
-    rates = [event["tokens_per_second"] for event in monitor.last("train") if event.get("tokens_per_second")]
+    rates = [
+        event["tokens_per_second"]
+        for event in monitor.last("train")
+        if event.get("tokens_per_second")
+    ]
     return rates[-1] if rates else None
 
 
@@ -23,7 +43,11 @@ def markdown() -> str:
     rows, versions = [], {}
     for stage in STAGES:
         began, ended = (_find(stage, name) for name in ("began", "ended"))
-        rates = [event["tokens_per_second"] for event in monitor.last(stage) if event.get("tokens_per_second")]
+        rates = [
+            event["tokens_per_second"]
+            for event in monitor.last(stage)
+            if event.get("tokens_per_second")
+        ]
         rows.append(
             f"| {stage} | {_number(ended, 'at', ',.1f')} | {f'{rates[-1]:,.0f}' if rates else '·'} "
             f"| {_number(ended, 'peak_mib', ',.0f')} |"
@@ -62,5 +86,7 @@ def _number(event: dict, field: str, form: str) -> str:
 
 def _facts(event: dict) -> Iterator[tuple[str, str]]:
     yield from (
-        (name.replace("_", " "), str(value)) for name, value in event.items() if name not in ("event", "at", "run", "steps")
+        (name.replace("_", " "), str(value))
+        for name, value in event.items()
+        if name not in ("event", "at", "run", "steps")
     )

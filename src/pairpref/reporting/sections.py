@@ -73,8 +73,14 @@ def _run(found: Findings) -> Iterator[Section]:
         f"{kept:,} usable votes on {found.clean.get('prompts', 0):,} different prompts, from {train}. {p.get('model.backbone')}, up to "
         f"{p.get('train.epochs')} epochs, {len(found.folds)} of {p.get('data.folds')} folds trained; how long it took, on what machine and "
         "with which versions stands in run.md beside this page. "
-    ) + ("These parameters differ from the default:" if changed else "All parameters are the default's.")
-    tables = (Table(("parameter", "here", "default"), changed, ("here", "default")),) if changed else ()
+    ) + (
+        "These parameters differ from the default:"
+        if changed
+        else "All parameters are the default's."
+    )
+    tables = (
+        (Table(("parameter", "here", "default"), changed, ("here", "default")),) if changed else ()
+    )
     yield Section("run", "What was run", text, tables=tables)
 
 
@@ -102,13 +108,20 @@ def _versions(found: Findings) -> Iterator[Section]:
     stood = found.versions
     drawn = versions.drawn(stood) if stood.replayed else {}
     tables = (versions.table(stood),) if stood.replayed else ()
-    yield Section("versions", "How do the versions compare?", versions.words(stood), drawn, tables, open=True)
+    yield Section(
+        "versions", "How do the versions compare?", versions.words(stood), drawn, tables, open=True
+    )
 
 
 def _impact(found: Findings) -> Iterator[Section]:
     if found.versions.effects:
         text = versions.effects_words(found.versions)
-        yield Section("impact", "What is each feature worth?", text, tables=(versions.effects(found.versions),))
+        yield Section(
+            "impact",
+            "What is each feature worth?",
+            text,
+            tables=(versions.effects(found.versions),),
+        )
 
 
 def _milestones(found: Findings) -> Iterator[Section]:
@@ -116,15 +129,27 @@ def _milestones(found: Findings) -> Iterator[Section]:
         return
     anchor = found.versions.catalog.anchor
     text = f"Gains that the roadmap expects over {anchor}, and what was measured: log loss after calibration, on the votes of fold 0."
-    if count := sum(row.to_anchor is not None and bool(row.version.milestone) for row in found.versions.rows):
+    if count := sum(
+        row.to_anchor is not None and bool(row.version.milestone) for row in found.versions.rows
+    ):
         text += f" {versions.luck(count)}"
-    yield Section("milestones", "Did the milestones deliver?", text, tables=(versions.milestones(found.versions),))
+    yield Section(
+        "milestones",
+        "Did the milestones deliver?",
+        text,
+        tables=(versions.milestones(found.versions),),
+    )
 
 
 def _leaderboard(found: Findings) -> Iterator[Section]:
     if found.versions.gaps:
         text = versions.leaderboard_words(found.versions.gaps)
-        yield Section("leaderboard", "Does the leaderboard agree?", text, tables=(versions.leaderboard(found.versions),))
+        yield Section(
+            "leaderboard",
+            "Does the leaderboard agree?",
+            text,
+            tables=(versions.leaderboard(found.versions),),
+        )
 
 
 def _history(found: Findings) -> Iterator[Section]:
@@ -136,10 +161,10 @@ def _history(found: Findings) -> Iterator[Section]:
     text = "As documented, and as params. What has no param is structural, and not replayed."
     title = "What each version changed, and what had to be assumed"
     yield Section("changes", title, text, tables=(versions.changes(stood.catalog),), folded=True)
-    text = (
-        "Fold 0, first seed, before calibration; beside it what was published, of other votes. A dot: not run, or not documented."
+    text = "Fold 0, first seed, before calibration; beside it what was published, of other votes. A dot: not run, or not documented."
+    yield Section(
+        "logs", "The versions' training logs", text, tables=(versions.logs(stood),), folded=True
     )
-    yield Section("logs", "The versions' training logs", text, tables=(versions.logs(stood),), folded=True)
 
 
 def _yardsticks(found: Findings) -> Iterator[Section]:
@@ -157,7 +182,16 @@ def _yardsticks(found: Findings) -> Iterator[Section]:
             )
         )
     table = Table(
-        ("yardstick", "its log loss", "model minus it", "95 % interval", "better in", "the model is"), rows, ("the model is",)
+        (
+            "yardstick",
+            "its log loss",
+            "model minus it",
+            "95 % interval",
+            "better in",
+            "the model is",
+        ),
+        rows,
+        ("the model is",),
     )
     levels = [(glossary.NAMES.get(y.name, y.name), y.log_loss, y.ends) for y in found.yardsticks]
     levels += [
@@ -165,7 +199,9 @@ def _yardsticks(found: Findings) -> Iterator[Section]:
         for name, key in (("model, uncalibrated", "log_loss_before"), ("model", "log_loss"))
     ]
     drawn = {"yardsticks": figures.levels(levels, "log loss (nats)", found.headline.get("floor"))}
-    yield Section("yardsticks", "Does it beat simple answers?", words.yardsticks(found), drawn, (table,))
+    yield Section(
+        "yardsticks", "Does it beat simple answers?", words.yardsticks(found), drawn, (table,)
+    )
 
 
 def _truth(found: Findings) -> Iterator[Section]:
@@ -184,11 +220,19 @@ def _reliability(found: Findings) -> Iterator[Section]:
         parts = {names[stage]: of_curve[of_curve["stage"] == stage] for stage in stages}
         drawn[f"reliability-{curve.lower()}"] = figures.reliability(parts, titles[curve])
         for stage in stages:
-            error = found.errors[(found.errors["class"] == curve) & (found.errors["stage"] == stage)].iloc[0]
+            error = found.errors[
+                (found.errors["class"] == curve) & (found.errors["stage"] == stage)
+            ].iloc[0]
             ends = between((error["low"], error["high"]), ".1%")
             rows.append((f"{titles[curve]}, {names[stage]}", written(error["error"], ".1%"), ends))
     table = Table(("calibration error", "off by", "95 % interval"), rows)
-    yield Section("reliability", "Can the probabilities be taken at their word?", words.calibration(found), drawn, (table,))
+    yield Section(
+        "reliability",
+        "Can the probabilities be taken at their word?",
+        words.calibration(found),
+        drawn,
+        (table,),
+    )
 
 
 def _buckets(found: Findings) -> Iterator[Section]:
@@ -204,32 +248,66 @@ def _buckets(found: Findings) -> Iterator[Section]:
             between((row.log_loss_low, row.log_loss_high), ".3f"),
             f"{row.f1:.3f}",
             between((row.f1_low, row.f1_high), ".3f"),
-            f"{above[row.kind, row.bucket]:+.4f}" if row.label == buckets.ALL and row.kind != buckets.ALL else "",
+            f"{above[row.kind, row.bucket]:+.4f}"
+            if row.label == buckets.ALL and row.kind != buckets.ALL
+            else "",
         )
         for row in shown.itertuples(index=False)
     ]
     reference = "above the truth" if "floor" in found.headline else "minus class shares"
-    columns = ("votes", "voted", "n", "log loss", "95 % interval", "F1", "95 % interval ", reference)
-    grid = shown.pivot(index="name", columns="label", values=["log_loss", "n"]).reindex(index=shown["name"].unique())
-    grid = grid.reindex(columns=pd.MultiIndex.from_product([["log_loss", "n"], [buckets.ALL, *LABELS]]))
+    columns = (
+        "votes",
+        "voted",
+        "n",
+        "log loss",
+        "95 % interval",
+        "F1",
+        "95 % interval ",
+        reference,
+    )
+    grid = shown.pivot(index="name", columns="label", values=["log_loss", "n"]).reindex(
+        index=shown["name"].unique()
+    )
+    grid = grid.reindex(
+        columns=pd.MultiIndex.from_product([["log_loss", "n"], [buckets.ALL, *LABELS]])
+    )
     drawn = {"buckets": figures.heat(grid)}
-    yield Section("buckets", "Where is it weak?", words.weakness(found), drawn, (Table(columns, rows, ("voted",)),))
+    yield Section(
+        "buckets",
+        "Where is it weak?",
+        words.weakness(found),
+        drawn,
+        (Table(columns, rows, ("voted",)),),
+    )
 
 
 def _confusion(found: Findings) -> Iterator[Section]:
-    rows = [(voted, *(f"{count:,}" for count in row)) for voted, row in zip(LABELS, found.confusion, strict=True)]
+    rows = [
+        (voted, *(f"{count:,}" for count in row))
+        for voted, row in zip(LABELS, found.confusion, strict=True)
+    ]
     table = Table(("voted", *(f"most likely {label}" for label in LABELS)), rows)
     text = (
         "Every vote once: what was voted, and what the model held most likely. The percentages are of the row. A tie can be likely "
         "without being the most likely answer, so judge ties by their reliability curve as well."
     )
-    yield Section("confusion", "What is taken for what", text, {"confusion": figures.confusion(found.confusion)}, (table,))
+    yield Section(
+        "confusion",
+        "What is taken for what",
+        text,
+        {"confusion": figures.confusion(found.confusion)},
+        (table,),
+    )
 
 
 def _order(found: Findings) -> Iterator[Section]:
     if found.orders is None:
         return
-    names = {"A first": "asked once, A first", "B first": "asked once, B first", "average": "asked both ways, averaged"}
+    names = {
+        "A first": "asked once, A first",
+        "B first": "asked once, B first",
+        "average": "asked both ways, averaged",
+    }
     rows = [
         (
             names[name],
@@ -240,8 +318,19 @@ def _order(found: Findings) -> Iterator[Section]:
         )
         for name, row in found.orders.items()
     ]
-    columns = ("before calibration", "log loss", "mean change when swapped", "largest change", "verdicts flipped")
-    yield Section("order", "Does it matter which answer comes first?", words.order(found), tables=(Table(columns, rows),))
+    columns = (
+        "before calibration",
+        "log loss",
+        "mean change when swapped",
+        "largest change",
+        "verdicts flipped",
+    )
+    yield Section(
+        "order",
+        "Does it matter which answer comes first?",
+        words.order(found),
+        tables=(Table(columns, rows),),
+    )
 
 
 def _training(found: Findings) -> Iterator[Section]:
@@ -249,7 +338,9 @@ def _training(found: Findings) -> Iterator[Section]:
     columns = {"train_loss": "training loss", "log_loss": "log loss on fold 0"}
     drawn = {
         "training-loss": figures.curves(curves, "epoch", columns, "nats"),
-        "training-scores": figures.curves(curves, "epoch", {"accuracy": "accuracy", "f1_macro": "macro F1"}, "share"),
+        "training-scores": figures.curves(
+            curves, "epoch", {"accuracy": "accuracy", "f1_macro": "macro F1"}, "share"
+        ),
     }
     rows = [
         tuple(f"{value:g}" if name == "epoch" else f"{value:.4f}" for name, value in row.items())
@@ -265,27 +356,49 @@ def _training(found: Findings) -> Iterator[Section]:
 
 def _seeds(found: Findings) -> Iterator[Section]:
     table = found.seeds.scores
-    rows = [(f"{row.seed:g}", *(f"{v:.4f}" for v in (row.log_loss, row.accuracy, row.f1_macro))) for row in table.itertuples()]
+    rows = [
+        (f"{row.seed:g}", *(f"{v:.4f}" for v in (row.log_loss, row.accuracy, row.f1_macro)))
+        for row in table.itertuples()
+    ]
     if len(table) > 1:
         columns = ["log_loss", "accuracy", "f1_macro"]
         spread = zip(table[columns].mean(), table[columns].std(ddof=1), strict=True)
         rows.append(("mean ± std", *(f"{mean:.4f} ± {std:.4f}" for mean, std in spread)))
     tables = []
     if len(found.folds) > 1:
-        names = {"log_loss": "log loss", "accuracy": "accuracy", "f1_macro": "macro F1", "above_truth": "above the truth"}
+        names = {
+            "log_loss": "log loss",
+            "accuracy": "accuracy",
+            "f1_macro": "macro F1",
+            "above_truth": "above the truth",
+        }
         names = {key: name for key, name in names.items() if key in found.folds}
-        by_fold = [(f"{row['fold']:.0f}", *(f"{row[key]:.4f}" for key in names)) for row in found.folds.to_dict("records")]
+        by_fold = [
+            (f"{row['fold']:.0f}", *(f"{row[key]:.4f}" for key in names))
+            for row in found.folds.to_dict("records")
+        ]
         tables.append(Table(("fold, after calibration", *names.values()), by_fold))
     if len(table) > 1:
-        tables.append(Table(("seed, fold 0, before calibration", "log loss", "accuracy", "macro F1"), rows))
+        tables.append(
+            Table(("seed, fold 0, before calibration", "log loss", "accuracy", "macro F1"), rows)
+        )
     yield Section("luck", "Was it luck?", words.seeds(found), tables=tuple(tables))
 
 
 def _test(found: Findings) -> Iterator[Section]:
     if not found.test.get("n"):
         return
-    rows = [(name, written(found.test[key], form)) for key, (name, form) in glossary.TEST.items() if key in found.test]
-    yield Section("test", "On the test file", words.test(found.test), tables=(Table(("figure", "value"), rows),))
+    rows = [
+        (name, written(found.test[key], form))
+        for key, (name, form) in glossary.TEST.items()
+        if key in found.test
+    ]
+    yield Section(
+        "test",
+        "On the test file",
+        words.test(found.test),
+        tables=(Table(("figure", "value"), rows),),
+    )
 
 
 def _examples(found: Findings) -> Iterator[Section]:
@@ -295,7 +408,12 @@ def _examples(found: Findings) -> Iterator[Section]:
         "The votes that surprised the model most: some are its faults, others are votes that few would have cast. And those of "
         "which it was least sure. (The votes themselves are on the page only.)"
     )
-    yield Section("examples", "Votes to look at", text, examples=(("Most surprising", found.surprises), ("Hardest", found.hard)))
+    yield Section(
+        "examples",
+        "Votes to look at",
+        text,
+        examples=(("Most surprising", found.surprises), ("Hardest", found.hard)),
+    )
 
 
 def _clean(found: Findings) -> Iterator[Section]:

@@ -36,7 +36,10 @@ def plain(table: Table) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
     numbers = [table.kind(i) == "number" for i in range(len(widths))]
     lines = (
-        "  ".join(f"{cell:{'>' if number else '<'}{width}}" for cell, width, number in zip(row, widths, numbers, strict=True))
+        "  ".join(
+            f"{cell:{'>' if number else '<'}{width}}"
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)

@@ -50,11 +50,22 @@ def table(stood: Standing) -> Table:
                 spread(row, "information_captured", ".1%"),
                 spread(row, "accuracy", ".3f"),
                 spread(row, "f1_macro", ".3f"),
-                " / ".join(f"{getattr(published, name):g}" for name in _FIGURES) if published else NONE,
+                " / ".join(f"{getattr(published, name):g}" for name in _FIGURES)
+                if published
+                else NONE,
             )
         )
     compared = (f"minus {anchor}", "95 % interval", f"than {anchor}")
-    columns = ("version", "log loss", *compared, "before calibration", "captured", "accuracy", "macro F1", "published")
+    columns = (
+        "version",
+        "log loss",
+        *compared,
+        "before calibration",
+        "captured",
+        "accuracy",
+        "macro F1",
+        "published",
+    )
     return Table(columns, rows, (f"than {anchor}",))
 
 
@@ -62,12 +73,19 @@ def numbers(stood: Standing) -> pd.DataFrame:
     """The same as plain numbers, a row a version, for a spreadsheet or a notebook."""
     rows = []
     for row in stood.rows:
-        line: dict[str, object] = {"version": row.name, "parent": row.version.parent} | (row.measured or {})
+        line: dict[str, object] = {"version": row.name, "parent": row.version.parent} | (
+            row.measured or {}
+        )
         if row.version.published:
             line |= {f"{name}_published": getattr(row.version.published, name) for name in _FIGURES}
         if row.to_anchor:
             against = row.to_anchor
-            line |= {"to_anchor": against.difference, "low": against.low, "high": against.high, "verdict": against.verdict}
+            line |= {
+                "to_anchor": against.difference,
+                "low": against.low,
+                "high": against.high,
+                "verdict": against.verdict,
+            }
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -83,13 +101,17 @@ def trend(stood: Standing, name: str) -> pd.DataFrame:
             rows.append((row.name, "measured", mean, mean - std, mean + std))
         if row.version.published:
             rows.append((row.name, "published", getattr(row.version.published, name), None, None))
-    return pd.DataFrame(rows, columns=["version", "series", "value", "low", "high"]).astype({"low": float, "high": float})
+    return pd.DataFrame(rows, columns=["version", "series", "value", "low", "high"]).astype(
+        {"low": float, "high": float}
+    )
 
 
 def accuracy(stood: Standing) -> pd.DataFrame:
     """Accuracy and log loss of each version and series."""
     loss = trend(stood, "log_loss")
-    return loss[["version", "series"]].assign(accuracy=trend(stood, "accuracy")["value"], log_loss=loss["value"])
+    return loss[["version", "series"]].assign(
+        accuracy=trend(stood, "accuracy")["value"], log_loss=loss["value"]
+    )
 
 
 def drawn(stood: Standing) -> dict[str, go.Figure]:
@@ -98,7 +120,9 @@ def drawn(stood: Standing) -> dict[str, go.Figure]:
     return {
         "versions-log-loss": figures.trend(trend(stood, "log_loss"), "log loss (nats)"),
         "versions-f1": figures.trend(trend(stood, "f1_macro"), "macro F1"),
-        "versions-accuracy": figures.scatter(points[points["series"] == "measured"], "accuracy", "log_loss", "version"),
+        "versions-accuracy": figures.scatter(
+            points[points["series"] == "measured"], "accuracy", "log_loss", "version"
+        ),
     }
 
 
@@ -112,7 +136,10 @@ def words(stood: Standing) -> str:
         )
     if not replayed:
         return "No version has been replayed. `python -m pairpref.versions replay` runs them all on the votes of params.yaml."
-    best, first = min(replayed, key=lambda row: row.measured["log_loss_final"]), replayed[0].measured
+    best, first = (
+        min(replayed, key=lambda row: row.measured["log_loss_final"]),
+        replayed[0].measured,
+    )
     sentences = [
         f"{len(replayed)} of {len(stood.rows)} versions have been replayed, each from {first['seeds']:.0f} seeds, and judged on the same "
         f"{first['n']:,.0f} votes of fold 0: mean ± standard deviation over seeds, after calibration where a version calibrates. "
@@ -120,7 +147,10 @@ def words(stood: Standing) -> str:
     ]
     if any(row.to_anchor for row in replayed):
         of = {
-            verdict: _listed([r.name for r in replayed if r.to_anchor and r.to_anchor.verdict == verdict]) for verdict in VERDICTS
+            verdict: _listed(
+                [r.name for r in replayed if r.to_anchor and r.to_anchor.verdict == verdict]
+            )
+            for verdict in VERDICTS
         }
         sentences.append(
             f"Better than {catalog.anchor}: {of['better']}. Worse: {of['worse']}. No difference shown: {of['not shown']}. Compared vote "
@@ -189,7 +219,16 @@ def changes(catalog: Catalog) -> Table:
         version = catalog.versions[name]
         modules = "; ".join([*version.added, *(f"without {module}" for module in version.removed)])
         assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
-        rows.append((name, version.parent or NONE, modules, spelled(version.changes), version.hypothesis, assumed or NONE))
+        rows.append(
+            (
+                name,
+                version.parent or NONE,
+                modules,
+                spelled(version.changes),
+                version.hypothesis,
+                assumed or NONE,
+            )
+        )
     columns = ("version", "parent", "modules", "params changed", "hypothesis", "assumed")
     return Table(columns, rows, columns[1:])
 
@@ -238,8 +277,14 @@ def effects(stood: Standing) -> Table:
 def effects_words(stood: Standing) -> str:
     """How to read the table of features, and what becomes of the documentation's core finding."""
     catalog = stood.catalog
-    notes = [f"† {f.name}: {f.claimed.note}" for f in catalog.features.values() if f.claimed and f.claimed.note]
-    unchanging = ", ".join(f"{name} ({Path(test).name})" for name, test in catalog.unchanging.items())
+    notes = [
+        f"† {f.name}: {f.claimed.note}"
+        for f in catalog.features.values()
+        if f.claimed and f.claimed.note
+    ]
+    unchanging = ", ".join(
+        f"{name} ({Path(test).name})" for name, test in catalog.unchanging.items()
+    )
     return spaced(
         "Here two runs differ in one switch and in nothing else, on the same votes and from "
         f"{stood.effects[0].log_loss.seeds} seeds. A difference below 0 means that the feature lowers the log loss. The sign expected was "
@@ -254,14 +299,25 @@ def _core(stood: Standing) -> str:
     """The documentation's core findings, as hypotheses about these votes."""
     found = {effect.key: effect.log_loss for effect in stood.effects}
     parts = []
-    for name, keys in (("Data cleaning", ("utf8_clean", "flatten")), ("A/B augmentation", ("ab_both",))):
+    for name, keys in (
+        ("Data cleaning", ("utf8_clean", "flatten")),
+        ("A/B augmentation", ("ab_both",)),
+    ):
         verdicts = [found[key].verdict for key in keys if key in found]
         if verdicts:
             outcome = (
-                "confirmed" if all(v == "better" for v in verdicts) else "refuted" if "worse" in verdicts else "not confirmed"
+                "confirmed"
+                if all(v == "better" for v in verdicts)
+                else "refuted"
+                if "worse" in verdicts
+                else "not confirmed"
             )
             parts.append(f"“{name} is decisive”: {outcome} on these votes")
-    return "; ".join(parts) + ". (Confirmed: each of its switches lowers the log loss beyond luck.)" if parts else ""
+    return (
+        "; ".join(parts) + ". (Confirmed: each of its switches lowers the log loss beyond luck.)"
+        if parts
+        else ""
+    )
 
 
 def milestones(stood: Standing) -> Table:
@@ -279,7 +335,11 @@ def milestones(stood: Standing) -> Table:
                 milestone.expects,
                 f"{measured.difference:+.4f}" if measured else NONE,
                 f"{measured.low:+.4f} to {measured.high:+.4f}" if measured else NONE,
-                measured.verdict if measured else "no version yet" if row is None else "not replayed",
+                measured.verdict
+                if measured
+                else "no version yet"
+                if row is None
+                else "not replayed",
             )
         )
     columns = ("milestone", "version", "adds", "expected", "log loss", "95 % interval", "verdict")
@@ -302,7 +362,14 @@ def logs(stood: Standing) -> Table:
             ]
             rows.append((row.name, str(epoch), *cells))
     names = ("training loss", "log loss", "accuracy", "macro F1")
-    return Table(("version", "epoch", *(column for name in names for column in (name, f"{name}, published"))), rows)
+    return Table(
+        (
+            "version",
+            "epoch",
+            *(column for name in names for column in (name, f"{name}, published")),
+        ),
+        rows,
+    )
 
 
 def leaderboard(stood: Standing) -> Table:
@@ -323,7 +390,19 @@ def leaderboard(stood: Standing) -> Table:
         )
         for gap in stood.gaps
     ]
-    columns = ("version", "date", "regime", "holdout", "public", "private", "gap", "change", "luck", "warning", "note")
+    columns = (
+        "version",
+        "date",
+        "regime",
+        "holdout",
+        "public",
+        "private",
+        "gap",
+        "change",
+        "luck",
+        "warning",
+        "note",
+    )
     return Table(columns, rows, ("date", "regime", "warning", "note"))
 
 
@@ -332,7 +411,9 @@ def leaderboard_words(gaps: list[Gap]) -> str:
     growing = [gap.version for gap in gaps if gap.grows]
     regimes = {gap.regime for gap in gaps}
     simulated = (
-        " In the regime “simulated” the arena's own solution file plays the leaderboard." if "simulated" in regimes else ""
+        " In the regime “simulated” the arena's own solution file plays the leaderboard."
+        if "simulated" in regimes
+        else ""
     )
     unknown = (
         " Elsewhere the number of votes is not known here: the luck is that of as many as fold 0 has, on as many prompts."

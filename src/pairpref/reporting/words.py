@@ -23,9 +23,7 @@ def opening(found: Findings) -> list[str]:
         verdict = f"The model has learned something, but it is beaten by {_name(best)}: it has not earned its cost."
     else:
         rival = next(y for y in reversed(found.yardsticks) if y.against.verdict != "better")
-        verdict = (
-            f"The model has learned something, but is not shown to be better than {_name(rival)}: it has not earned its cost."
-        )
+        verdict = f"The model has learned something, but is not shown to be better than {_name(rival)}: it has not earned its cost."
     sentences = [
         verdict,
         f"On {headline['n']:,.0f} votes it was not trained on, its log loss is {headline['log_loss']:.4f} (95 % interval "
@@ -42,7 +40,9 @@ def opening(found: Findings) -> list[str]:
             f"expected log loss of {headline['expected_log_loss']:.4f}."
         )
         if found.params.get("simulate.lossy"):
-            sentences.append("That floor cannot be reached here: part of the text was destroyed after the vote (simulate.lossy).")
+            sentences.append(
+                "That floor cannot be reached here: part of the text was destroyed after the vote (simulate.lossy)."
+            )
     if compared := versions.now(found.versions):
         sentences.append(compared)
     sentences.append(_weakest(found))
@@ -73,8 +73,12 @@ def _calibrated(found: Findings) -> str:
 
 
 def _said_and_happened(found: Findings, label: str) -> tuple[float, float]:
-    points = found.reliability[(found.reliability["stage"] == "after") & (found.reliability["class"] == label)]
-    return tuple((points[name] * points["n"]).sum() / points["n"].sum() for name in ("predicted", "observed"))
+    points = found.reliability[
+        (found.reliability["stage"] == "after") & (found.reliability["class"] == label)
+    ]
+    return tuple(
+        (points[name] * points["n"]).sum() / points["n"].sum() for name in ("predicted", "observed")
+    )
 
 
 _EVENTS = {"A": "A winning", "B": "B winning", "TIE": "a tie"}
@@ -100,12 +104,24 @@ def _weakest(found: Findings) -> str:
         if part.against.groups >= buckets.FEW:
             kinds.setdefault(part.kind, []).append(part)
     # Weakest first; parts of one kind share no vote, so their errors are independent.
-    extremes = [(parts[0], parts[-1]) for parts in kinds.values() if _apart(parts[0], parts[-1]) >= _STANDS_OUT]
-    worst, best = max(extremes, key=lambda pair: pair[0].against.difference - pair[1].against.difference, default=(None, None))
+    extremes = [
+        (parts[0], parts[-1])
+        for parts in kinds.values()
+        if _apart(parts[0], parts[-1]) >= _STANDS_OUT
+    ]
+    worst, best = max(
+        extremes,
+        key=lambda pair: pair[0].against.difference - pair[1].against.difference,
+        default=(None, None),
+    )
     if worst is None:
         return "No kind of pairs is shown to be harder for it than others."
     known = "floor" in found.headline
-    loss, reference = ("expected log loss", "the truth's") if known else ("log loss", "that of the shares of A, B and tie")
+    loss, reference = (
+        ("expected log loss", "the truth's")
+        if known
+        else ("log loss", "that of the shares of A, B and tie")
+    )
 
     def placed(part: Part) -> str:
         return f"{abs(part.against.difference):.4f} {'above' if part.against.difference > 0 else 'below'}"
@@ -179,7 +195,11 @@ def calibration(found: Findings) -> str:
         return spaced(
             f"{reading}\n\nCalibration did not help on votes that it was not fitted on. So probabilities stay as they are."
         )
-    how = "makes every answer more careful" if calibrator.temperature > 1 else "makes every answer bolder"
+    how = (
+        "makes every answer more careful"
+        if calibrator.temperature > 1
+        else "makes every answer bolder"
+    )
     bias = (
         f" And it adds {calibrator.tie:+.3f} to the logit of a tie, which makes ties {'more' if calibrator.tie > 0 else 'less'} likely."
         if calibrator.method == "temperature_tie"
@@ -191,7 +211,10 @@ def calibration(found: Findings) -> str:
         if calibrator.sharpening > 1
         else ""
     )
-    h, optimism = found.headline, found.calibrate["log_loss"] - found.calibrate["log_loss_in_sample"]
+    h, optimism = (
+        found.headline,
+        found.calibrate["log_loss"] - found.calibrate["log_loss_in_sample"],
+    )
     return spaced(
         f"{reading}\n\nCalibration divides all logits by one temperature, {calibrator.temperature:.3f}: it {how}.{bias} Log loss went from "
         f"{h['log_loss_before']:.4f} to {h['log_loss']:.4f}, each vote judged with what was fitted without it "
@@ -216,7 +239,9 @@ def weakness(found: Findings) -> str:
     """Where the model is weak, and what short and long mean."""
     few = int((found.buckets["groups"] < buckets.FEW).sum())
     warning = (
-        f" {few} rows of the table stand on fewer than {buckets.FEW} prompts: their intervals are hints at most." if few else ""
+        f" {few} rows of the table stand on fewer than {buckets.FEW} prompts: their intervals are hints at most."
+        if few
+        else ""
     )
     short, medium = found.cuts
     return spaced(
@@ -253,7 +278,9 @@ def seeds(found: Findings) -> str:
     parts = []
     if len(found.folds) > 1:
         column, what = (
-            ("above_truth", "expected log loss above the truth's") if "above_truth" in found.folds else ("log_loss", "log loss")
+            ("above_truth", "expected log loss above the truth's")
+            if "above_truth" in found.folds
+            else ("log_loss", "log loss")
         )
         parts.append(
             f"Each fold is a training of its own, judged on votes of its own: their {what} has a standard deviation of "

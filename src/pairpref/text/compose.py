@@ -22,7 +22,12 @@ class Composed(NamedTuple):
 
 
 def compose(
-    prompt: np.ndarray, a: np.ndarray, b: np.ndarray | None, budget: int, template: Template, swapped: bool = False
+    prompt: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray | None,
+    budget: int,
+    template: Template,
+    swapped: bool = False,
 ) -> Composed:
     """Build the input of one pair.
 

@@ -40,7 +40,11 @@ def refusal_of_words(name: str, path: str, error: Exception) -> UserError:
     """Why the tokenizer of a backbone did not load, and what to do."""
     folder, reason = Path(path), one_line(error)
     missing = [package for module, package in _CONVERTERS.items() if not _is_installed(module)]
-    slow = [] if (folder / "tokenizer.json").is_file() else [path.name for path in sorted(folder.glob("*.model"))]
+    slow = (
+        []
+        if (folder / "tokenizer.json").is_file()
+        else [path.name for path in sorted(folder.glob("*.model"))]
+    )
     if slow and missing:
         reason = f"converting {slow[0]} needs {' and '.join(missing)}"
         advice = f"pip install {' '.join(missing)}"
@@ -78,7 +82,12 @@ def not_trainable(method: str) -> str:
 
 def pointers(folder: Path, patterns: tuple[str, ...]) -> list[str]:
     """Names of the files that are Git LFS pointers."""
-    return [path.name for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file() and _is_pointer(path)]
+    return [
+        path.name
+        for pattern in patterns
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and _is_pointer(path)
+    ]
 
 
 def refuse_pointers_for_words(name: str, path: str) -> None:
@@ -88,7 +97,9 @@ def refuse_pointers_for_words(name: str, path: str) -> None:
         UserError: there is one, and no tokenizer.json beside it.
     """
     folder = Path(path)
-    json_is_there = (folder / "tokenizer.json").is_file() and not _is_pointer(folder / "tokenizer.json")
+    json_is_there = (folder / "tokenizer.json").is_file() and not _is_pointer(
+        folder / "tokenizer.json"
+    )
     if not json_is_there and (found := pointers(folder, _WORDS)):
         raise _pointer_refusal(name, found)
 
@@ -99,7 +110,9 @@ def one_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:300]}…"
 
 
-def _refusal(name: str, path: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]) -> UserError:
+def _refusal(
+    name: str, path: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]
+) -> UserError:
     if found := pointers(Path(path), patterns):
         return _pointer_refusal(name, found)
     return UserError(f"model.backbone {name!r}: {what} ({reason.replace(path, name)}). {advice}.")

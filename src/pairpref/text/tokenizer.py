@@ -42,7 +42,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **_SPECIAL)
 
 
-def load(name: str, path: str | None = None, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load(
+    name: str, path: str | None = None, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
 
     A folder with spm.model alone, as DeBERTa-v3 is published, is converted; `save` then writes tokenizer.json.
@@ -61,14 +63,20 @@ def load(name: str, path: str | None = None, revision: str | None = None) -> Pre
     published.refuse_pointers_for_words(name, path)
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, use_fast=True, trust_remote_code=False, revision=revision
+        )
     # What damaged and foreign files raise in a library is no closed list: tokenizers raises Exception itself.
     except Exception as error:
         raise published.refusal_of_words(name, path, error) from None
     if not getattr(tokenizer, "is_fast", False):
-        raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
+        raise UserError(
+            f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed."
+        )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(f"model.backbone {name!r}: its tokenizer has no words; the folder lacks a tokenizer.json.")
+        raise UserError(
+            f"model.backbone {name!r}: its tokenizer has no words; the folder lacks a tokenizer.json."
+        )
     return tokenizer
 
 
@@ -93,9 +101,13 @@ class Template:
 
         separator = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         if separator is None:
-            raise UserError("The tokenizer has neither a separator nor an end-of-sequence token to put between prompt, A and B.")
+            raise UserError(
+                "The tokenizer has neither a separator nor an end-of-sequence token to put between prompt, A and B."
+            )
         return cls(
-            first(tokenizer.cls_token_id, tokenizer.bos_token_id), separator, first(tokenizer.pad_token_id, separator) or 0
+            first(tokenizer.cls_token_id, tokenizer.bos_token_id),
+            separator,
+            first(tokenizer.pad_token_id, separator) or 0,
         )
 
 
@@ -111,7 +123,9 @@ class Encoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self.line_break = next((mark for mark in _LINE_BREAKS if self._keeps(mark, tokenizer.unk_token_id)), "\n")
+        self.line_break = next(
+            (mark for mark in _LINE_BREAKS if self._keeps(mark, tokenizer.unk_token_id)), "\n"
+        )
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 ids of each text, shape (tokens,)."""
@@ -122,7 +136,10 @@ class Encoder:
 
     def _keeps(self, mark: str, unknown: int | None) -> bool:
         marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
-        return marked != self._backend.encode("a b", add_special_tokens=False).ids and unknown not in marked
+        return (
+            marked != self._backend.encode("a b", add_special_tokens=False).ids
+            and unknown not in marked
+        )
 
 
 def encoder(folder: Path) -> Encoder:

@@ -50,7 +50,9 @@ class Tokens:
         for values, offsets in self.parts:
             lengths = np.diff(offsets)[rows]
             ends = np.cumsum(lengths)
-            at = np.repeat(offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
+            at = np.repeat(offsets[rows] - (ends - lengths), lengths) + np.arange(
+                ends[-1] if len(ends) else 0
+            )
             parts.append((values[at], np.concatenate([[0], ends])))
         return replace(
             self,
@@ -66,7 +68,11 @@ class Tokens:
         return sum(np.diff(offsets) for _, offsets in self.parts)
 
 
-def tokenize(frame: pd.DataFrame, tokenizer: Path, run: Callable[[Callable, Iterable[tuple]], Iterable] = starmap) -> Tokens:
+def tokenize(
+    frame: pd.DataFrame,
+    tokenizer: Path,
+    run: Callable[[Callable, Iterable[tuple]], Iterable] = starmap,
+) -> Tokens:
     """Encode the texts of a frame of pairs (see `pairpref.data`), by shards of `SHARD` rows as independent jobs.
 
     Columns label, group and fold may be missing (pairs to predict): they are then filled with −1.
@@ -77,20 +83,32 @@ def tokenize(frame: pd.DataFrame, tokenizer: Path, run: Callable[[Callable, Iter
     """
     single = bool(len(frame)) and bool(frame["response_b"].isna().all())
     shards = (slice(begin, begin + SHARD) for begin in range(0, max(1, len(frame)), SHARD))
-    arguments = ((tokenizer, *(frame[column].iloc[rows].fillna("").tolist() for column in TEXTS)) for rows in shards)
+    arguments = (
+        (tokenizer, *(frame[column].iloc[rows].fillna("").tolist() for column in TEXTS))
+        for rows in shards
+    )
     encoded = run(_encode, arguments)
 
     def number(name: str) -> np.ndarray:
         return frame[name].to_numpy(np.int64) if name in frame else np.full(len(frame), -1)
 
     parts = tuple(_joined(part) for part in zip(*encoded, strict=True))
-    return Tokens(frame["id"].to_numpy(object), parts, single, number("label"), number("group"), number("fold"))
+    return Tokens(
+        frame["id"].to_numpy(object),
+        parts,
+        single,
+        number("label"),
+        number("group"),
+        number("fold"),
+    )
 
 
 def save(tokens: Tokens, folder: Path) -> None:
     """Write as an Arrow data set; the same tokens give the same bytes."""
     lists = {
-        name: pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.int32()))
+        name: pa.LargeListArray.from_arrays(
+            pa.array(offsets, pa.int64()), pa.array(values, pa.int32())
+        )
         for name, (values, offsets) in zip(PARTS, tokens.parts, strict=True)
     }
     columns = {
@@ -112,7 +130,11 @@ def load(folder: Path) -> Tokens:
     table = load_from_disk(str(folder)).data.table.combine_chunks()
 
     def ragged(name: str) -> tuple[np.ndarray, np.ndarray]:
-        column = table[name].combine_chunks() if isinstance(table[name], pa.ChunkedArray) else table[name]
+        column = (
+            table[name].combine_chunks()
+            if isinstance(table[name], pa.ChunkedArray)
+            else table[name]
+        )
         return column.values.to_numpy(), column.offsets.to_numpy()
 
     def number(name: str) -> np.ndarray:
@@ -131,7 +153,10 @@ def load(folder: Path) -> Tokens:
 def _encode(tokenizer: Path, *columns: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
     """All ids of each column's texts, and how many each text has: two arrays are sent between processes sooner than thousands."""
     ids = map(tokenizers.encoder(tokenizer), columns)
-    return [(np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64)) for rows in ids]
+    return [
+        (np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64))
+        for rows in ids
+    ]
 
 
 def _joined(shards: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,11 @@ def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
 def row_keys(ids: np.ndarray) -> np.ndarray:
     """A uint64 for each row's identifier; shape (n,)."""
     return np.array(
-        [int.from_bytes(hashlib.blake2b(str(i).encode(), digest_size=8).digest(), "little") for i in ids], dtype=np.uint64
+        [
+            int.from_bytes(hashlib.blake2b(str(i).encode(), digest_size=8).digest(), "little")
+            for i in ids
+        ],
+        dtype=np.uint64,
     )
 
 
@@ -55,7 +59,9 @@ class PairDataset(Dataset):
 
     def __init__(self, tokens: Tokens, budget: int, template: Template) -> None:
         self.tokens, self.budget, self.template = tokens, budget, template
-        self._swapped_labels = np.where(tokens.labels < 0, tokens.labels, swap_labels(tokens.labels))
+        self._swapped_labels = np.where(
+            tokens.labels < 0, tokens.labels, swap_labels(tokens.labels)
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -63,7 +69,11 @@ class PairDataset(Dataset):
     def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
         row, swapped = item
         composed = compose(*self.tokens.pair(row), self.budget, self.template, swapped)
-        return composed.ids, composed.segments, int((self._swapped_labels if swapped else self.tokens.labels)[row])
+        return (
+            composed.ids,
+            composed.segments,
+            int((self._swapped_labels if swapped else self.tokens.labels)[row]),
+        )
 
 
 class Collator:

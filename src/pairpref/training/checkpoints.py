@@ -56,9 +56,17 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     try:
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
-        manifest = {"owner": owner, "files": {path.relative_to(aside).as_posix(): _hash(path) for path in files}}
+        manifest = {
+            "owner": owner,
+            "files": {path.relative_to(aside).as_posix(): _hash(path) for path in files},
+        }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for path in [*files, aside / MANIFEST, *(path for path in aside.rglob("*") if path.is_dir()), aside]:
+        for path in [
+            *files,
+            aside / MANIFEST,
+            *(path for path in aside.rglob("*") if path.is_dir()),
+            aside,
+        ]:
             _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(aside, folder)
@@ -66,7 +74,9 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     except SafetensorError as error:
         # Its writer reports a full disk in words only.
         full = "No space left" in str(error)
-        raise OSError(28 if full else 5, "No space left on device" if full else str(error), str(folder)) from None
+        raise OSError(
+            28 if full else 5, "No space left on device" if full else str(error), str(folder)
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -145,7 +155,11 @@ class Store:
         if not resume:
             for path in self._remains():
                 shutil.rmtree(path)
-        elif not self._remains() and (others := self._others()) and not (others[0][0] / "finished").exists():
+        elif (
+            not self._remains()
+            and (others := self._others())
+            and not (others[0][0] / "finished").exists()
+        ):
             folder, about = others[0]
             self._log.say(f"not going on from {folder}: {self._fingerprint.difference(about)}")
         (self.folder / "about.json").write_text(self._fingerprint.to_json(), encoding="utf-8")
@@ -187,14 +201,20 @@ class Store:
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint, and drop all but the newest two."""
         began = time.perf_counter()
-        write(self.folder / f"step-{state.step:08d}", lambda folder: _write_state(folder, state, model, optimizer), self._owner)
+        write(
+            self.folder / f"step-{state.step:08d}",
+            lambda folder: _write_state(folder, state, model, optimizer),
+            self._owner,
+        )
         for path in self._steps()[:-_KEPT_STEPS]:
             shutil.rmtree(path)
         self._saved = time.perf_counter()
         self._took = self._saved - began
         self._log.event("saved", step=state.step, seconds=round(self._took, 4))
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, machine: dict[str, Any]) -> State | None:
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, machine: dict[str, Any]
+    ) -> State | None:
         """Load the newest whole checkpoint into model and optimizer; None when there is none. Damaged ones are named.
 
         Nothing in it is unpickled.
@@ -226,7 +246,9 @@ class Store:
 
     def _compare(self, there: dict[str, Any], here: dict[str, Any]) -> None:
         if other := {name: value for name, value in there.items() if here.get(name) != value}:
-            self._log.say(f"it was begun with {other}, here it is not: the last bits are not those of an undisturbed run")
+            self._log.say(
+                f"it was begun with {other}, here it is not: the last bits are not those of an undisturbed run"
+            )
 
     def _whole(self, folder: Path) -> bool:
         problem = fault(folder, self._owner)
@@ -250,7 +272,10 @@ class Store:
                     found.append((path.stat().st_mtime_ns, path.parent, about))
             except (OSError, ValueError, AttributeError):
                 continue
-        return [(folder, about) for _, folder, about in sorted(found, key=lambda item: item[0], reverse=True)]
+        return [
+            (folder, about)
+            for _, folder, about in sorted(found, key=lambda item: item[0], reverse=True)
+        ]
 
     def _prune_trainings(self) -> None:
         """Keep this training and the latest others of the same fold and seed."""
@@ -258,7 +283,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_state(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _write_state(
+    folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     saved = optimizer.state_dict()
     tensors, numbers = {}, {}
     for parameter, values in saved["state"].items():
@@ -269,18 +296,25 @@ def _write_state(folder: Path, state: State, model: nn.Module, optimizer: torch.
     if state.best is not None:
         save_file(state.best, folder / "best.safetensors")
     fields = {name: value for name, value in vars(state).items() if name != "best"}
-    (folder / "state.json").write_text(json.dumps({**fields, "optimizer": numbers}), encoding="utf-8")
+    (folder / "state.json").write_text(
+        json.dumps({**fields, "optimizer": numbers}), encoding="utf-8"
+    )
 
 
 def _read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     weights.put(model, load_file(folder / "model.safetensors"))
     values: dict[int, dict[str, Any]] = {}
-    for key, value in {**load_file(folder / "optimizer.safetensors"), **fields.pop("optimizer")}.items():
+    for key, value in {
+        **load_file(folder / "optimizer.safetensors"),
+        **fields.pop("optimizer"),
+    }.items():
         parameter, name = key.split(".", 1)
         values.setdefault(int(parameter), {})[name] = value
     # The groups hold learning rate and decay, which the params give anew.
-    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": values, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     best = folder / "best.safetensors"
     return State(**fields, best=load_file(best) if best.exists() else None)
 

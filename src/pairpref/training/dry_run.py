@@ -58,7 +58,13 @@ def build(
         raise UserError(f"{error} {remedy or 'Choose another model.backbone'}") from None
 
 
-def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
+def check(
+    model: nn.Module,
+    card: classifier.Card,
+    params: ModelParams,
+    tokenizer: PreTrainedTokenizerBase,
+    aside: Path,
+) -> None:
     """Try a classifier that is about to be trained.
 
     It keeps its weights and mode and gets no gradients; later random numbers stay the same.
@@ -100,12 +106,16 @@ def check(model: nn.Module, card: classifier.Card, params: ModelParams, tokenize
 class _Trial:
     """What is tried, of one backbone."""
 
-    def __init__(self, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path) -> None:
+    def __init__(
+        self, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path
+    ) -> None:
         self._params, self._tokenizer, self._aside = params, tokenizer, aside
         self._template = Template.of(tokenizer)
         template = {self._template.start, self._template.separator, self._template.pad}
         # The largest first, so that the longest input holds it.
-        self._words = np.array(sorted(set(tokenizer.get_vocab().values()) - template, reverse=True), dtype=np.int32)
+        self._words = np.array(
+            sorted(set(tokenizer.get_vocab().values()) - template, reverse=True), dtype=np.int32
+        )
 
     def problem(self, model: nn.Module, card: classifier.Card) -> str | None:
         """What fails, in a line; None when nothing does."""
@@ -116,7 +126,9 @@ class _Trial:
         lengths = range(_SHORTEST, card.max_length)
 
         def too_long(length: int) -> bool:
-            return _failure(lambda: self._learn(model, replace(card, max_length=length))) is not None
+            return (
+                _failure(lambda: self._learn(model, replace(card, max_length=length))) is not None
+            )
 
         if works := bisect_left(lengths, True, key=too_long):
             longest = lengths[works - 1]
@@ -129,7 +141,10 @@ class _Trial:
     def other_pooling(self, card: classifier.Card, device: torch.device) -> str | None:
         """The other pooling, if it passes."""
         pooling = "cls" if card.pooling == "spans" else "spans"
-        params, card = self._params.model_copy(update={"pooling": pooling}), replace(card, pooling=pooling)
+        params, card = (
+            self._params.model_copy(update={"pooling": pooling}),
+            replace(card, pooling=pooling),
+        )
 
         def everything() -> None:
             model = classifier.build(params, self._tokenizer, lambda _: None, *source(params))
@@ -147,19 +162,29 @@ class _Trial:
         """Forward and backward; gradients are returned instead of kept."""
         model.train()
         out = self._run(model, card, [False, True], swapped=False)
-        gradients = torch.autograd.grad(out["loss"], [p for p in model.parameters() if p.requires_grad], allow_unused=True)
-        if not all(tensor.isfinite().all() for tensor in (out["logits"], *gradients) if tensor is not None):
+        gradients = torch.autograd.grad(
+            out["loss"], [p for p in model.parameters() if p.requires_grad], allow_unused=True
+        )
+        if not all(
+            tensor.isfinite().all() for tensor in (out["logits"], *gradients) if tensor is not None
+        ):
             raise ValueError("its logits or gradients are not finite numbers")
         # Reformer trains on multiples of its chunks only: an odd length is none.
         with torch.no_grad():
-            self._run(model, replace(card, max_length=card.max_length // 2 | 1), [False, True], swapped=False)
+            self._run(
+                model,
+                replace(card, max_length=card.max_length // 2 | 1),
+                [False, True],
+                swapped=False,
+            )
 
     def _predict(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
         """Logits in the other order. The short pair must have the same alone, without padding."""
         model.eval()
         with torch.no_grad():
             together, alone = (
-                self._run(model, card, shorts, swapped=not card.single)["logits"].float() for shorts in ([False, True], [True])
+                self._run(model, card, shorts, swapped=not card.single)["logits"].float()
+                for shorts in ([False, True], [True])
             )
         tolerance = 0.05 if together.is_cuda else 1e-4
         if not torch.allclose(together[1:], alone, rtol=tolerance, atol=tolerance):
@@ -173,17 +198,25 @@ class _Trial:
         loaded, _ = classifier.load(self._aside)
         loaded.to(next(model.parameters()).device)
         before, after = weights.of(model), weights.of(loaded)
-        if list(before) != list(after) or not all(map(torch.equal, before.values(), after.values())):
+        if list(before) != list(after) or not all(
+            map(torch.equal, before.values(), after.values())
+        ):
             raise ValueError("saved and loaded it has other weights")
         return loaded
 
-    def _run(self, model: nn.Module, card: classifier.Card, shorts: list[bool], swapped: bool) -> dict[str, torch.Tensor]:
+    def _run(
+        self, model: nn.Module, card: classifier.Card, shorts: list[bool], swapped: bool
+    ) -> dict[str, torch.Tensor]:
         items = []
         for short in shorts:
             # One long part alone fills the input to the last token: several are cut to one length.
-            sizes = (1, 1, 1) if short else (card.max_length, card.max_length if card.single else 1, 1)
+            sizes = (
+                (1, 1, 1) if short else (card.max_length, card.max_length if card.single else 1, 1)
+            )
             prompt, a, b = (np.resize(self._words, size) for size in sizes)
-            ids, segments = compose(prompt, a, None if card.single else b, card.max_length, self._template, swapped)
+            ids, segments = compose(
+                prompt, a, None if card.single else b, card.max_length, self._template, swapped
+            )
             items.append((ids, segments, int(short)))
         device = next(model.parameters()).device
         batch = collator_for(model, self._template)(items)
@@ -194,11 +227,15 @@ class _Trial:
 class _InRange(TorchFunctionMode):
     """Checks indices before they are looked up: on a GPU one out of range ends all use of it."""
 
-    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_function__(
+        self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if function is nn.functional.embedding:
             _in_range(ids=args[0], size=len(args[1]))
-        elif function in (torch.gather, torch.index_select) and "index" in kwargs and "dim" in kwargs:
+        elif (
+            function in (torch.gather, torch.index_select) and "index" in kwargs and "dim" in kwargs
+        ):
             _in_range(ids=kwargs["index"], size=args[0].shape[kwargs["dim"]])
         return function(*args, **kwargs)
 

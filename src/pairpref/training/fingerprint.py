@@ -36,13 +36,19 @@ class Fingerprint:
             data: files and folders that the training reads.
         """
         read = {"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True}
-        chosen = params.model_dump(mode="json", include=read, exclude={"train": {"seeds", "resume"}})
+        chosen = params.model_dump(
+            mode="json", include=read, exclude={"train": {"seeds", "resume"}}
+        )
         path, chosen["model"]["revision"] = source(params.model)
         files = [*data, *([RECORD] if path == str(RECORD) else [])]
         return cls(
             {"fold": fold, "seed": seed},
             {
-                **{f"{section}.{name}": value for section, fields in sorted(chosen.items()) for name, value in fields.items()},
+                **{
+                    f"{section}.{name}": value
+                    for section, fields in sorted(chosen.items())
+                    for name, value in fields.items()
+                },
                 **{str(path): _hash(path) for path in files},
                 **_code(),
                 **{library: metadata.version(library) for library in _LIBRARIES},
@@ -64,9 +70,13 @@ class Fingerprint:
     def difference(self, about: dict[str, Any]) -> str:
         """In words, how an earlier training of the same job differs from this one."""
         old = about.get("parts", {})
-        changed = [name for name in sorted({*self.parts, *old}) if self.parts.get(name) != old.get(name)]
+        changed = [
+            name for name in sorted({*self.parts, *old}) if self.parts.get(name) != old.get(name)
+        ]
         words = [
-            f"{name} has changed" if "/" in name else f"{name} was {old.get(name)} and is {self.parts.get(name)}"
+            f"{name} has changed"
+            if "/" in name
+            else f"{name} was {old.get(name)} and is {self.parts.get(name)}"
             for name in changed
         ]
         return "; ".join(words)
@@ -75,7 +85,11 @@ class Fingerprint:
 def _hash(path: Path) -> str:
     """Of a file's bytes, or of the names and bytes of the files in a folder."""
     digest = hashlib.blake2b(digest_size=16)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    )
     for file in files:
         digest.update(f"{file.relative_to(path).as_posix()}:{file.stat().st_size}:".encode())
         with file.open("rb") as opened:

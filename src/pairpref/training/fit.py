@@ -32,7 +32,13 @@ from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, memory, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
 from pairpref.training.checkpoints import State, Store
-from pairpref.training.inference import best_device, by_order, collator_for, computes_bf16, evaluation_batch
+from pairpref.training.inference import (
+    best_device,
+    by_order,
+    collator_for,
+    computes_bf16,
+    evaluation_batch,
+)
 
 # A classifier of three that knows nothing loses log 3 = 1.1 a vote. One far beyond that is not learning any more.
 _EXPLODED = 5.0
@@ -62,7 +68,13 @@ class Fitted:
 
 
 def fit(
-    train: Tokens, validation: Tokens, params: Params, tokenizer: PreTrainedTokenizerBase, seed: int, store: Store, log: Log
+    train: Tokens,
+    validation: Tokens,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    store: Store,
+    log: Log,
 ) -> Fitted:
     """Train on `train`, evaluate on `validation` after each epoch.
 
@@ -78,7 +90,9 @@ def fit(
         Stopped: a signal ended it; everything is saved.
     """
     with _named(params.model.backbone):
-        with memory.explained(lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"):
+        with memory.explained(
+            lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"
+        ):
             run = _Run(train, validation, params, tokenizer, seed, store, log)
         with stopping.deferred():
             run.to_the_end()
@@ -112,7 +126,9 @@ def make_card(params: Params, train: Tokens) -> classifier.Card:
         threads=params.train.threads,
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
-        class_weights=recipe.class_weights(prior, params.train.class_weights, symmetric=params.augment.ab),
+        class_weights=recipe.class_weights(
+            prior, params.train.class_weights, symmetric=params.augment.ab
+        ),
     )
 
 
@@ -129,7 +145,13 @@ class _Run:
         store: Store,
         log: Log,
     ) -> None:
-        self._params, self._options, self._seed, self._store, self._log = params, params.train, seed, store, log
+        self._params, self._options, self._seed, self._store, self._log = (
+            params,
+            params.train,
+            seed,
+            store,
+            log,
+        )
         determinism.fix(params.train.threads, seed)
         self._processes = _accelerator()
         self._template = Template.of(tokenizer)
@@ -144,7 +166,9 @@ class _Run:
         aside = store.folder / f"dry-run-{self._processes.process_index}.aside"
         self.model = dry_run.build(self.card, params.model, tokenizer, aside, log.say)
         self._collate = collator_for(self.model, self._template)
-        self._peak = params.train.lr * (params.model.lr_multiplier if params.model.backbone == SMALL else 1)
+        self._peak = params.train.lr * (
+            params.model.lr_multiplier if params.model.backbone == SMALL else 1
+        )
         optimizer = recipe.optimizer(self.model, self._peak, params.train.weight_decay)
         self._factor = recipe.schedule(optimizer, params.train, self._steps)
         self._shown, self._optimizer = self._processes.prepare(self.model, optimizer)
@@ -181,7 +205,10 @@ class _Run:
             peak_mib=peak_mib(),
         )
         if self._options.patience is not None:
-            weights.put(self.model, {name: tensor for name, tensor in self.state.best.items() if name != "orders"})
+            weights.put(
+                self.model,
+                {name: tensor for name, tensor in self.state.best.items() if name != "orders"},
+            )
 
     def best_orders(self) -> np.ndarray:
         return self.state.best["orders"].numpy()
@@ -201,7 +228,9 @@ class _Run:
     def _step(self, items: list[Item]) -> bool:
         """One step of the optimizer; whether a signal asks to stop."""
         processes, parts = self._processes, self._options.accumulation
-        mine = _shares(items, processes.num_processes * parts)[processes.process_index * parts :][:parts]
+        mine = _shares(items, processes.num_processes * parts)[processes.process_index * parts :][
+            :parts
+        ]
         loss = torch.zeros((), dtype=torch.float64, device=processes.device)
         for number, part in enumerate(mine):
             determinism.seed_step(self._seed, self.state.step, processes.process_index, number)
@@ -229,7 +258,8 @@ class _Run:
     def _loss(self, items: list[Item]) -> torch.Tensor:
         """Sum of the cross-entropies of some items, each weighted by its class."""
         batch = {
-            name: tensor.to(self._processes.device) for name, tensor in self._collate([self._items[i] for i in items]).items()
+            name: tensor.to(self._processes.device)
+            for name, tensor in self._collate([self._items[i] for i in items]).items()
         }
         labels = batch.pop("labels")
         logits = self._shown(**batch)["logits"].float()
@@ -275,7 +305,9 @@ class _Run:
             share=(processes.process_index, processes.num_processes),
         )
         if processes.num_processes > 1:
-            orders = processes.reduce(torch.from_numpy(orders).to(processes.device), "sum").cpu().numpy()
+            orders = (
+                processes.reduce(torch.from_numpy(orders).to(processes.device), "sum").cpu().numpy()
+            )
         p = orders.mean(axis=0)
         if not np.isfinite(p).all():
             raise UserError(
@@ -294,7 +326,10 @@ class _Run:
         if self._options.patience is None or row["log_loss"] < best:
             kept = {"orders": torch.from_numpy(orders)}
             if self._options.patience is not None:
-                kept |= {name: tensor.detach().cpu().clone() for name, tensor in weights.of(self.model).items()}
+                kept |= {
+                    name: tensor.detach().cpu().clone()
+                    for name, tensor in weights.of(self.model).items()
+                }
             state.best = kept
         state.history.append(row)
         state.loss_sum, state.items = 0.0, 0
@@ -304,7 +339,9 @@ class _Run:
         )
         self._log.event("epoch", **row)
         if self._is_exhausted() and row["epoch"] < self._options.epochs:
-            self._log.say(f"stopping early: no better log loss for {self._options.patience} epochs (train.patience)")
+            self._log.say(
+                f"stopping early: no better log loss for {self._options.patience} epochs (train.patience)"
+            )
         if processes.is_main_process:
             self._save()
 
@@ -328,8 +365,14 @@ class _Run:
 def _accelerator() -> Accelerator:
     """This process's part of however many `accelerate launch` has started; without it, the only one."""
     device = best_device()
-    processes = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if computes_bf16(device) else "no")
-    if processes.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+    processes = Accelerator(
+        cpu=device.type == "cpu", mixed_precision="bf16" if computes_bf16(device) else "no"
+    )
+    if processes.distributed_type not in (
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+    ):
         raise UserError(
             f"accelerate is set up for {processes.distributed_type.value}, but checkpoints are made for whole models: choose plain "
             "multi-GPU or multi-CPU (accelerate launch --multi_gpu)."

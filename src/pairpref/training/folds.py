@@ -42,7 +42,9 @@ class Fold:
     predictions: pd.DataFrame
 
 
-def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None) -> Fold | None:
+def train_fold(
+    fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None
+) -> Fold | None:
     """Train the classifier of one fold and predict the fold's rows, or fetch both where the same training has already finished.
 
     Args:
@@ -58,7 +60,9 @@ def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | N
     """
     tokens = token_files.load(TOKENS)
     if tokens.single and params.augment.ab:
-        raise UserError("the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false")
+        raise UserError(
+            "the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false"
+        )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
     store = Store(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
@@ -76,9 +80,16 @@ def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | N
             lock.release()
 
 
-def _train(tokens: Tokens, fold: int, seed: int, params: Params, store: Store, log: Log, keep: bool) -> None:
-    train, validation = tokens.take(np.flatnonzero(tokens.folds != fold)), tokens.take(np.flatnonzero(tokens.folds == fold))
-    log.say(f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}")
+def _train(
+    tokens: Tokens, fold: int, seed: int, params: Params, store: Store, log: Log, keep: bool
+) -> None:
+    train, validation = (
+        tokens.take(np.flatnonzero(tokens.folds != fold)),
+        tokens.take(np.flatnonzero(tokens.folds == fold)),
+    )
+    log.say(
+        f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}"
+    )
     fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, store, log)
     predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
     for columns, p in zip(ORDERS, fitted.orders, strict=False):

@@ -37,7 +37,9 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def collator_for(model: nn.Module, template: Template) -> Collator:
     """The collator whose batches a model takes as keyword arguments."""
-    return Collator(template.pad, segments=isinstance(model, SpanClassifier) or knows_segments(model.config))
+    return Collator(
+        template.pad, segments=isinstance(model, SpanClassifier) or knows_segments(model.config)
+    )
 
 
 def by_order(
@@ -88,7 +90,9 @@ def by_order(
             for order in range(orders):
                 batch = collate([dataset[int(row), bool(order)] for row in rows])
                 batch.pop("labels", None)
-                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
+                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})[
+                    "logits"
+                ]
                 p = torch.softmax(logits.double() - correction, dim=-1).cpu().numpy()
                 result[order, rows] = swap_probabilities(p) if order else p
     return result

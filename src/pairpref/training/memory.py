@@ -24,11 +24,14 @@ def explained(advice: Callable[[], str]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not exhausted(error):
             raise
-        raise UserError(f"Out of memory ({one_line(error) or type(error).__name__}) with {advice()}.") from None
+        raise UserError(
+            f"Out of memory ({one_line(error) or type(error).__name__}) with {advice()}."
+        ) from None
 
 
 def exhausted(error: Exception) -> bool:
     """Whether memory ran out; torch's allocator of the CPU raises a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
+        isinstance(error, RuntimeError)
+        and ("can't allocate memory" in str(error) or "out of memory" in str(error))
     )

@@ -18,7 +18,10 @@ def optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.O
     decayed, others = [], []
     for parameter in model.parameters():
         (decayed if parameter.ndim > 1 else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
@@ -29,7 +32,9 @@ def schedule(of: torch.optim.Optimizer, options: TrainParams, steps: int) -> Cal
         steps: of the whole training.
     """
     warmup = round(options.warmup * steps)
-    return get_scheduler(_SCHEDULERS[options.scheduler], of, num_warmup_steps=warmup, num_training_steps=steps).lr_lambdas[0]
+    return get_scheduler(
+        _SCHEDULERS[options.scheduler], of, num_warmup_steps=warmup, num_training_steps=steps
+    ).lr_lambdas[0]
 
 
 def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[float, float, float]:

@@ -38,7 +38,11 @@ def show(catalog: Catalog) -> None:
         milestone = f", milestone {version.milestone}" if version.milestone else ""
         print(f"{row.name}{f' from {version.parent}' if version.parent else ''}{milestone}")
         modules = [*version.added, *(f"without {module}" for module in version.removed)]
-        lines = {"what": ", ".join(modules), "params": spelled(version.changes), "to show": version.hypothesis}
+        lines = {
+            "what": ", ".join(modules),
+            "params": spelled(version.changes),
+            "to show": version.hypothesis,
+        }
         lines |= {f"assumed {what}": why for what, why in version.assumed.items()}
         if row.measured:
             lines["measured"] = f"log loss {versions.spread(row, 'log_loss_final')}"
@@ -52,7 +56,9 @@ def replay(catalog: Catalog, names: list[str]) -> None:
     from pairpref.versions.replay import Replay
 
     if unknown := [name for name in names if name not in catalog.versions]:
-        raise UserError(f"{', '.join(unknown)}: not in versions.yaml, which has {', '.join(catalog.ordered())}.")
+        raise UserError(
+            f"{', '.join(unknown)}: not in versions.yaml, which has {', '.join(catalog.ordered())}."
+        )
     log = Log("replay")
     with Replay(catalog, log) as session:
         session.versions(names or list(catalog.versions))
@@ -73,7 +79,12 @@ def tag(catalog: Catalog, move: bool) -> None:
     """Put missing tags back."""
     repository = Repository()
     made, elsewhere = repository.tag(
-        {name: commit for name, commit in repository.versions().items() if name in catalog.versions}, move
+        {
+            name: commit
+            for name, commit in repository.versions().items()
+            if name in catalog.versions
+        },
+        move,
     )
     if made:
         print(f"tagged {', '.join(catalogs.natural(made))}")
@@ -94,7 +105,9 @@ def table(catalog: Catalog, form: str) -> None:
     """Print the version table."""
     stood = standing.stand(catalog, features=False)
     if form == "csv":
-        versions.numbers(stood).to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+        versions.numbers(stood).to_csv(
+            sys.stdout, index=False, float_format="%.6f", lineterminator="\n"
+        )
     elif form == "md":
         print(tables.markdown(versions.table(stood)), end="")
     else:
@@ -130,38 +143,73 @@ def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
     try:
         text = sys.stdin.read() if str(listing) == "-" else listing.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{listing} is no text; expected what `kaggle competitions submissions -v` prints.") from None
-    new, old = standing.from_kaggle(text, regime, list(catalog.versions)), standing.read_leaderboard(standing.LEADERBOARD)
+        raise UserError(
+            f"{listing} is no text; expected what `kaggle competitions submissions -v` prints."
+        ) from None
+    new, old = (
+        standing.from_kaggle(text, regime, list(catalog.versions)),
+        standing.read_leaderboard(standing.LEADERBOARD),
+    )
     both = pd.concat([old, new], ignore_index=True) if len(old) else new
     merged = both.drop_duplicates(["version", "date", "regime", "public", "private"])
     write_text(standing.LEADERBOARD, standing.leaderboard_csv(merged))
-    print(f"{len(merged) - len(old)} scores added to {standing.LEADERBOARD}, of {len(new)} that name a version")
+    print(
+        f"{len(merged) - len(old)} scores added to {standing.LEADERBOARD}, of {len(new)} that name a version"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pairpref.versions", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m pairpref.versions", description=__doc__.split("\n\n")[1]
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="what each version is")
     command = commands.add_parser(
-        "replay", help="run versions again: params, pipeline, commit, tag; what is up to date is left alone"
+        "replay",
+        help="run versions again: params, pipeline, commit, tag; what is up to date is left alone",
     )
-    command.add_argument("names", nargs="*", metavar="ID", help="e.g. v17.0; all where none is named")
-    commands.add_parser("impact", help="run the pipeline with and without each feature, all else equal")
-    command = commands.add_parser("tag", help="put tags on the versions' commits where they are missing")
-    command.add_argument("--move", action="store_true", help="also move tags that stand on older commits")
-    command = commands.add_parser("table", help="all versions: measured, published, against the anchor")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_const", dest="form", const="md", default="text", help="as Markdown")
-    form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as plain numbers")
+    command.add_argument(
+        "names", nargs="*", metavar="ID", help="e.g. v17.0; all where none is named"
+    )
+    commands.add_parser(
+        "impact", help="run the pipeline with and without each feature, all else equal"
+    )
     command = commands.add_parser(
-        "check", help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare"
+        "tag", help="put tags on the versions' commits where they are missing"
+    )
+    command.add_argument(
+        "--move", action="store_true", help="also move tags that stand on older commits"
+    )
+    command = commands.add_parser(
+        "table", help="all versions: measured, published, against the anchor"
+    )
+    form = command.add_mutually_exclusive_group()
+    form.add_argument(
+        "--md", action="store_const", dest="form", const="md", default="text", help="as Markdown"
+    )
+    form.add_argument(
+        "--csv", action="store_const", dest="form", const="csv", help="as plain numbers"
+    )
+    command = commands.add_parser(
+        "check",
+        help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare",
     )
     command.add_argument("--against", metavar="ID", help="another version than the anchor, v17.0")
     command = commands.add_parser(
-        "leaderboard", help="add scores to leaderboard.csv from what `kaggle competitions submissions -v` lists"
+        "leaderboard",
+        help="add scores to leaderboard.csv from what `kaggle competitions submissions -v` lists",
     )
-    command.add_argument("listing", type=Path, help="the listing as CSV; - reads it from a pipe. Descriptions name the version")
-    command.add_argument("--regime", required=True, choices=standing.REGIMES, help="scores of different regimes don't compare")
+    command.add_argument(
+        "listing",
+        type=Path,
+        help="the listing as CSV; - reads it from a pipe. Descriptions name the version",
+    )
+    command.add_argument(
+        "--regime",
+        required=True,
+        choices=standing.REGIMES,
+        help="scores of different regimes don't compare",
+    )
     asked = parser.parse_args(argv)
     with errors.command("versions", REFUSED):
         try:

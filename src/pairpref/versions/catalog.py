@@ -38,21 +38,28 @@ class Version(Section):
     changes: Changes = Field(min_length=1, description="dotted names of params and their values")
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    hypothesis: str = Field(min_length=1, description="what the version is to show, against its parent")
+    hypothesis: str = Field(
+        min_length=1, description="what the version is to show, against its parent"
+    )
     published: Published | None = None
     assumed: dict[str, str] = Field(
-        default={}, description="what is open or contradictory in the documentation, and what is taken"
+        default={},
+        description="what is open or contradictory in the documentation, and what is taken",
     )
 
 
 class Milestone(Section):
     expects: str = Field(description="the roadmap's words")
     adds: str = ""
-    log_loss: tuple[float, float] | None = Field(default=None, description="the expected change of log loss, from and to")
+    log_loss: tuple[float, float] | None = Field(
+        default=None, description="the expected change of log loss, from and to"
+    )
 
 
 class Expectation(Section):
-    sign: Literal["-", "0", "+"] = Field(description="of the change of log loss with the feature on")
+    sign: Literal["-", "0", "+"] = Field(
+        description="of the change of log loss with the feature on"
+    )
     because: str
 
 
@@ -79,7 +86,9 @@ class Catalog(Section):
     versions: dict[Name, Version]
     milestones: dict[str, Milestone] = {}
     features: dict[Key, Feature] = {}
-    unchanging: dict[str, str] = Field(default={}, description="features that change nothing, and the test that shows it")
+    unchanging: dict[str, str] = Field(
+        default={}, description="features that change nothing, and the test that shows it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,20 +98,28 @@ class Catalog(Section):
             if name == root and parent is not None:
                 raise ValueError(f"{name} comes first, so it can have no parent")
             if name != root and parent not in list(self.versions)[:before]:
-                raise ValueError(f"{name} has the parent {parent}, which should be one of the versions above it")
+                raise ValueError(
+                    f"{name} has the parent {parent}, which should be one of the versions above it"
+                )
         for name in later:
             if unset := sorted(set(self.versions[name].changes) - set(self.versions[root].changes)):
                 raise ValueError(
                     f"{name} changes {', '.join(unset)}, so {root} must set it too, or older versions would follow params.yaml"
                 )
         if self.anchor not in self.versions:
-            raise ValueError(f"the anchor {self.anchor} is none of the versions: {', '.join(self.versions)}")
+            raise ValueError(
+                f"the anchor {self.anchor} is none of the versions: {', '.join(self.versions)}"
+            )
         for key, feature in self.features.items():
             if feature.of not in self.versions:
-                raise ValueError(f"the feature {key} is of {feature.of}, which is none of the versions")
+                raise ValueError(
+                    f"the feature {key} is of {feature.of}, which is none of the versions"
+                )
         for name, version in self.versions.items():
             if version.milestone is not None and version.milestone not in self.milestones:
-                raise ValueError(f"{name} is the milestone {version.milestone}, which is none of: {', '.join(self.milestones)}")
+                raise ValueError(
+                    f"{name} is the milestone {version.milestone}, which is none of: {', '.join(self.milestones)}"
+                )
         return self
 
     def changes(self, name: str) -> Changes:

@@ -48,13 +48,19 @@ def gather(params: Params, root: Path = Path()) -> pd.DataFrame:
         groups = pd.read_parquet(root / PAIRS, columns=["id", "group"])
     except (ValueError, KeyError) as error:
         raise _damaged(f"{SEEDS} or {PAIRS}", error) from None
-    found = found.merge(groups, on="id", how="left", validate="many_to_one")[[*_ROWS, "seed", *PROBABILITIES]]
+    found = found.merge(groups, on="id", how="left", validate="many_to_one")[
+        [*_ROWS, "seed", *PROBABILITIES]
+    ]
     if params.oof.enabled and params.calibrate.method != "none":
         calibrated = np.empty((len(found), 3))
         for rows, part in _by_seed(found):
             one_fold = np.zeros(len(part), dtype=int)
             calibrated[rows] = cross_fitted(
-                probabilities(part), part["label"].to_numpy(int), one_fold, part["group"].to_numpy(), params.calibrate.method
+                probabilities(part),
+                part["label"].to_numpy(int),
+                one_fold,
+                part["group"].to_numpy(),
+                params.calibrate.method,
             )
         found[CALIBRATED] = calibrated
     return rounded(found)
@@ -63,7 +69,9 @@ def gather(params: Params, root: Path = Path()) -> pd.DataFrame:
 def _damaged(what: object, error: Exception) -> UserError:
     """DVC brings back what the pipeline wrote, git what a replay wrote."""
     why = " ".join(str(error).split())[:120]
-    return UserError(f"{what} is damaged: {why}. `dvc checkout --force` or `git checkout HEAD -- versions` brings it back.")
+    return UserError(
+        f"{what} is damaged: {why}. `dvc checkout --force` or `git checkout HEAD -- versions` brings it back."
+    )
 
 
 def write(predictions: pd.DataFrame, path: Path) -> None:
@@ -92,9 +100,13 @@ def read(source: Path | bytes) -> pd.DataFrame:
         UserError: it is damaged.
     """
     try:
-        kept = pd.read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source).astype({"label": np.int64})
+        kept = pd.read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source).astype(
+            {"label": np.int64}
+        )
     except (ValueError, KeyError) as error:
-        raise _damaged(source if isinstance(source, Path) else "a version's predictions", error) from None
+        raise _damaged(
+            source if isinstance(source, Path) else "a version's predictions", error
+        ) from None
     numbers = [name for columns in _TRIPLES for name in columns[:2] if name in kept]
     kept[numbers] = kept[numbers] / 10**DECIMALS
     found = rounded(kept)
@@ -103,9 +115,9 @@ def read(source: Path | bytes) -> pd.DataFrame:
 
 def last_word(predictions: pd.DataFrame) -> pd.DataFrame:
     """The same with the final probabilities in p_a, p_b, p_tie and no others."""
-    return predictions.assign(**{p: predictions[c] for p, c in zip(PROBABILITIES, final(predictions), strict=True)}).drop(
-        columns=CALIBRATED, errors="ignore"
-    )
+    return predictions.assign(
+        **{p: predictions[c] for p, c in zip(PROBABILITIES, final(predictions), strict=True)}
+    ).drop(columns=CALIBRATED, errors="ignore")
 
 
 def rounded(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -113,9 +125,14 @@ def rounded(predictions: pd.DataFrame) -> pd.DataFrame:
     smallest = 10.0**-DECIMALS
     for columns in _TRIPLES:
         if columns[0] in predictions:
-            first, second = (predictions[name].astype(np.float64).round(DECIMALS).clip(lower=smallest) for name in columns[:2])
+            first, second = (
+                predictions[name].astype(np.float64).round(DECIMALS).clip(lower=smallest)
+                for name in columns[:2]
+            )
             third = (1 - first - second).round(DECIMALS).clip(lower=smallest)
-            predictions = predictions.assign(**dict(zip(columns, (first, second, third), strict=True)))
+            predictions = predictions.assign(
+                **dict(zip(columns, (first, second, third), strict=True))
+            )
     return predictions
 
 
@@ -126,7 +143,9 @@ def final(predictions: pd.DataFrame) -> list[str]:
 
 def same_votes(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether two runs were judged on the same votes: ids, labels and prompt groups."""
-    a, b = (t[_ROWS].drop_duplicates("id").sort_values("id", ignore_index=True) for t in (one, other))
+    a, b = (
+        t[_ROWS].drop_duplicates("id").sort_values("id", ignore_index=True) for t in (one, other)
+    )
     return a.astype(str).equals(b.astype(str))
 
 
@@ -147,7 +166,9 @@ def figures(predictions: pd.DataFrame, true: np.ndarray | None = None) -> dict[s
         row = {name: before[name] for name in ("log_loss", "accuracy", "f1_macro")}
         row["log_loss_final"] = scores(labels, last)["log_loss"]
         if true is not None:
-            row["information_captured"] = truth.captured(true[at], last).get("information_captured", np.nan)
+            row["information_captured"] = truth.captured(true[at], last).get(
+                "information_captured", np.nan
+            )
         rows.append(row)
     table = pd.DataFrame(rows)
     found = {name: float(table[name].mean()) for name in table}
@@ -156,7 +177,9 @@ def figures(predictions: pd.DataFrame, true: np.ndarray | None = None) -> dict[s
     return found | {"seeds": len(table), "n": len(predictions) // len(table)}
 
 
-def log_loss(new: pd.DataFrame, old: pd.DataFrame, columns: tuple[list[str], list[str]] | None = None) -> Comparison:
+def log_loss(
+    new: pd.DataFrame, old: pd.DataFrame, columns: tuple[list[str], list[str]] | None = None
+) -> Comparison:
     """Difference in log loss of two runs on the same votes, seed by seed. Seeds that only one of them has are left out.
 
     Args:
@@ -171,7 +194,11 @@ def f1_macro(new: pd.DataFrame, old: pd.DataFrame) -> tuple[float, float, float]
     """Difference in macro F1, and its 95 % interval over prompt groups and seeds (see `compare`)."""
     a, b = _paired(new, old)
     groups, seeds = _first(a)["group"].to_numpy(), a["seed"].nunique()
-    cells = [additive.cells(p["label"].to_numpy(int), probabilities(p, final(p))) for t in (a, b) for _, p in _by_seed(t)]
+    cells = [
+        additive.cells(p["label"].to_numpy(int), probabilities(p, final(p)))
+        for t in (a, b)
+        for _, p in _by_seed(t)
+    ]
 
     def differences(sums: np.ndarray) -> np.ndarray:
         each = additive.f1(sums.reshape(*sums.shape[:-1], 2, seeds, 3, 3)).mean(axis=-1)
@@ -186,13 +213,17 @@ def f1_macro(new: pd.DataFrame, old: pd.DataFrame) -> tuple[float, float, float]
 
 def _paired(new: pd.DataFrame, old: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not same_votes(new, old):
-        raise UserError("The two runs were judged on different votes, so their figures don't compare.")
+        raise UserError(
+            "The two runs were judged on different votes, so their figures don't compare."
+        )
     seeds = sorted(set(new["seed"]) & set(old["seed"]))
     if not seeds:
         raise UserError(
             f"No seed is in both: {sorted(set(new['seed']))} and {sorted(set(old['seed']))}; figures compare seed by seed."
         )
-    return tuple(t[t["seed"].isin(seeds)].sort_values(["seed", "id"], ignore_index=True) for t in (new, old))
+    return tuple(
+        t[t["seed"].isin(seeds)].sort_values(["seed", "id"], ignore_index=True) for t in (new, old)
+    )
 
 
 def _by_seed(predictions: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
@@ -208,5 +239,8 @@ def _first(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _by_row(predictions: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """Losses; shape (seeds, n)."""
-    each = [losses(part["label"].to_numpy(int), probabilities(part, columns)) for _, part in _by_seed(predictions)]
+    each = [
+        losses(part["label"].to_numpy(int), probabilities(part, columns))
+        for _, part in _by_seed(predictions)
+    ]
     return np.stack(each)

@@ -45,16 +45,27 @@ def update(
         features: date of all features, where they have just been measured.
     """
     path = root / LOG
-    opening, *sections = (path.read_text(encoding="utf-8") if path.exists() else _OPENING).split("\n## ")
+    opening, *sections = (path.read_text(encoding="utf-8") if path.exists() else _OPENING).split(
+        "\n## "
+    )
     dates, prose, notes = {}, {}, []
     for section in sections:
         heading = _HEADING.match(section)
-        if heading and _BY_HAND in section and heading["key"] in {*catalog.versions, *catalog.features} - set(dates):
-            dates[heading["key"]], prose[heading["key"]] = heading["date"], section.split(_BY_HAND, 1)[1].strip()
+        if (
+            heading
+            and _BY_HAND in section
+            and heading["key"] in {*catalog.versions, *catalog.features} - set(dates)
+        ):
+            dates[heading["key"]], prose[heading["key"]] = (
+                heading["date"],
+                section.split(_BY_HAND, 1)[1].strip(),
+            )
         else:
             notes.append(section.strip())
     stood = standing.stand(catalog, run, root)
-    measured = {row.name: _version(row) for row in stood.replayed} | {e.key: _feature(catalog, e) for e in stood.effects}
+    measured = {row.name: _version(row) for row in stood.replayed} | {
+        e.key: _feature(catalog, e) for e in stood.effects
+    }
     now = {**versions, **({effect.key: features for effect in stood.effects} if features else {})}
     parts = []
     for key in (*catalog.ordered(), *catalog.features):
@@ -72,7 +83,12 @@ def _tabulate(path: Path, generated: Mapping[str, Table]) -> None:
     text = old = path.read_text(encoding="utf-8") if path.exists() else ""
     for name, table in generated.items():
         place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-        text = place.sub(lambda found, table=table: f"{found[1]}{markdown(table) if table.rows else ''}{found[2]}", text)
+        text = place.sub(
+            lambda found, table=table: (
+                f"{found[1]}{markdown(table) if table.rows else ''}{found[2]}"
+            ),
+            text,
+        )
     if text != old:
         write_text(path, text)
 
@@ -102,16 +118,22 @@ def _version(row: Row) -> str:
         lines.append(f"Before calibration: log loss {tables.spread(row, 'log_loss')}")
     if version.published:
         p = version.published
-        lines.append(f"Published, on other votes: log loss {p.log_loss:g}, accuracy {p.accuracy:g}, macro F1 {p.f1_macro:g}")
+        lines.append(
+            f"Published, on other votes: log loss {p.log_loss:g}, accuracy {p.accuracy:g}, macro F1 {p.f1_macro:g}"
+        )
     if row.to_parent:
-        lines.append(f"Against {version.parent or 'the class shares'}: {tables.said(row.to_parent)}")
+        lines.append(
+            f"Against {version.parent or 'the class shares'}: {tables.said(row.to_parent)}"
+        )
     return "".join(f"- {line}\n" for line in lines)
 
 
 def _feature(catalog: Catalog, effect: Effect) -> str:
     feature = catalog.features[effect.key]
     f1, low, high = effect.f1_macro
-    expected = {"-": "a lower log loss", "0": "no difference", "+": "a higher log loss"}[feature.expect.sign]
+    expected = {"-": "a lower log loss", "0": "no difference", "+": "a higher log loss"}[
+        feature.expect.sign
+    ]
     lines = [
         f"Expected beforehand: {expected}, because {feature.expect.because}",
         f"Measured on {feature.of}, log loss with − without: {tables.said(effect.log_loss)}",

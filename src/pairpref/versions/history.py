@@ -68,7 +68,9 @@ class Repository:
                 f"{self.folder.resolve()} lies in no git repository, and versions are commits. Run it in a clone of the project."
             )
         if check and done.returncode:
-            raise UserError(f"git {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
+            raise UserError(
+                f"git {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}"
+            )
         return done.stdout.rstrip("\n")
 
     def head(self) -> str:
@@ -80,7 +82,12 @@ class Repository:
 
     def show(self, commit: str, path: str) -> bytes | None:
         """A file as it was in a commit; None where it was not."""
-        done = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=self.folder, env=environment(), capture_output=True)
+        done = subprocess.run(
+            ["git", "show", f"{commit}:{path}"],
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+        )
         return None if done.returncode else done.stdout
 
     def changed(self, *paths: str) -> list[str]:
@@ -94,7 +101,10 @@ class Repository:
     def has_identity(self) -> bool:
         return (
             subprocess.run(
-                ["git", "var", "GIT_COMMITTER_IDENT"], cwd=self.folder, env=environment(), capture_output=True
+                ["git", "var", "GIT_COMMITTER_IDENT"],
+                cwd=self.folder,
+                env=environment(),
+                capture_output=True,
             ).returncode
             == 0
         )
@@ -105,19 +115,28 @@ class Repository:
 
     def marked(self, trailer: str) -> dict[str, Commit]:
         """The newest commit in the history for each value of a trailer."""
-        form = _FIELD.join(["%H", "%cn <%ce> %cd", f"%(trailers:key={trailer},valueonly,separator=%x2C)", "%B"]) + _RECORD
+        form = (
+            _FIELD.join(
+                ["%H", "%cn <%ce> %cd", f"%(trailers:key={trailer},valueonly,separator=%x2C)", "%B"]
+            )
+            + _RECORD
+        )
         listed = self.git("log", f"--grep=^{trailer}: ", "--date=raw", f"--format={form}")
         found: dict[str, Commit] = {}
         for record in filter(str.strip, listed.split(_RECORD)):
             sha, committer, names, message = record.lstrip("\n").split(_FIELD)
-            body = "\n".join(line for line in message.splitlines() if not line.startswith(f"{trailer}: ")).strip()
+            body = "\n".join(
+                line for line in message.splitlines() if not line.startswith(f"{trailer}: ")
+            ).strip()
             for name in filter(None, map(str.strip, names.split(","))):
                 found.setdefault(name, Commit(sha, committer, body))
         return found
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it stands on."""
-        listed = self.git("for-each-ref", "refs/tags", "--format=%(refname:lstrip=2) %(objectname) %(*objectname)")
+        listed = self.git(
+            "for-each-ref", "refs/tags", "--format=%(refname:lstrip=2) %(objectname) %(*objectname)"
+        )
         return {parts[0]: parts[-1] for parts in map(str.split, listed.splitlines())}
 
     def tag(self, versions: dict[str, Commit], move: bool = False) -> tuple[list[str], list[str]]:
@@ -160,16 +179,26 @@ class Repository:
         who = []
         if not self.has_identity():
             who = ["-c", f"user.name={_NOBODY[0]}", "-c", f"user.email={_NOBODY[1]}"]
-        self.git(*who, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "--file=-", stdin=message)
+        self.git(
+            *who,
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--cleanup=verbatim",
+            "--file=-",
+            stdin=message,
+        )
 
 
 def environment() -> dict[str, str]:
     """The environment without what git sets for its hooks, which would send a git in another folder to this repository."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in _KEPT
+    }
 
 
-_KEPT = {f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL", "DATE")} | {
-    "GIT_CONFIG_GLOBAL",
-    "GIT_CONFIG_SYSTEM",
-    "GIT_CONFIG_NOSYSTEM",
-}
+_KEPT = {
+    f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL", "DATE")
+} | {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}

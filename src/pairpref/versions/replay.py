@@ -47,7 +47,15 @@ MEASURED = "Measured"
 
 # What the pipeline and replays write themselves: never somebody's edits.
 _PIPELINE = ("dvc.lock", "metrics", "plots")
-_COMMITTED = ("params.yaml", *_PIPELINE, "versions.csv", "leaderboard.csv", "experiments.md", "README.md", "versions")
+_COMMITTED = (
+    "params.yaml",
+    *_PIPELINE,
+    "versions.csv",
+    "leaderboard.csv",
+    "experiments.md",
+    "README.md",
+    "versions",
+)
 # Stages whose outcome a version's figures are. The others only look at it.
 _JUDGED = ("simulate", "clean", "backbone", "tokenize", "train", "oof", "calibrate", "predict")
 _IRRELEVANT = ("parallel.", "report.")
@@ -97,7 +105,11 @@ class Replay:
         Raises:
             UserError: a version can't be expressed by today's params, there are edits in the way, or the pipeline stopped.
         """
-        wanted = {name: changed(self.base, self.catalog.changes(name), name) for name in self.catalog.versions if name in names}
+        wanted = {
+            name: changed(self.base, self.catalog.changes(name), name)
+            for name in self.catalog.versions
+            if name in names
+        }
         self._open()
         before = self.there.versions()
         why = {name: self._stale(before.get(name), raw) for name, raw in wanted.items()}
@@ -106,7 +118,9 @@ class Replay:
                 why[name] = why[name] or "its predictions are gone"
         todo = [name for name, reason in why.items() if reason]
         if not todo and self.there.head() == self.main.head():
-            self.log.say(f"{_listed(list(wanted))}: replayed by this code with these params on these votes; nothing to do")
+            self.log.say(
+                f"{_listed(list(wanted))}: replayed by this code with these params on these votes; nothing to do"
+            )
             self._close()
             return
         for name in todo:
@@ -129,15 +143,21 @@ class Replay:
                 changed(self.base, changes, key)
                 sides[standing.side_path(self.catalog, changes)] = changes
         self._open()
-        own = {path: changes for path, changes in sides.items() if standing.FEATURES in path.parents}
+        own = {
+            path: changes for path, changes in sides.items() if standing.FEATURES in path.parents
+        }
         versions = self.there.versions()
         for path in set(sides) - set(own):
             name = path.parent.name
             if reason := self._stale(versions.get(name), changed(self.base, sides[path], name)):
                 again = f"`python -m pairpref.versions replay {name}`"
-                raise UserError(f"{name}, which features are compared with, needs a replay: {reason}. {again}")
+                raise UserError(
+                    f"{name}, which features are compared with, needs a replay: {reason}. {again}"
+                )
         missing = [f"{path} is missing" for path in own if not (self.there.folder / path).exists()]
-        reason = self._stale(self.there.marked(MEASURED).get("features"), self.base) or next(iter(missing), "")
+        reason = self._stale(self.there.marked(MEASURED).get("features"), self.base) or next(
+            iter(missing), ""
+        )
         if not reason and self.there.head() == self.main.head():
             self.log.say("all features are measured by this code with these params; nothing to do")
             self._close()
@@ -147,19 +167,30 @@ class Replay:
             for path in self._paced(list(own)):
                 self._set(own[path])
                 self._dvc("repro", "calibrate")
-                predictions = evidence.gather(params.load(self.there.folder / PARAMS), self.there.folder)
+                predictions = evidence.gather(
+                    params.load(self.there.folder / PARAMS), self.there.folder
+                )
                 (self.there.folder / path).parent.mkdir(parents=True, exist_ok=True)
                 evidence.write(evidence.last_word(predictions), self.there.folder / path)
             experiments.update(self.there.folder, self.catalog, features=_today())
         # Code that gives the same bytes leaves nothing to commit, but the next time they count as this code's.
-        self._finish(f"What each feature does, measured on its own\n\n{MEASURED}: features", even_empty=bool(reason))
+        self._finish(
+            f"What each feature does, measured on its own\n\n{MEASURED}: features",
+            even_empty=bool(reason),
+        )
 
     def _paced(self, work: list[Any]) -> Iterator[Any]:
         """Pass work through, saying what is next and about how long the rest will take."""
         began = time.monotonic()
         for done, item in enumerate(work):
-            left = f", about {_minutes((time.monotonic() - began) / done * (len(work) - done))} left" if done else ""
-            self.log.say(f"{item.stem if isinstance(item, Path) else item}, {done + 1} of {len(work)}{left}")
+            left = (
+                f", about {_minutes((time.monotonic() - began) / done * (len(work) - done))} left"
+                if done
+                else ""
+            )
+            self.log.say(
+                f"{item.stem if isinstance(item, Path) else item}, {done + 1} of {len(work)}{left}"
+            )
             yield item
         self.log.say(f"{len(work)} done in {_minutes(time.monotonic() - began)}")
 
@@ -171,7 +202,9 @@ class Replay:
         predictions = evidence.gather(settings, folder)
         (folder / evidence.FOLDER / name).mkdir(parents=True, exist_ok=True)
         evidence.write(predictions, standing.predictions_of(name, folder))
-        shutil.copy(folder / "plots" / "train.csv", folder / evidence.FOLDER / name / standing.TRAINING)
+        shutil.copy(
+            folder / "plots" / "train.csv", folder / evidence.FOLDER / name / standing.TRAINING
+        )
         write_json(folder / evidence.FOLDER / name / MACHINE, machine())
         if name == self.catalog.anchor:
             # No time and no name inside: the same submission is the same bytes.
@@ -181,7 +214,11 @@ class Replay:
         self._enter_score(name, settings)
         experiments.update(folder, self.catalog, predictions, versions={name: _today()})
         self._dvc("repro")
-        row = next(row for row in standing.stand(self.catalog, predictions, folder, features=False).rows if row.name == name)
+        row = next(
+            row
+            for row in standing.stand(self.catalog, predictions, folder, features=False).rows
+            if row.name == name
+        )
         self.there.commit(experiments.message(row), *_COMMITTED, even_empty=True)
 
     def _enter_figures(self, name: str, settings: Params, predictions: pd.DataFrame) -> None:
@@ -189,10 +226,14 @@ class Replay:
         true = None
         if known:
             ids = predictions["id"].drop_duplicates()
-            true = truth.read(self.there.folder / known, ids)[pd.Index(ids).get_indexer(predictions["id"])]
+            true = truth.read(self.there.folder / known, ids)[
+                pd.Index(ids).get_indexer(predictions["id"])
+            ]
         table = standing.read_figures(path)
         measured = pd.DataFrame([evidence.figures(predictions, true)], index=[name])
-        table = pd.concat([table.drop(index=name, errors="ignore"), measured.reindex(columns=table.columns)])
+        table = pd.concat(
+            [table.drop(index=name, errors="ignore"), measured.reindex(columns=table.columns)]
+        )
         write_text(path, standing.to_csv(table, self.catalog.ordered()))
 
     def _enter_score(self, name: str, settings: Params) -> None:
@@ -200,10 +241,19 @@ class Replay:
         if not settings.data.solution or not settings.data.solution.startswith(str(ARENA)):
             return
         path = self.there.folder / standing.LEADERBOARD
-        scores = yaml.safe_load((self.there.folder / "metrics" / "test.json").read_text(encoding="utf-8"))
+        scores = yaml.safe_load(
+            (self.there.folder / "metrics" / "test.json").read_text(encoding="utf-8")
+        )
         table = standing.read_leaderboard(path)
         table = table[(table["version"] != name) | (table["regime"] != "simulated")]
-        row = [name, _today(), "simulated", scores.get("log_loss_public"), scores.get("log_loss_private"), "by replay"]
+        row = [
+            name,
+            _today(),
+            "simulated",
+            scores.get("log_loss_public"),
+            scores.get("log_loss_private"),
+            "by replay",
+        ]
         table = (
             pd.concat([table, pd.DataFrame([row], columns=list(table))])
             if len(table)
@@ -222,7 +272,10 @@ class Replay:
         path = self.there.folder / standing.FIGURES
         table = standing.read_figures(path)
         if set(names) & set(table.index):
-            write_text(path, standing.to_csv(table.drop(index=names, errors="ignore"), self.catalog.ordered()))
+            write_text(
+                path,
+                standing.to_csv(table.drop(index=names, errors="ignore"), self.catalog.ordered()),
+            )
         for name in names:
             shutil.rmtree(self.there.folder / evidence.FOLDER / name, ignore_errors=True)
 
@@ -230,8 +283,15 @@ class Replay:
         """The worktree: where an interrupted replay left it, or a new one where main has gone on since."""
         head, folder = self.main.head(), self.there.folder
         base = self.root / _BASE
-        begun = base.read_text(encoding="utf-8") if base.exists() and (folder / ".git").exists() else None
-        if begun != head or self.main.git("merge-base", head, self.there.head(), check=False) != head:
+        begun = (
+            base.read_text(encoding="utf-8")
+            if base.exists() and (folder / ".git").exists()
+            else None
+        )
+        if (
+            begun != head
+            or self.main.git("merge-base", head, self.there.head(), check=False) != head
+        ):
             self._close()
             self.main.git("worktree", "add", "--quiet", "--detach", str(folder), head)
             write_text(base, head)
@@ -272,38 +332,70 @@ class Replay:
         before = self.main.versions()
         self.main.git("merge", "--quiet", "--ff-only", self.there.head())
         tags = self.main.tags()
-        anew = {name: commit for name, commit in self.main.versions().items() if commit != before.get(name)}
+        anew = {
+            name: commit
+            for name, commit in self.main.versions().items()
+            if commit != before.get(name)
+        }
         # A tag follows its version; one that somebody has put elsewhere stays there.
-        ours = {name for name in anew if name not in tags or (name in before and tags[name] == before[name].sha)}
+        ours = {
+            name
+            for name in anew
+            if name not in tags or (name in before and tags[name] == before[name].sha)
+        }
         if made := self.main.tag({name: anew[name] for name in ours}, move=True)[0]:
             self.log.say(f"tagged {_listed(natural(made))}")
         if others := set(anew) - ours:
             names = _listed(natural(others))
-            self.log.say(f"{names}: the tag was put elsewhere, and left there; `python -m pairpref.versions tag --move` moves it")
+            self.log.say(
+                f"{names}: the tag was put elsewhere, and left there; `python -m pairpref.versions tag --move` moves it"
+            )
         self._close()
         # Outputs follow their lock file, but for those that are edited by hand.
         if self._run(self.root, "checkout", check=False):
-            self.log.say("not all outputs could follow: `dvc checkout` says which, `dvc repro` makes them")
+            self.log.say(
+                "not all outputs could follow: `dvc checkout` says which, `dvc repro` makes them"
+            )
 
     def _stale(self, commit: Commit | None, raw: dict[str, Any]) -> str:
         """Why a commit is not what today's code would make of these params and votes; empty where it is."""
         if commit is None:
             return "it has never been replayed"
-        if files := self.there.git("diff", "--name-only", commit.sha, "HEAD", "--", *self._code()).splitlines():
+        if files := self.there.git(
+            "diff", "--name-only", commit.sha, "HEAD", "--", *self._code()
+        ).splitlines():
             return f"{files[0]}{' and others' * (len(files) > 1)} changed since"
         now, then = (_judged(self.main.show(sha, "dvc.yaml")) for sha in ("HEAD", commit.sha))
         if now != then:
             return "dvc.yaml changed since"
-        new, old = flat(raw), flat(yaml.safe_load(self.main.show(commit.sha, "params.yaml") or "{}"))
-        different = [name for name in sorted({*new, *old}) if not name.startswith(_IRRELEVANT) and new.get(name) != old.get(name)]
-        return f"{', '.join(different[:3])} changed since" if different else self._other_votes(commit)
+        new, old = (
+            flat(raw),
+            flat(yaml.safe_load(self.main.show(commit.sha, "params.yaml") or "{}")),
+        )
+        different = [
+            name
+            for name in sorted({*new, *old})
+            if not name.startswith(_IRRELEVANT) and new.get(name) != old.get(name)
+        ]
+        return (
+            f"{', '.join(different[:3])} changed since" if different else self._other_votes(commit)
+        )
 
     def _other_votes(self, commit: Commit) -> str:
         """The user's own votes may be others under the same name; the arena's follow from its params."""
         locked = yaml.safe_load(self.main.show(commit.sha, "dvc.lock") or "{}").get("stages", {})
-        md5 = {dep["path"]: dep.get("md5") for stage in locked.values() for dep in stage.get("deps", [])}
+        md5 = {
+            dep["path"]: dep.get("md5")
+            for stage in locked.values()
+            for dep in stage.get("deps", [])
+        }
         for path in self.base["data"].values():
-            if isinstance(path, str) and md5.get(path) and not in_arena(str(self.root / path)) and (self.root / path).is_file():
+            if (
+                isinstance(path, str)
+                and md5.get(path)
+                and not in_arena(str(self.root / path))
+                and (self.root / path).is_file()
+            ):
                 with (self.root / path).open("rb") as opened:
                     if hashlib.file_digest(opened, "md5").hexdigest() != md5[path]:
                         return f"{path} is another file since"
@@ -317,13 +409,19 @@ class Replay:
     def _own_files(self) -> Iterator[str]:
         """The user's files that params.yaml names, which git does not know: votes, a backbone's folder."""
         for path in (*self.base["data"].values(), self.base["model"]["backbone"]):
-            relative = isinstance(path, str) and not os.path.isabs(path) and (self.root / path).exists()
+            relative = (
+                isinstance(path, str) and not os.path.isabs(path) and (self.root / path).exists()
+            )
             if relative and not Path(os.path.normpath(self.root / path)).is_relative_to(self.root):
                 raise UserError(
                     f"{path} lies outside the repository, and a replay runs in {WORKTREE}, from where it leads elsewhere. Name it by "
                     "its absolute path in params.yaml, or put a link to it under data/raw, and commit."
                 )
-            if relative and not in_arena(str(self.root / path)) and not self.main.git("ls-files", "--", path):
+            if (
+                relative
+                and not in_arena(str(self.root / path))
+                and not self.main.git("ls-files", "--", path)
+            ):
                 yield path
 
     def _set(self, changes: Changes) -> None:
@@ -332,7 +430,11 @@ class Replay:
 
     def _cache(self) -> Path:
         asked = subprocess.run(
-            [sys.executable, "-m", "dvc", "cache", "dir"], cwd=self.root, env=environment(), capture_output=True, text=True
+            [sys.executable, "-m", "dvc", "cache", "dir"],
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
         )
         if asked.returncode:
             raise UserError(f"dvc cache dir: {asked.stderr.strip()}")
@@ -347,7 +449,10 @@ class Replay:
         own = {"PATH": f"{bin}{os.pathsep}{inherited.get('PATH', '')}", "DVC_NO_ANALYTICS": "1"}
         # A session of its own: a signal is passed on once, to DVC and the stage alike.
         process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=folder, env=inherited | own, start_new_session=True
+            [sys.executable, "-m", "dvc", *arguments, "--quiet"],
+            cwd=folder,
+            env=inherited | own,
+            start_new_session=True,
         )
         with _passed_on(process) as signals:
             code = process.wait()
@@ -371,7 +476,10 @@ def _passed_on(process: subprocess.Popen) -> Iterator[list[int]]:
         if process.poll() is None:
             os.killpg(process.pid, signum)
 
-    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        signum: signal.signal(signum, pass_on)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield got
     finally:
@@ -387,7 +495,9 @@ def rewritten(text: str, changes: Changes) -> str:
     """
     editor = YAML()
     editor.width, editor.preserve_quotes = 4096, True
-    editor.representer.add_representer(type(None), lambda of, _: of.represent_scalar("tag:yaml.org,2002:null", "null"))
+    editor.representer.add_representer(
+        type(None), lambda of, _: of.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     content = editor.load(text)
     for name, value in changes.items():
         *sections, key = name.split(".")
@@ -416,15 +526,28 @@ def machine() -> dict[str, str]:
 def _processor() -> str:
     """Its kind as libraries of numerics tell kinds apart."""
     about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines() if about.exists() else []
-    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    named = [f"{name} {known[name]}" for name in ("cpu family", "model", "stepping") if name in known]
-    return ", ".join([known.get("model name") or platform.processor() or platform.machine(), *named])
+    lines = (
+        about.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
+        if about.exists()
+        else []
+    )
+    known = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    named = [
+        f"{name} {known[name]}" for name in ("cpu family", "model", "stepping") if name in known
+    ]
+    return ", ".join(
+        [known.get("model name") or platform.processor() or platform.machine(), *named]
+    )
 
 
 def _judged(dvc_yaml: bytes | None) -> dict:
     stages = yaml.safe_load(dvc_yaml or b"{}").get("stages", {})
-    return {name: {key: value for key, value in stages.get(name, {}).items() if key != "plots"} for name in _JUDGED}
+    return {
+        name: {key: value for key, value in stages.get(name, {}).items() if key != "plots"}
+        for name in _JUDGED
+    }
 
 
 def _minutes(seconds: float) -> str:

@@ -28,7 +28,12 @@ TRAINING = "training.csv"
 REGIMES = ("simulated", "public-2024", "private-2024", "rolling")
 _SCORES = ["version", "date", "regime", "public", "private", "note"]
 _MEASURED = ["log_loss", "accuracy", "f1_macro", "log_loss_final", "information_captured"]
-_COLUMNS = ["version", *(name for figure in _MEASURED for name in (figure, f"{figure}_std")), "seeds", "n"]
+_COLUMNS = [
+    "version",
+    *(name for figure in _MEASURED for name in (figure, f"{figure}_std")),
+    "seeds",
+    "n",
+]
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ class Standing:
         return [row for row in self.rows if row.measured]
 
 
-def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path(), features: bool = True) -> Standing:
+def stand(
+    catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path(), features: bool = True
+) -> Standing:
     """Read and compare everything that has been replayed.
 
     Args:
@@ -117,16 +124,33 @@ def stand(catalog: Catalog, run: pd.DataFrame | None = None, root: Path = Path()
         features: whether the effects of features are wanted, which take most of the time.
     """
     figures = read_figures(root / FIGURES)
-    there = [name for name in catalog.ordered() if name in figures.index and predictions_of(name, root).exists()]
+    there = [
+        name
+        for name in catalog.ordered()
+        if name in figures.index and predictions_of(name, root).exists()
+    ]
     everything = {name: evidence.read(predictions_of(name, root)) for name in there}
-    reference = run if run is not None else everything.get(catalog.anchor, next(iter(everything.values()), None))
-    kept = {name: found for name, found in everything.items() if evidence.same_votes(found, reference)}
+    reference = (
+        run
+        if run is not None
+        else everything.get(catalog.anchor, next(iter(everything.values()), None))
+    )
+    kept = {
+        name: found for name, found in everything.items() if evidence.same_votes(found, reference)
+    }
     anchor = kept.get(catalog.anchor)
     rows = []
     for name in catalog.ordered():
         version = catalog.versions[name]
         measured = figures.loc[name].dropna().to_dict() if name in kept else None
-        rows.append(Row(name, version, measured, *(_against(name, other, kept) for other in (catalog.anchor, version.parent))))
+        rows.append(
+            Row(
+                name,
+                version,
+                measured,
+                *(_against(name, other, kept) for other in (catalog.anchor, version.parent)),
+            )
+        )
     return Standing(
         catalog=catalog,
         rows=rows,
@@ -160,14 +184,18 @@ def read_figures(path: Path) -> pd.DataFrame:
 
 def to_csv(figures: pd.DataFrame, order: list[str]) -> str:
     """versions.csv, in the given order of versions."""
-    table = figures.reindex([name for name in order if name in figures.index]).astype({"seeds": int, "n": int})
+    table = figures.reindex([name for name in order if name in figures.index]).astype(
+        {"seeds": int, "n": int}
+    )
     return table.rename_axis("version").to_csv(float_format="%.6f", lineterminator="\n")
 
 
 def class_shares(predictions: pd.DataFrame) -> pd.DataFrame:
     """The answer that knows nothing but the shares of A, B and tie, in the shape of a run's predictions."""
     shares = predictions["label"].value_counts(normalize=True).reindex(range(3), fill_value=0)
-    return predictions.assign(**dict(zip(PROBABILITIES, shares, strict=True)))[["id", "group", "label", "seed", *PROBABILITIES]]
+    return predictions.assign(**dict(zip(PROBABILITIES, shares, strict=True)))[
+        ["id", "group", "label", "seed", *PROBABILITIES]
+    ]
 
 
 def _against(name: str, other: str | None, kept: dict[str, pd.DataFrame]) -> Comparison | None:
@@ -219,17 +247,23 @@ def read_leaderboard(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise UserError(f"{path}: not readable as CSV: {error}") from None
     if list(table) != _SCORES:
-        raise UserError(f"{path}: has the columns {', '.join(table)}; expected {', '.join(_SCORES)}.")
+        raise UserError(
+            f"{path}: has the columns {', '.join(table)}; expected {', '.join(_SCORES)}."
+        )
     for line, row in enumerate(table.itertuples(), 2):
         if row.regime not in REGIMES:
             raise UserError(
                 f"{path}, line {line}: regime is {row.regime!r}; expected {', '.join(REGIMES)}. Scores of different regimes don't compare."
             )
         if row.date and not _is_date(row.date):
-            raise UserError(f"{path}, line {line}: date is {row.date!r}; expected e.g. 2024-08-31, or nothing.")
+            raise UserError(
+                f"{path}, line {line}: date is {row.date!r}; expected e.g. 2024-08-31, or nothing."
+            )
         for name in ("public", "private"):
             if not isinstance(getattr(row, name), int | float):
-                raise UserError(f"{path}, line {line}: {name} is {getattr(row, name)!r}; expected a log loss, or nothing.")
+                raise UserError(
+                    f"{path}, line {line}: {name} is {getattr(row, name)!r}; expected a log loss, or nothing."
+                )
     return table
 
 
@@ -263,17 +297,29 @@ def _gaps(scores: pd.DataFrame, kept: dict[str, pd.DataFrame], sizes: dict[str, 
         growth = noise = np.nan
         if before is not None:
             # Holdout and leaderboard are different votes, each judged by both models: the gap moves by the error of both differences.
-            error = compare(loss[None], _first_losses(kept[before.version])[0][None], groups, count=1).rows_error
+            error = compare(
+                loss[None], _first_losses(kept[before.version])[0][None], groups, count=1
+            ).rows_error
             there = sizes.get(part, len(loss)) if row["regime"] == "simulated" else len(loss)
             growth, noise = gap - before.gap, error * (1 + len(loss) / there) ** 0.5
-        found.append(Gap(holdout=float(loss.mean()), gap=float(gap), growth=float(growth), noise=float(noise), **row))
+        found.append(
+            Gap(
+                holdout=float(loss.mean()),
+                gap=float(gap),
+                growth=float(growth),
+                noise=float(noise),
+                **row,
+            )
+        )
     return found
 
 
 def _first_losses(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """The first seed's loss of each vote, and the prompt groups."""
     first = predictions[predictions["seed"] == predictions["seed"].iloc[0]].sort_values("id")
-    return losses(first["label"].to_numpy(int), probabilities(first, evidence.final(first))), first["group"].to_numpy()
+    return losses(first["label"].to_numpy(int), probabilities(first, evidence.final(first))), first[
+        "group"
+    ].to_numpy()
 
 
 def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
@@ -297,7 +343,9 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
         )
     rows = []
     for row in table.to_dict("records"):
-        words = f"{row['description']} {row['fileName']}".replace("_", " ").replace(".csv", " ").split()
+        words = (
+            f"{row['description']} {row['fileName']}".replace("_", " ").replace(".csv", " ").split()
+        )
         version, *others = sorted({word for word in words if word in known}) or [None]
         if others:
             raise UserError(
@@ -306,9 +354,14 @@ def from_kaggle(listing: str, regime: str, known: list[str]) -> pd.DataFrame:
             )
         if version and row["publicScore"]:
             try:
-                scores = [round(float(row.get(name) or "nan"), 5) for name in ("publicScore", "privateScore")]
+                scores = [
+                    round(float(row.get(name) or "nan"), 5)
+                    for name in ("publicScore", "privateScore")
+                ]
                 if not _is_date(row["date"][:10]):
-                    raise UserError(f"the listing's date of {version} is {row['date']!r}; expected e.g. 2024-08-31 10:00:00.")
+                    raise UserError(
+                        f"the listing's date of {version} is {row['date']!r}; expected e.g. 2024-08-31 10:00:00."
+                    )
             except ValueError:
                 raise UserError(
                     f"the listing's score of {version} is no number: {row['publicScore']!r}. Leave that line out."

@@ -49,10 +49,15 @@ def vote(row: int, params: SimulateParams) -> Vote:
     p = judge.vote_probabilities(*shown, params.judge)
     u = rng.random()
     label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
-    identifier = int(rng.random() * 2**22) * 2**20 + row  # Kaggle's ids are large and in no order; the row keeps them unique.
+    identifier = (
+        int(rng.random() * 2**22) * 2**20 + row
+    )  # Kaggle's ids are large and in no order; the row keeps them unique.
     public = rng.random() < PUBLIC_SHARE
     stored = tuple(
-        damage.nested(rng, [t if t is None else damage.damaged(rng, t, params) for t in turns], params) for turns in shown
+        damage.nested(
+            rng, [t if t is None else damage.damaged(rng, t, params) for t in turns], params
+        )
+        for turns in shown
     )
     return Vote(identifier, (a.name, b.name), shown, stored, p, label, public)
 
@@ -65,7 +70,9 @@ def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, aut
     return authors.MODELS[a], authors.MODELS[b]
 
 
-def _answer(rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams) -> list[str | None]:
+def _answer(
+    rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams
+) -> list[str | None]:
     u = rng.random()
     if u < params.null_answers:
         return [None] * len(prompt)
@@ -74,7 +81,9 @@ def _answer(rng: Random, topic: str, prompt: list[str], model: authors.Model, pa
     return authors.answer(rng, topic, prompt, model, params)
 
 
-def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path) -> None:
+def write(
+    votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path
+) -> None:
     """Write the arena's four files, a row at a time.
 
     Args:
@@ -87,7 +96,10 @@ def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth
 
         def writer(path: Path, header: list[str]) -> Callable[[list], object]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = csv.writer(stack.enter_context(open(path, "w", encoding="utf-8", newline="")), lineterminator="\n")
+            rows = csv.writer(
+                stack.enter_context(open(path, "w", encoding="utf-8", newline="")),
+                lineterminator="\n",
+            )
             rows.writerow(header)
             return rows.writerow
 

@@ -51,7 +51,10 @@ def topic(rng: Random) -> str:
 
 def prompt(rng: Random, on: str, turns: int) -> list[str]:
     """The user's turns, all on one topic: two or three of its words first, one or two in each follow-up."""
-    return [_fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on) for turn in range(turns)]
+    return [
+        _fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on)
+        for turn in range(turns)
+    ]
 
 
 def popular(seed: int, rng: Random) -> Random:
@@ -63,15 +66,26 @@ def popular(seed: int, rng: Random) -> Random:
 def near_repeat(rng: Random, text: str) -> str:
     """The same prompt as somebody else would type it: case, punctuation or white space differ."""
     return pick(
-        rng, (text.lower(), text.upper(), text.rstrip(".?") + "!!", "  " + text.replace(" ", "  "), text.replace(",", " ,"))
+        rng,
+        (
+            text.lower(),
+            text.upper(),
+            text.rstrip(".?") + "!!",
+            "  " + text.replace(" ", "  "),
+            text.replace(",", " ,"),
+        ),
     )
 
 
-def answer(rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams) -> list[str]:
+def answer(
+    rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams
+) -> list[str]:
     """One answer to each turn of `asked`. Luck spreads each answer widely around its model's skill."""
     distractor = pick(rng, tuple(t for t in lexicon.TOPICS if t != on))
     on_topic, good = _luck(rng, model.on_topic), _luck(rng, model.good)
-    return [_turn(rng, on, distractor, on_topic, good, turn, model.verbosity, params) for turn in asked]
+    return [
+        _turn(rng, on, distractor, on_topic, good, turn, model.verbosity, params) for turn in asked
+    ]
 
 
 def _luck(rng: Random, skill: float) -> float:
@@ -80,7 +94,14 @@ def _luck(rng: Random, skill: float) -> float:
 
 
 def _turn(
-    rng: Random, on: str, distractor: str, on_topic: float, good: float, asked: str, verbosity: float, params: SimulateParams
+    rng: Random,
+    on: str,
+    distractor: str,
+    on_topic: float,
+    good: float,
+    asked: str,
+    verbosity: float,
+    params: SimulateParams,
 ) -> str:
     u = rng.random() * (len(_CLAUSES) - 1)
     low = int(u)
@@ -93,7 +114,11 @@ def _turn(
     style = rng.random()
     parts: list[str] = []
     if rng.random() < 0.3:
-        echo = [w for w in asked.replace("?", " ").replace(",", " ").replace(".", " ").split() if w in lexicon.WORD_TOPIC]
+        echo = [
+            w
+            for w in asked.replace("?", " ").replace(",", " ").replace(".", " ").split()
+            if w in lexicon.WORD_TOPIC
+        ]
         parts.append(pick(rng, lexicon.OPENINGS).format(pick(rng, tuple(echo)) if echo else "that"))
     for i in range(count):
         # In an answer with late evidence all but the last third talks about anything, in words that judge nothing.
@@ -101,22 +126,34 @@ def _turn(
         template = pick(rng, lexicon.ITEMS if style < 0.2 else lexicon.CLAUSES)
         if style > 0.95 and i == count - 1:
             template = pick(rng, lexicon.CODE)
-        parts.append(_clause(rng, template, on, distractor, 0.5 if early else on_topic, 0.5 if early else good))
+        parts.append(
+            _clause(
+                rng, template, on, distractor, 0.5 if early else on_topic, 0.5 if early else good
+            )
+        )
     if style < 0.2:
         return "\n".join(parts)
-    return " ".join(p if p.endswith((":", ".", "```")) else p[0].upper() + p[1:] + "." for p in parts)
+    return " ".join(
+        p if p.endswith((":", ".", "```")) else p[0].upper() + p[1:] + "." for p in parts
+    )
 
 
-def _clause(rng: Random, template: str, on: str, distractor: str, on_topic: float, good: float) -> str:
+def _clause(
+    rng: Random, template: str, on: str, distractor: str, on_topic: float, good: float
+) -> str:
     text = template
     while "{t}" in text:
         source = on if rng.random() < on_topic else distractor
         text = text.replace("{t}", pick(rng, lexicon.TOPICS[source]), 1)
     while "{q}" in text:
-        text = text.replace("{q}", pick(rng, lexicon.GOOD if rng.random() < good else lexicon.BAD), 1)
+        text = text.replace(
+            "{q}", pick(rng, lexicon.GOOD if rng.random() < good else lexicon.BAD), 1
+        )
     return text
 
 
 def _fill(rng: Random, template: str, on: str) -> str:
     left = list(lexicon.TOPICS[on])
-    return template.format(*(left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))))
+    return template.format(
+        *(left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}")))
+    )

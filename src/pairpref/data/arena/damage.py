@@ -61,4 +61,6 @@ def _controls(rng: Random, text: str) -> str:
 def _lossy(rng: Random, text: str) -> str:
     if rng.random() < 0.5:
         return text[: len(text) // 2]
-    return " ".join(word if rng.random() < 0.7 else "\ud83d" * len(word) for word in text.split(" "))
+    return " ".join(
+        word if rng.random() < 0.7 else "\ud83d" * len(word) for word in text.split(" ")
+    )

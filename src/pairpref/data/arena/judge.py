@@ -41,7 +41,9 @@ def utility(topic: str | None, answer: list[str | None], rule: JudgeParams) -> f
     judging = [WORD_QUALITY[w] for w in seen if w in WORD_QUALITY]
     relevance = sum(topical) / len(topical) if topical else 0.0
     quality = sum(judging) / len(judging) if judging else 0.0
-    return rule.relevance * relevance + rule.quality * quality + rule.length * math.log2(1 + len(seen))
+    return (
+        rule.relevance * relevance + rule.quality * quality + rule.length * math.log2(1 + len(seen))
+    )
 
 
 def vote_probabilities(

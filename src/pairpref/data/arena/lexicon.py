@@ -45,11 +45,7 @@ FOLLOW_UPS: tuple[str, ...] = (
     "Shorter, please, and mention {}.",
     "Does that change with {} or {}?",
 )
-OPENINGS: tuple[str, ...] = (
-    "You asked about {}.",
-    "On {}:",
-    "Good question about {}.",
-)
+OPENINGS: tuple[str, ...] = ("You asked about {}.", "On {}:", "Good question about {}.")
 CLAUSES: tuple[str, ...] = (
     "{t} before {t}",
     "{q}, begin with {t}",
@@ -60,11 +56,7 @@ CLAUSES: tuple[str, ...] = (
     "it is {q} said of {t}",
     "keep {t} near {t}",
 )
-ITEMS: tuple[str, ...] = (
-    "- {t}, then {t}",
-    "- {q}: {t}",
-    "* {t} and {t}",
-)
+ITEMS: tuple[str, ...] = ("- {t}, then {t}", "- {q}: {t}", "* {t} and {t}")
 CODE: tuple[str, ...] = (
     '```python\nplan = ["{t}", "{t}"]\nif len(plan) < 3:\n    note("{q}")\n```',
     "```html\n<li>&lt;{t}&gt; {q}</li>\n```",

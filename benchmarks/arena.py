@@ -17,8 +17,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from benchmarks.watched import ROOT
-from pairpref.evaluation import truth, yardsticks
+from benchmarks.resource_usage import ROOT
+from pairpref.evaluation import truth, baselines
 from pairpref.evaluation.calibration import cross_fitted
 from pairpref.evaluation.metrics import probabilities
 from pairpref.monitor import Log
@@ -37,10 +37,10 @@ class Aside(Log):
         print(f"{self.stage:>9} │ {text}", file=sys.stderr, flush=True)
 
 
-def yardstick_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
+def baseline_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
     known = truth.read(params.data.truth, pairs["id"])
     for name in ("class_prior", *AT_MOST):
-        share = captured(known, getattr(yardsticks, name)(pairs))
+        share = captured(known, getattr(baselines, name)(pairs))
         yield row(
             name.replace("_", " "),
             share,
@@ -70,7 +70,7 @@ def model(pairs: pd.DataFrame, params: Params) -> float:
     """Information captured by the default model of fold 0 on the pairs as they lie in `PAIRS`."""
     from pairpref.training.folds import (
         train_fold,
-    )  # brings torch: seconds that the yardsticks alone don't need
+    )  # brings torch: seconds that the baselines alone don't need
     from stages.tokenize import tokenize
 
     log = Aside("model")
@@ -109,7 +109,7 @@ def main() -> None:
         pairs = pd.read_parquet(PAIRS)
         print(f"information captured, {len(pairs):,} votes", flush=True)
         for line in chain(
-            yardstick_rows(pairs, params), model_rows(pairs, params) if asked.model else ()
+            baseline_rows(pairs, params), model_rows(pairs, params) if asked.model else ()
         ):
             print(line, flush=True)
 

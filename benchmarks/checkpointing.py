@@ -15,7 +15,7 @@ from statistics import median
 
 from pairpref import params
 from pairpref.monitor import Log
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.folds import TOKENIZER, TOKENS, train_fold
 
 
@@ -27,14 +27,14 @@ def _train(folder: str, safe: bool, seconds: "multiprocessing.Queue[tuple[float,
         path.parent.mkdir(parents=True)
         path.symlink_to(root / path)
     saves = 0
-    save = Store.save
+    save = CheckpointManager.save
 
     def counted(*args: object) -> None:
         nonlocal saves
         saves += 1
         save(*args)
 
-    Store.save = counted if safe else lambda *args: None
+    CheckpointManager.save = counted if safe else lambda *args: None
     log = Log("train", quiet=True)
     began = time.perf_counter()
     train_fold(0, settings.train.seeds[0], settings, log)

@@ -12,8 +12,8 @@ from typing import Any, Self
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from benchmarks import watched
-from benchmarks.watched import ROOT
+from benchmarks import resource_usage
+from benchmarks.resource_usage import ROOT
 
 DVC = (sys.executable, "-m", "dvc")
 # A pipeline of half a minute.
@@ -45,7 +45,7 @@ class Repository:
             for who in ("AUTHOR", "COMMITTER")
             for what in ("NAME", "EMAIL")
         }
-        environment = watched.environment(folder / "home")
+        environment = resource_usage.environment(folder / "home")
         return cls(folder / "tree", {**environment, **author, "HF_HUB_OFFLINE": "1"})
 
     def copy(self, folder: Path) -> Self:

@@ -36,7 +36,7 @@ import yaml
 from benchmarks import copies
 from benchmarks.copies import SMALL, Repository
 from benchmarks.repro import TARGETS, Kill, Repro, Strike, living, stop
-from benchmarks.watched import ROOT
+from benchmarks.resource_usage import ROOT
 
 # Large enough that train and oof train for some seconds and write several checkpoints.
 PARAMS = [*SMALL, "simulate.rows=3600", "train.epochs=3"]

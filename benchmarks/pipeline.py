@@ -22,8 +22,8 @@ from statistics import median
 import pandas as pd
 import yaml
 
-from benchmarks import watched
-from benchmarks.watched import ROOT, Watched
+from benchmarks import resource_usage
+from benchmarks.resource_usage import ROOT, Watched
 from pairpref import params
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import CALIBRATED
@@ -72,7 +72,7 @@ def clear(folder: Path, env: dict[str, str]) -> None:
 
 def once(folder: Path, env: dict[str, str]) -> Run:
     clear(folder, env)
-    whole = watched.run(REPRO, folder, env)
+    whole = resource_usage.run(REPRO, folder, env)
     names = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     oof = pd.read_parquet(folder / "data/oof/oof.parquet")
     known = truth.read(folder / params.load(folder / params.PARAMS).data.truth, oof["id"])
@@ -139,10 +139,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         home, folder = Path(name), Path(name) / "clone"
-        env = watched.environment(home)
+        env = resource_usage.environment(home)
         clone(folder, env)
         runs = [once(folder, env) for _ in range(asked.runs)]
-        idle = [watched.run(REPRO, folder, env) for _ in range(IDLE_RUNS)]
+        idle = [resource_usage.run(REPRO, folder, env) for _ in range(IDLE_RUNS)]
     print(table(runs, idle))
 
 

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from benchmarks.arena import Aside
-from benchmarks.watched import ROOT
+from benchmarks.resource_usage import ROOT
 from pairpref.data.clean import read_test
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import Calibrator, logits
@@ -84,7 +84,8 @@ def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     folders = [BUNDLE / "train", *sorted((BUNDLE / "oof").glob("fold[0-9]*"))]
     models = [classifier.load(folder) for folder in folders]
     p = [
-        by_order(m.to(best_device()), card, tokens, template, 64).mean(axis=0) for m, card in models
+        by_order(m.to(best_device()), config, tokens, template, 64).mean(axis=0)
+        for m, config in models
     ]
     return truth.read(params.data.truth, frame["id"]), np.stack(p)
 

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks import watched
-from benchmarks.watched import ROOT, Watched
+from benchmarks import resource_usage
+from benchmarks.resource_usage import ROOT, Watched
 from pairpref.evaluation import truth
 from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
@@ -36,8 +36,8 @@ ROWS = 57_477
 
 def stage(name: str, folder: Path) -> Watched:
     """One stage in a folder of its own."""
-    environment = watched.environment(folder) | {"PYTHONPATH": str(ROOT)}
-    return watched.run([sys.executable, "-m", f"stages.{name}"], folder, environment)
+    environment = resource_usage.environment(folder) | {"PYTHONPATH": str(ROOT)}
+    return resource_usage.run([sys.executable, "-m", f"stages.{name}"], folder, environment)
 
 
 def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
@@ -120,7 +120,7 @@ def main() -> None:
         size = (folder / ARENA / "train.csv").stat().st_size
         lines += [
             row(word, asked.rows, size, stage(word, folder))
-            for word in ("clean", "yardsticks", "tokenize")
+            for word in ("clean", "baselines", "tokenize")
         ]
         pretend(folder)
         lines += [

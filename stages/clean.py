@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pairpref import monitor
 from pairpref.data import folds, groups, quarantine, records
 from pairpref.data.clean import Clean, clean_rows
-from pairpref.data.votes import Bad, read_votes
+from pairpref.data.votes import RejectedRow, read_votes
 from pairpref.errors import UserError
 from pairpref.files import written_aside
 from pairpref.monitor import Log
@@ -48,7 +48,7 @@ def clean(params: Params, log: Log) -> None:
     tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)
     for row in log.track(rows, records.count_rows(params.data.train), "rows"):
-        if isinstance(row, Bad):
+        if isinstance(row, RejectedRow):
             bad.append(row)
             continue
         keys.append(groups.normalise(row.key))
@@ -86,7 +86,9 @@ def _table(rows: list[Clean]) -> pa.Table:
     )
 
 
-def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) -> dict[str, int]:
+def _counts(
+    bad: list[RejectedRow], keys: list[str], group: np.ndarray, found: Counter
+) -> dict[str, int]:
     sizes = np.bincount(group)
     return {
         "rows": len(keys) + len(bad),
@@ -106,7 +108,7 @@ def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) 
     }
 
 
-def _refuse_too_many(bad: list[Bad], kept: int, params: Params) -> None:
+def _refuse_too_many(bad: list[RejectedRow], kept: int, params: Params) -> None:
     rows = kept + len(bad)
     if not rows:
         raise UserError(f"{params.data.train}: no rows below the header. Expected a vote a row.")

@@ -135,9 +135,9 @@ def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.D
     tokens = tokens.take(np.flatnonzero(np.isin(tokens.ids, some)))
     tables = []
     for fold, folder in enumerate(folders):
-        model, card = classifier.load(folder)
+        model, config = classifier.load(folder)
         orders = by_order(
-            model.to(best_device()), card, tokens, template, evaluation_batch(card.max_length)
+            model.to(best_device()), config, tokens, template, evaluation_batch(config.max_length)
         )
         table = pd.DataFrame({"id": tokens.ids, "fold": fold})
         for columns, p in zip(ORDERS, orders, strict=False):

@@ -5,7 +5,7 @@ Everything the other stages found, for a person to read: one page, the same tabl
 Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
 data/oof/, models/calibrator.json, data/clean/counts.json, data/test.json, plots/train.csv, data.truth where it is known, and what is
 kept of the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
-report/headline.json, plots/{reliability,confusion,buckets,yardsticks,versions_*}.csv and, no declared out because
+report/headline.json, plots/{reliability,confusion,buckets,baselines,versions_*}.csv and, no declared out because
 it holds times, report/run.md.
 """
 
@@ -52,12 +52,12 @@ CALIBRATOR = Path("models/calibrator.json")
 def report(params: Params, log: Log) -> None:
     by_seed = pd.read_parquet(OOF / "seeds.parquet")
     votes = _votes(params, by_seed)
-    yardsticks = pd.read_parquet(OOF / "yardsticks.parquet")
+    baselines = pd.read_parquet(OOF / "baselines.parquet")
     simple = {
         name: probabilities(
             votes.frame[["id"]].merge(table, on="id", how="left", validate="one_to_one")
         )
-        for name, table in yardsticks.groupby("yardstick", sort=False)
+        for name, table in baselines.groupby("baseline", sort=False)
     }
     log.say(f"judging {len(votes.frame):,} votes")
     found = find(
@@ -77,9 +77,9 @@ def report(params: Params, log: Log) -> None:
         ),
     )
     _write(found)
-    best = found.yardsticks[-1]
+    best = found.baselines[-1]
     log.say(
-        f"log loss {found.headline['log_loss']:.4f}, best yardstick ({best.name.replace('_', ' ')}) {best.log_loss:.4f}; "
+        f"log loss {found.headline['log_loss']:.4f}, best baseline ({best.name.replace('_', ' ')}) {best.log_loss:.4f}; "
         f"read {REPORT / 'index.html'}"
     )
 
@@ -147,7 +147,7 @@ def _write(found: Findings) -> None:
     confusion = [
         (a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)
     ]
-    levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
+    levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.baselines]
     if floor := found.headline.get("floor"):
         levels.append(("floor", floor, floor, floor))
     levels += [
@@ -161,7 +161,7 @@ def _write(found: Findings) -> None:
         "reliability": curves,
         "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
         "buckets": found.buckets,
-        "yardsticks": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
+        "baselines": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
         "versions_log_loss": versions.trend(found.versions, "log_loss"),
         "versions_f1": versions.trend(found.versions, "f1_macro"),
         "versions_accuracy": versions.accuracy(found.versions),

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from pairpref import errors, params, stopping
 from pairpref.errors import UserError, explain
 from pairpref.files import naming
-from pairpref.inputs import Inputs, refuse_other_code
+from pairpref.stage_guard import Inputs, refuse_other_code
 
 LOGS = Path("logs")
 LOCKS = Path("work/locks")

@@ -191,7 +191,7 @@ class TrainParams(Section):
     batch_size: Count = Field(
         description="pairs in a step, of all processes together (both orders count once)"
     )
-    accumulation: Count = Field(
+    gradient_accumulation_steps: Count = Field(
         description="parts in which a process computes its share of a step, to fit into memory"
     )
     weight_decay: float = Field(ge=0)

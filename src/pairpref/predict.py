@@ -20,7 +20,7 @@ import torch
 from pairpref import bundle as bundles
 from pairpref.data import quarantine
 from pairpref.data.clean import read_test
-from pairpref.data.votes import Bad
+from pairpref.data.votes import RejectedRow
 from pairpref.errors import UserError, command, say
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
@@ -65,34 +65,34 @@ def predict(
     """
     folders = _classifiers(bundle)
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
-    card = classifier.load_card(folders[0])
-    torch.set_num_threads(card.threads)
+    config = classifier.load_config(folders[0])
+    torch.set_num_threads(config.threads)
     frame, bad = read_test(
         path,
-        CleanParams(**card.clean, near_duplicate=1, max_bad_share=1),
+        CleanParams(**config.clean, near_duplicate=1, max_bad_share=1),
         parallel,
         bundles.plain(bundle),
     )
     _account(path, bad, len(frame), unreadable, keep_going, say)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
-    if len(tokens) and tokens.single != card.single:
+    if len(tokens) and tokens.single != config.single:
         kinds = {True: "single texts", False: "pairs of answers"}
         raise UserError(
-            f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}."
+            f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[config.single]}."
         )
 
     calibrator = Calibrator.load(bundle / "calibrator.json")
-    both = ", both orders" if calibrator.dual_order and not card.single else ""
+    both = ", both orders" if calibrator.dual_order and not config.single else ""
     of_models = []
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{both}")
-        model, its_card = classifier.load(folder)
+        model, its_config = classifier.load(folder)
         p = by_order(
-            model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order
+            model.to(best_device()), its_config, tokens, template, batch_size, calibrator.dual_order
         )
         of_models.append(p.mean(axis=0))
-    p = np.tile(np.asarray(card.prior), (len(frame), 1))
+    p = np.tile(np.asarray(config.prior), (len(frame), 1))
     p[usable] = calibrator.pool(np.stack(of_models))
     return pd.concat(
         [frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1
@@ -101,7 +101,7 @@ def predict(
 
 def _account(
     path: Path | str,
-    bad: Sequence[Bad],
+    bad: Sequence[RejectedRow],
     rows: int,
     to: Path | None,
     keep_going: bool,

@@ -28,7 +28,7 @@ POSITIONS = {
     "OPT": 64,
     "BART": 64,
 }
-CARD = {
+CONFIG = {
     "single": False,
     "threads": 1,
     "clean": {"utf8": True, "flatten": True},
@@ -55,8 +55,10 @@ def check(small_params, tmp_path):
         model = classifier.build(params, tokenizer)
         if change:
             change(model)
-        card = classifier.Card(**{**CARD, "single": single}, pooling=pooling, max_length=max_length)
-        dry_run.check(model, card, params, tokenizer, tmp_path / "aside")
+        config = classifier.InferenceConfig(
+            **{**CONFIG, "single": single}, pooling=pooling, max_length=max_length
+        )
+        dry_run.check(model, config, params, tokenizer, tmp_path / "aside")
         return model
 
     return go
@@ -218,7 +220,9 @@ def test_tied_weights_are_saved_once_and_tied_again(check, tmp_path):
     backbone = zoo.make("BART", tmp_path / "backbone")
     model = check(backbone, "cls")
     classifier.save(
-        model, classifier.Card(**CARD, pooling="cls", max_length=48), tmp_path / "saved"
+        model,
+        classifier.InferenceConfig(**CONFIG, pooling="cls", max_length=48),
+        tmp_path / "saved",
     )
     names = set(load_file(tmp_path / "saved" / "model.safetensors"))
     assert "model.shared.weight" in names and "model.encoder.embed_tokens.weight" not in names

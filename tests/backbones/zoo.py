@@ -34,7 +34,7 @@ from pairpref.monitor import Log
 from pairpref.params import Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import Tokens, tokenize
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import Fitted, fit
 from pairpref.training.inference import by_order
@@ -276,15 +276,15 @@ def outcome(backbone: Path, pooling: str, work: Path) -> str:
         again.orders, fitted.orders
     )
 
-    classifier.save(fitted.model, fitted.card, work / "saved")
-    loaded, card = classifier.load(work / "saved")
+    classifier.save(fitted.model, fitted.config, work / "saved")
+    loaded, config = classifier.load(work / "saved")
     assert _bytes(loaded) == _bytes(fitted.model)
     assert not list((work / "saved").glob("*.bin"))
     template = tokenizers.Template.of(tokenizers.load(str(tokenizer_folder)))
     together, alone = (
-        by_order(loaded, card, tokens, template, batch_size) for batch_size in (len(tokens), 1)
+        by_order(loaded, config, tokens, template, batch_size) for batch_size in (len(tokens), 1)
     )
-    assert np.array_equal(by_order(fitted.model, card, tokens, template, len(tokens)), together)
+    assert np.array_equal(by_order(fitted.model, config, tokens, template, len(tokens)), together)
     assert np.abs(np.log(together) - np.log(alone)).max() < 1e-4, "padding changes its logits"
     return TRAINS
 
@@ -310,7 +310,7 @@ def train(
     """Train on some votes, and predict the same; stopped after a step and gone on with, where asked."""
     record(params.model)
     job = Fingerprint({"fold": 0}, {}), _Signal(stop_after)
-    store = Store(*job, work)
+    store = CheckpointManager(*job, work)
     store.folder.mkdir(parents=True, exist_ok=True)
     rest = tokens, tokens, params, tokenizers.load(str(tokenizer)), 0
     if stop_after is not None:

@@ -17,8 +17,8 @@ import yaml
 from pairpref import params
 from pairpref.data import arena, quarantine
 from pairpref.data.clean import clean_row, read_test
-from pairpref.data.refusal import REASONS
-from pairpref.data.votes import Bad, Row, read_votes
+from pairpref.data.row_error import REASONS
+from pairpref.data.votes import RejectedRow, Row, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
@@ -82,10 +82,10 @@ def mangled(cells: list[str], rng: Random) -> list[str]:
     return cells
 
 
-def account(rows: list[Row | Bad]) -> None:
+def account(rows: list[Row | RejectedRow]) -> None:
     """Each row is used as far as it can be: the good ones cleaned, the bad ones written down."""
     for row in rows:
-        if isinstance(row, Bad):
+        if isinstance(row, RejectedRow):
             assert row.reason in REASONS
             continue
         for switches in ({}, {"utf8": False}, {"flatten": False}):
@@ -106,7 +106,7 @@ def test_mangled_rows_in_sound_csv(tmp_path):
     read = list(read_votes(path).rows)
     assert len(read) == ROWS
     account(read)
-    bad = [row for row in read if isinstance(row, Bad)]
+    bad = [row for row in read if isinstance(row, RejectedRow)]
     assert ROWS // 2 < len(bad) < ROWS and len({row.reason for row in bad}) > 7
     quarantine.write(tmp_path / "quarantine.csv", bad)
     with open(tmp_path / "quarantine.csv", encoding="utf-8", newline="") as file:

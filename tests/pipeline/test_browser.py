@@ -92,14 +92,14 @@ def test_every_section_shows_what_it_is_about(report, tmp_path):
     seen, console = opened(report, tmp_path)
     assert not console
     by_id = {section["id"]: section for section in seen["sections"]}
-    expected = "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
+    expected = "run headline baselines truth reliability buckets confusion order training luck test versions examples clean params".split()
     assert list(by_id) == expected
     assert all(section["height"] > 60 and section["words"] > 20 for section in by_id.values())
     figures = {
         name: len(section["figures"]) for name, section in by_id.items() if section["figures"]
     }
     assert figures == {
-        "yardsticks": 1,
+        "baselines": 1,
         "reliability": 4,
         "buckets": 1,
         "confusion": 1,

@@ -1,6 +1,6 @@
 """What runs is the code of the repository it runs in.
 
-Python itself would find another package: see `benchmarks.watched.environment`.
+Python itself would find another package: see `benchmarks.resource_usage.environment`.
 """
 
 import sys

@@ -33,12 +33,12 @@ def losses(repository, log: str) -> np.ndarray:
     return np.array([event["loss"] for event in events(repository, log, "step")])
 
 
-@pytest.mark.parametrize("accumulation, stages", [(1, ["train", "oof"]), (3, ["train"])])
-def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, accumulation, stages):
+@pytest.mark.parametrize("parts, stages", [(1, ["train", "oof"]), (3, ["train"])])
+def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, parts, stages):
     """The same global batch, whose last one of an epoch is not a full one: the first 50 losses are equal to 1e-4."""
     overrides = [
         "train.epochs=2",
-        f"train.accumulation={accumulation}",
+        f"train.gradient_accumulation_steps={parts}",
         "train.batch_size=7",
         "train.patience=null",
     ]

@@ -27,7 +27,9 @@ def test_a_version_makes_its_figures_again(clone, name):
     if found.is_shallow() or name not in found.versions():
         pytest.skip("a shallow clone, or not yet replayed: the version's commit is not here")
     clone.run("python", "-m", "pairpref.versions", "tag")
-    clone.git("checkout", "--quiet", name)
+    clone.git(
+        "checkout", "--force", "--quiet", name
+    )  # the version before may have left other figures
     before = json.loads((clone.path / "metrics/train.json").read_text(encoding="utf-8"))
     recorded = json.loads(
         (clone.path / "versions" / name / "machine.json").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pairpref.backbone import RECORD, record, source
 from pairpref.errors import UserError
-from pairpref.inputs import Inputs
+from pairpref.stage_guard import Inputs
 from pairpref.model import backbone
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers

@@ -17,7 +17,7 @@ from pairpref import monitor
 from pairpref.errors import UserError
 from pairpref.monitor import Log, last
 from pairpref.training import checkpoints
-from pairpref.training.checkpoints import State, Store, fault
+from pairpref.training.checkpoints import State, CheckpointManager, fault
 from pairpref.training.fingerprint import Fingerprint
 
 MACHINE = {"device": "cpu", "processes": 1}
@@ -43,7 +43,7 @@ def state(step: int) -> State:
 
 @pytest.fixture
 def store(here):
-    return Store(fingerprint(), Log("test"))
+    return CheckpointManager(fingerprint(), Log("test"))
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_an_emptied_manifest_vouches_for_nothing(saved, manifest):
 @pytest.mark.fault(9)
 def test_whole_folders_of_another_training_are_not_used(saved, here):
     saved.finish(fill, MACHINE)
-    other = Store(fingerprint(fold=1), Log("test"))
+    other = CheckpointManager(fingerprint(fold=1), Log("test"))
     other.folder.mkdir()
     saved.finished.rename(other.finished)
     assert not other.is_finished(MACHINE) and f"it belongs to {saved.folder.name}" in said()
@@ -240,7 +240,9 @@ def test_whatever_call_fails_a_whole_checkpoint_is_left(saved, monkeypatch, erro
                 break
             except (OSError, Killed) as raised:
                 assert isinstance(error, Killed) or raised.errno == errno.ENOSPC
-        restored = Store(fingerprint(), Log("test")).restore(*model_and_optimizer(9), MACHINE)
+        restored = CheckpointManager(fingerprint(), Log("test")).restore(
+            *model_and_optimizer(9), MACHINE
+        )
         named = "rename" in disk.calls[:-1]
         assert restored.step == (3 if named else 2)
     assert n == len(disk.calls) + 1 and set(disk.calls) == {
@@ -314,10 +316,10 @@ def test_a_second_process_at_the_same_training_is_refused(saved, monkeypatch):
 
 @pytest.mark.fault(9)
 def test_it_says_why_an_interrupted_training_is_not_gone_on_with(here):
-    first = Store(fingerprint(**{"train.lr": 1e-5, "data/tokens": "ab"}), Log("test"))
+    first = CheckpointManager(fingerprint(**{"train.lr": 1e-5, "data/tokens": "ab"}), Log("test"))
     first.open(resume=True).release()
     first.save(state(1), *model_and_optimizer())
-    second = Store(fingerprint(**{"train.lr": 2e-5, "data/tokens": "cd"}), Log("test"))
+    second = CheckpointManager(fingerprint(**{"train.lr": 2e-5, "data/tokens": "cd"}), Log("test"))
     second.open(resume=True).release()
     assert (
         f"not going on from {first.folder}: data/tokens has changed; train.lr was 1e-05 and is 2e-05"
@@ -329,14 +331,14 @@ def test_it_says_why_an_interrupted_training_is_not_gone_on_with(here):
 
 def test_another_folds_training_is_nothing_to_go_on_from(saved):
     saved.open(resume=True).release()
-    other = Store(fingerprint(fold=1), Log("test"))
+    other = CheckpointManager(fingerprint(fold=1), Log("test"))
     other.open(resume=True).release()
     assert "not going on" not in said()
 
 
 def test_only_the_latest_trainings_of_a_fold_are_kept(here):
-    stores = [Store(fingerprint(lr=lr), Log("test")) for lr in range(5)] + [
-        Store(fingerprint(fold=1), Log("test"))
+    stores = [CheckpointManager(fingerprint(lr=lr), Log("test")) for lr in range(5)] + [
+        CheckpointManager(fingerprint(fold=1), Log("test"))
     ]
     for store in stores:
         store.open(resume=True).release()

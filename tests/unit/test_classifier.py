@@ -12,14 +12,14 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
-from pairpref.model.classifier import Card, SpanClassifier, SpanHead
+from pairpref.model.classifier import InferenceConfig, SpanClassifier, SpanHead
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokenizer import Template
 from pairpref.training.batches import PairDataset
 from pairpref.training.inference import collator_for
 
-CARD = Card(
+CONFIG = InferenceConfig(
     "spans", 64, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0)
 )
 POOLINGS = ["spans", "cls"]
@@ -73,16 +73,18 @@ def test_saved_and_loaded_is_the_same_bit_for_bit(
     build, tiny_backbone, tokens, tmp_path, backbone, pooling
 ):
     model = build(backbone if backbone == SMALL else tiny_backbone(backbone), pooling)
-    card = Card(pooling, 64, False, 1, CARD.clean, CARD.prior, CARD.class_weights)
-    classifier.save(model, card, tmp_path / "one")
+    config = InferenceConfig(
+        pooling, 64, False, 1, CONFIG.clean, CONFIG.prior, CONFIG.class_weights
+    )
+    classifier.save(model, config, tmp_path / "one")
     torch.manual_seed(99)
-    loaded, its_card = classifier.load(tmp_path / "one")
-    assert json.dumps(asdict(its_card)) == json.dumps(asdict(card))
+    loaded, its_config = classifier.load(tmp_path / "one")
+    assert json.dumps(asdict(its_config)) == json.dumps(asdict(config))
     assert type(loaded) is type(model) and not loaded.training
     assert equal(model.state_dict(), loaded.state_dict())
     assert torch.equal(logits(model, tokens), logits(loaded, tokens))
     assert logits(loaded, tokens).shape == (6, 3)
-    classifier.save(loaded, card, tmp_path / "two")
+    classifier.save(loaded, config, tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["classifier.json", "config.json", "model.safetensors"]
     assert all(
@@ -207,7 +209,7 @@ class TestFolders:
 class TestSavedClassifiers:
     @pytest.fixture
     def folder(self, build, tmp_path):
-        classifier.save(build(), CARD, tmp_path / "saved")
+        classifier.save(build(), CONFIG, tmp_path / "saved")
         return tmp_path / "saved"
 
     @pytest.mark.parametrize("name", ["classifier.json", "config.json", "model.safetensors"])
@@ -222,18 +224,18 @@ class TestSavedClassifiers:
         refused(classifier.load, folder)
 
     def test_weights_of_another_shape(self, build, folder, tmp_path):
-        classifier.save(build(hidden_size=64), CARD, tmp_path / "other")
+        classifier.save(build(hidden_size=64), CONFIG, tmp_path / "other")
         (folder / "model.safetensors").write_bytes(
             (tmp_path / "other/model.safetensors").read_bytes()
         )
         refused(classifier.load, folder)
 
     @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
-    def test_a_card_alone(self, folder, content):
+    def test_a_config_alone(self, folder, content):
         (folder / "classifier.json").unlink() if content is None else (
             folder / "classifier.json"
         ).write_bytes(content)
-        assert str(folder) in refused(classifier.load_card, folder)
+        assert str(folder) in refused(classifier.load_config, folder)
 
 
 def test_the_head_compares_answers_only_through_the_prompt():

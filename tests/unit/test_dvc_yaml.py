@@ -14,7 +14,16 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 # They check, log, name and share out; what they change in an output, a params section or another dep changes too.
 PLUMBING = {
     f"src/pairpref/{name}.py"
-    for name in ("__init__", "errors", "inputs", "monitor", "parallel", "params", "stopping")
+    for name in (
+        "__init__",
+        "errors",
+        "monitor",
+        "parallel",
+        "params",
+        "paths",
+        "stage_guard",
+        "stopping",
+    )
 }
 
 

@@ -18,7 +18,7 @@ from pairpref.model import classifier
 from pairpref.monitor import Log, last
 from pairpref.text.tokenizer import Template
 from pairpref.training import batches
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
 from pairpref.training.inference import by_order
@@ -63,7 +63,9 @@ def run(here, small_params, bpe, train, validation):
 
     def go(seed=0, on=train, store=None, log=None, **changes: object):
         settings, log = small_params(**{"train__epochs": 2, **changes}), log or Log("fit")
-        kept = Store(Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex))
+        kept = CheckpointManager(
+            Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex)
+        )
         kept.folder.mkdir(parents=True, exist_ok=True)
         return fit(on, validation, settings, bpe, seed, kept, log)
 
@@ -121,7 +123,7 @@ def test_history_has_a_row_an_epoch(run, validation):
 
 def test_probabilities_are_those_of_the_weights_that_are_returned(run, validation, bpe):
     fitted = run()
-    orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
+    orders = by_order(fitted.model, fitted.config, validation, Template.of(bpe), 64)
     assert len(orders) == 2 and np.array_equal(fitted.orders, orders)
     assert fitted.history[-1]["validation_loss"] == scores(validation.labels, orders[0])["log_loss"]
     assert (
@@ -134,14 +136,16 @@ def test_how_one_predicts_later_changes_nothing_of_training(run):
     """Early stopping and the history go by the mean of both orders, whatever is to be made of them."""
     one, other = run(), run(inference__dual_order=False, predict__batch_size=3)
     assert (
-        weights(one) == weights(other) and one.history == other.history and one.card == other.card
+        weights(one) == weights(other)
+        and one.history == other.history
+        and one.config == other.config
     )
 
 
-def test_the_card_says_how_to_predict(run, train, small_params):
-    card = run(train__epochs=1).card
+def test_the_config_says_how_to_predict(run, train, small_params):
+    config = run(train__epochs=1).config
     shares = np.bincount(train.labels, minlength=3) / len(train)
-    assert card == classifier.Card(
+    assert config == classifier.InferenceConfig(
         "spans", 64, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0)
     )
 
@@ -256,7 +260,7 @@ class KilledAt(Log):
 
 
 def always_due(monkeypatch) -> None:
-    monkeypatch.setattr(Store, "due", lambda store: True)
+    monkeypatch.setattr(CheckpointManager, "due", lambda store: True)
 
 
 @pytest.mark.fault(1, 6)
@@ -265,7 +269,7 @@ def always_due(monkeypatch) -> None:
     [
         {},
         {"augment__mode": "random", "train__scheduler": "cosine", "train__warmup": 0.3},
-        {"augment__ab": False, "train__accumulation": 3, "train__patience": None},
+        {"augment__ab": False, "train__gradient_accumulation_steps": 3, "train__patience": None},
         {"model__pooling": "cls", "train__class_weights": True},
     ],
 )
@@ -307,8 +311,8 @@ def test_a_kill_at_the_end_of_patience_stops_at_the_same_epoch(run, monkeypatch)
 
 @pytest.mark.fault(5)
 def test_a_signal_stops_at_a_steps_end_with_everything_saved(run, monkeypatch, here):
-    """In the middle of accumulation."""
-    options = {"train__accumulation": 4}
+    """In the middle of an accumulated step."""
+    options = {"train__gradient_accumulation_steps": 4}
     expected = run(**options)
     taken, original = [], torch.nn.functional.cross_entropy
 
@@ -382,7 +386,7 @@ def test_the_best_epochs_weights_are_kept(run, toy, validation, bpe):
     assert scores(validation.labels, best.orders.mean(axis=0))["log_loss"] == min(losses)
     assert scores(validation.labels, last_epoch.orders.mean(axis=0))["log_loss"] == losses[-1]
     for fitted in (last_epoch, best):
-        orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
+        orders = by_order(fitted.model, fitted.config, validation, Template.of(bpe), 64)
         assert np.array_equal(fitted.orders, orders)
 
 
@@ -394,7 +398,7 @@ def test_parts_of_a_step_add_up_to_it(run):
     run(train__epochs=1)
     whole = [event["loss"] for event in steps()]
     for parts in (2, 3, 7, 64):
-        run(train__epochs=1, train__accumulation=parts)
+        run(train__epochs=1, train__gradient_accumulation_steps=parts)
         assert np.abs(np.array([event["loss"] for event in steps()]) - whole).max() < 1e-5
 
 
@@ -433,7 +437,7 @@ def test_class_weights_help_the_rare_class_and_leave_the_shares_alone(run, toy):
     options = {"on": votes, "train__epochs": 1, "train__lr": 1e-7}
     share = (votes.labels == 2).mean()
     off, on = run(**options), run(train__class_weights=True, **options)
-    assert on.card.class_weights == pytest.approx(
+    assert on.config.class_weights == pytest.approx(
         (1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),)
     )
     # Nearly untrained, the model answers 1/3 each: corrected, that is the shares.
@@ -458,8 +462,10 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(
         for values, _ in tokens.parts:
             values %= 50
 
-    def store(name) -> Store:
-        kept = Store(Fingerprint({"store": 0}, {}), Log("fit"), here / "work" / str(name))
+    def store(name) -> CheckpointManager:
+        kept = CheckpointManager(
+            Fingerprint({"store": 0}, {}), Log("fit"), here / "work" / str(name)
+        )
         kept.folder.mkdir(parents=True)
         return kept
 
@@ -493,7 +499,7 @@ def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatc
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", full)
     with pytest.raises(UserError) as error:
-        run(train__batch_size=6, train__accumulation=2)
+        run(train__batch_size=6, train__gradient_accumulation_steps=2)
     line = str(error.value)
     assert line.startswith(
         "Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of "
@@ -501,7 +507,7 @@ def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatc
     assert all(
         name in line
         for name in (
-            "train.accumulation (now 2)",
+            "train.gradient_accumulation_steps (now 2)",
             "train.batch_size (now 6)",
             "model.max_length (now 64)",
         )

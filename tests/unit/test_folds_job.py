@@ -86,9 +86,9 @@ def test_a_fold_is_predicted_by_a_model_of_the_others(
         and frame["label"].tolist() == tokens.labels[held_out].tolist()
     )
     assert (frame["fold"] == fold).all()
-    model, card = classifier.load(here / "model")
+    model, config = classifier.load(here / "model")
     orders = by_order(
-        model, card, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size
+        model, config, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size
     )
     assert all(np.array_equal(frame[columns], p) for columns, p in zip(ORDERS, orders, strict=True))
 

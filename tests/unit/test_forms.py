@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairpref.data import messages, values
-from pairpref.data.refusal import Refused
-from pairpref.data.votes import Bad, Row, read_unjudged, read_votes
+from pairpref.data.row_error import RowError
+from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
@@ -120,11 +120,11 @@ def write(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def read(path: Path) -> list[Row | Bad]:
+def read(path: Path) -> list[Row | RejectedRow]:
     return list(read_votes(path).rows)
 
 
-def told(rows: list[Row | Bad]) -> list:
+def told(rows: list[Row | RejectedRow]) -> list:
     return [
         (r.id, r.prompt.turns, r.response_a.turns, r.response_b.turns, r.label)
         if isinstance(r, Row)
@@ -174,7 +174,7 @@ def refused(path: Path, content: str) -> str:
     return str(error.value)
 
 
-def one(tmp_path: Path, **cells: object) -> Row | Bad:
+def one(tmp_path: Path, **cells: object) -> Row | RejectedRow:
     row = {"id": "1", **texts_of(VOTES[0]), "winner": "tie"} | cells
     return read(write(tmp_path / "votes.jsonl", [row]))[0]
 
@@ -294,7 +294,9 @@ class TestPlainText:
             for i in range(300)
         ]
         rows[5]["response_a"] = rows[250]["response_a"] = text
-        bad = [row for row in read(write(tmp_path / "votes.csv", rows)) if isinstance(row, Bad)]
+        bad = [
+            row for row in read(write(tmp_path / "votes.csv", rows)) if isinstance(row, RejectedRow)
+        ]
         assert [(row.line, row.reason) for row in bad] == [(7, "broken_json"), (252, "broken_json")]
         assert all(row.excerpt == f"response_a: {text}" for row in bad)
 
@@ -341,7 +343,7 @@ class TestMessages:
         ],
     )
     def test_what_is_no_message(self, reason, item):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RowError) as refused:
             messages.parse([as_message("user", "x"), item])
         assert refused.value.reason == reason
 
@@ -457,7 +459,7 @@ def test_the_first_form_of_the_table_whose_columns_are_there(tmp_path):
 class TestSheets:
     HEADER = "id,prompt,response_a,response_b,winner"
 
-    def rows(self, tmp_path: Path, *lines: str, header: str = HEADER) -> list[Row | Bad]:
+    def rows(self, tmp_path: Path, *lines: str, header: str = HEADER) -> list[Row | RejectedRow]:
         path = tmp_path / "votes.csv"
         path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
         return read(path)
@@ -552,7 +554,7 @@ class TestFewStrings:
         (row,) = read_unjudged(path / "test.csv", usual).rows
         return (
             [row.reason]
-            if isinstance(row, Bad)
+            if isinstance(row, RejectedRow)
             else [row.prompt.turns, row.response_a.turns, row.response_b.turns]
         )
 

@@ -18,9 +18,9 @@ from stages.report import report
 from stages.simulate import simulate
 from stages.tokenize import tokenize
 from stages.train import train
-from stages.yardsticks import yardsticks
+from stages.baselines import baselines
 
-BEFORE = (simulate, clean, yardsticks, tokenize, train)
+BEFORE = (simulate, clean, baselines, tokenize, train)
 AFTER = (calibrate, predict, report)
 
 

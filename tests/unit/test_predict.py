@@ -110,9 +110,9 @@ class TestSubmission:
         tokens = tokenize(frame, pipeline / "models/tokenizer")
         folds = []
         for name in ("train", "oof/fold1"):
-            model, card = classifier.load(pipeline / "models" / name)
+            model, config = classifier.load(pipeline / "models" / name)
             folds.append(
-                by_order(model, card, tokens, tokenizers.Template.of(tokenizer), 64).mean(axis=0)
+                by_order(model, config, tokens, tokenizers.Template.of(tokenizer), 64).mean(axis=0)
             )
         calibrator = Calibrator.load(pipeline / "models/calibrator.json")
         sharper = replace(calibrator, temperature=calibrator.temperature / calibrator.sharpening)

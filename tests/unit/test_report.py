@@ -16,12 +16,12 @@ from pairpref.reporting import headline
 from stages.calibrate import calibrate
 from stages.report import report
 from stages.tokenize import tokenize
-from stages.yardsticks import yardsticks
+from stages.baselines import baselines
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
 PLOTS = [
-    f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "yardsticks", *TRENDS)
+    f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "baselines", *TRENDS)
 ]
 OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
@@ -66,7 +66,7 @@ def settings(tmp_path, monkeypatch):
     shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
-    yardsticks(settings, Log("yardsticks"))
+    baselines(settings, Log("baselines"))
     return settings
 
 

@@ -18,7 +18,7 @@ from pairpref.reporting.tables import Table, markdown
 from pairpref.versions import catalog, standing
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
-KNOWN = "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
+KNOWN = "run headline baselines truth reliability buckets confusion order training luck test versions examples clean params".split()
 UNKNOWN = [name for name in KNOWN if name not in ("truth", "order", "test")]
 TEST = {
     "n": 20,
@@ -172,7 +172,7 @@ def test_uncalibrated_curves_are_drawn_once():
         (0.0, "not shown that the model has learned anything"),
         (0.1, "it is beaten by a guess from the lengths"),
         (0.3, "is not shown to be better"),
-        (1.0, "beats every simple yardstick"),
+        (1.0, "beats every simple baseline"),
     ],
 )
 def test_the_opening_says_no_more_than_the_intervals_bear_out(skill, verdict):
@@ -243,7 +243,7 @@ def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get()
 def test_a_table_of_verdicts_says_what_luck_makes_of_it():
     assert (
         "Of 3 comparisons, luck alone would call about 0.1 better and as many worse"
-        in words.yardsticks(findings())
+        in words.baselines(findings())
     )
     assert "less than 0.1" in versions.luck(1) and "about 0.2" in versions.luck(9)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairpref.data import turns
-from pairpref.data.refusal import REASONS, Refused
-from pairpref.data.votes import Bad, Row, read_unjudged, read_votes
+from pairpref.data.row_error import REASONS, RowError
+from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 
 HEADER = [
@@ -37,7 +37,7 @@ def csv_bytes(*rows: list[str], header=HEADER) -> bytes:
     return text.getvalue().encode()
 
 
-def read(tmp_path, content: bytes, name="votes.csv") -> list[Row | Bad]:
+def read(tmp_path, content: bytes, name="votes.csv") -> list[Row | RejectedRow]:
     path = tmp_path / name
     path.write_bytes(content)
     return list(read_votes(path).rows)
@@ -97,7 +97,7 @@ def test_a_good_row(tmp_path):
 )
 def test_a_bad_row_is_set_aside_and_the_next_is_read(tmp_path, reason, row):
     bad, good = read(tmp_path, csv_bytes(row, fields(id="8")))
-    assert isinstance(bad, Bad) and isinstance(good, Row)
+    assert isinstance(bad, RejectedRow) and isinstance(good, Row)
     assert (bad.line, bad.reason, good.line, good.id) == (2, reason, 3, "8")
     assert bad.id == row[0]
     assert reason in REASONS
@@ -346,7 +346,7 @@ def test_flattening_keeps_order_and_nesting_is_nothing(value):
             == tuple(leaves(value))
         )
     else:
-        with pytest.raises(Refused):
+        with pytest.raises(RowError):
             turns.parse(value)
 
 

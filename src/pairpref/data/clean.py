@@ -10,7 +10,7 @@ import pandas as pd
 from pairpref.data import quarantine, turns
 from pairpref.data.repair import repair, repair_and_explain
 from pairpref.data.turns import Cell
-from pairpref.data.votes import Bad, Row, read_unjudged
+from pairpref.data.votes import RejectedRow, Row, read_unjudged
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS
 from pairpref.parallel import ALONE, each
@@ -64,9 +64,9 @@ def clean_row(row: Row, switches: CleanParams) -> Clean:
 
 
 def clean_rows(
-    rows: Iterable[Row | Bad], switches: CleanParams, parallel: ParallelParams = ALONE
-) -> Iterator[Clean | Bad]:
-    """Clean many rows, by shards as independent jobs. Bad rows pass through in their place."""
+    rows: Iterable[Row | RejectedRow], switches: CleanParams, parallel: ParallelParams = ALONE
+) -> Iterator[Clean | RejectedRow]:
+    """Clean many rows, by shards as independent jobs. RejectedRow rows pass through in their place."""
     rows = iter(rows)
     shards = iter(lambda: list(islice(rows, _SHARD)), [])
     for shard in each(_clean_shard, ((shard, switches) for shard in shards), parallel):
@@ -78,7 +78,7 @@ def read_test(
     switches: CleanParams,
     parallel: ParallelParams = ALONE,
     usual: Mapping[str, bool] | None = None,
-) -> tuple[pd.DataFrame, list[Bad]]:
+) -> tuple[pd.DataFrame, list[RejectedRow]]:
     """Every row of a file of pairs to predict, in its order, and those of them that can't be used.
 
     Args:
@@ -95,7 +95,7 @@ def read_test(
     bad, values = [], []
     for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
         _refuse_nameless(row, path)
-        if isinstance(row, Bad):
+        if isinstance(row, RejectedRow):
             bad.append(row)
             values.append((row.id, "", "", "", False))
         else:
@@ -103,21 +103,27 @@ def read_test(
     return pd.DataFrame(values, columns=columns).astype({"ok": bool}), bad
 
 
-def _refuse_nameless(row: Clean | Bad, path: Path | str) -> None:
+def _refuse_nameless(row: Clean | RejectedRow, path: Path | str) -> None:
     """A prediction is for somebody: a row whose id was lost would be one for nobody."""
     try:
         if row.id.encode("utf-8"):
             return
     except UnicodeEncodeError:
         pass
-    found = f" ({row.reason}, {quarantine.printable(row.excerpt)})" if isinstance(row, Bad) else ""
+    found = (
+        f" ({row.reason}, {quarantine.printable(row.excerpt)})"
+        if isinstance(row, RejectedRow)
+        else ""
+    )
     raise UserError(
         f"{path}: line {row.line} has no readable id, which a prediction needs{found}. Mend that line."
     )
 
 
-def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:
-    return [row if isinstance(row, Bad) else clean_row(row, switches) for row in shard]
+def _clean_shard(
+    shard: list[Row | RejectedRow], switches: CleanParams
+) -> list[Clean | RejectedRow]:
+    return [row if isinstance(row, RejectedRow) else clean_row(row, switches) for row in shard]
 
 
 def _text(cell: Cell | None, switches: CleanParams, found: list[str]) -> str | None:

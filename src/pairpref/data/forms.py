@@ -21,7 +21,7 @@ from typing import Literal
 
 from pairpref.data import lines, turns, values
 from pairpref.data.messages import Talk
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 from pairpref.data.turns import Cell
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS, A, B
@@ -104,13 +104,13 @@ class Form:
             return (None, turns.plain(cells["text"]), None), self._label(cells), False
         prompt, a, b = _pair(self.texts, cells, plain)
         if len({len(prompt.turns), len(a.turns), len(b.turns)}) > 1:
-            raise Refused(
+            raise RowError(
                 "unequal_turns",
                 f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}",
             )
         if self.name == "preference" and self.judged:
             if a.turns == b.turns:
-                raise Refused("same_answers", next(filter(None, a.turns), ""))
+                raise RowError("same_answers", next(filter(None, a.turns), ""))
             return (
                 ((prompt, b, a), B, False)
                 if _chosen_is_b(identifier)
@@ -130,7 +130,7 @@ class Form:
         value = cells[self.vote[0]]
         found = values.word(value) if self.vote == _WINNER else values.label(value)
         if found is None:
-            raise Refused("bad_winner" if self.vote == _WINNER else "bad_label", value)
+            raise RowError("bad_winner" if self.vote == _WINNER else "bad_label", value)
         return found
 
 
@@ -213,7 +213,7 @@ def _is_list(text: str) -> bool:
         return False
     try:
         turns.parse(text)
-    except (Refused, RecursionError):
+    except (RowError, RecursionError):
         return False
     return True
 
@@ -226,7 +226,7 @@ def _pair(
     asks = [cell.asks if isinstance(cell, Talk) else () for cell in (a, b)]
     if any(asks):
         if asks[0] != asks[1]:
-            raise Refused(
+            raise RowError(
                 "prompts_differ",
                 next((str(x) for x, y in zip(*asks, strict=False) if x != y), f"{of_a}, {of_b}"),
             )
@@ -235,10 +235,10 @@ def _pair(
             and cells.get(asked[0]) is not None
             and not _asks(_cell(cells, asked[0], plain), asks[0])
         ):
-            raise Refused("prompts_differ", f"{asked[0]}: {cells[asked[0]]}")
+            raise RowError("prompts_differ", f"{asked[0]}: {cells[asked[0]]}")
         return _of(asks[0], of_a), _answer(a, of_a), _answer(b, of_b)
     if not asked or cells.get(asked[0]) is None:
-        raise Refused("no_prompt", ", ".join(names))
+        raise RowError("no_prompt", ", ".join(names))
     prompt = _cell(cells, asked[0], plain)
     if isinstance(prompt, Cell):
         return prompt, _answer(a, of_a), _answer(b, of_b)
@@ -261,8 +261,8 @@ def _cell(cells: Mapping[str, object], name: str, plain: Collection[str]) -> Cel
         return (
             turns.plain(value) if name in plain and isinstance(value, str) else turns.parse(value)
         )
-    except Refused as refused:
-        raise Refused(refused.reason, f"{name}: {refused.excerpt}") from None
+    except RowError as refused:
+        raise RowError(refused.reason, f"{name}: {refused.excerpt}") from None
 
 
 def _answer(cell: Cell | Talk, name: str, before: tuple[str | None, ...] = ()) -> Cell:
@@ -273,7 +273,7 @@ def _answer(cell: Cell | Talk, name: str, before: tuple[str | None, ...] = ()) -
 
 def _of(of: tuple[str | None, ...], name: str) -> Cell:
     if not of:
-        raise Refused("no_turns", name)
+        raise RowError("no_turns", name)
     return Cell(of, json.dumps(of))
 
 
@@ -281,9 +281,9 @@ def _flagged(given: Sequence[object]) -> int:
     flags = [values.flag(value) for value in given]
     got = ", ".join(str(value)[:40] for value in given)
     if None in flags:
-        raise Refused("bad_winner", got)
+        raise RowError("bad_winner", got)
     if sum(flags) != 1:
-        raise Refused("several_winners" if any(flags) else "no_winner", got)
+        raise RowError("several_winners" if any(flags) else "no_winner", got)
     return flags.index(1)
 
 

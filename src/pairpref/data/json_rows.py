@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pairpref.data import lines, strict_json
 from pairpref.data.lines import Record, Source
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 from pairpref.errors import UserError
 
 CONVERT = 'python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]" < old.json > new.jsonl'
@@ -50,7 +50,7 @@ def _records(source: Iterator[str]) -> Iterator[Record]:
             continue
         try:
             value = strict_json.loads(line)
-        except Refused as refused:
+        except RowError as refused:
             reason = "broken_row" if refused.reason == "broken_json" else refused.reason
             yield Record(number, {}, reason, refused.excerpt)
             continue

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 
 _ASKS = ("user", "human", "prompter")
 _ANSWERS = ("assistant", "gpt", "model", "bot")
@@ -22,14 +22,14 @@ def parse(items: Sequence[object]) -> Talk:
     """The turns of messages: objects with a role and a content, which is a text, null or a list of parts.
 
     Raises:
-        Refused: `not_text` or `bad_role`.
+        RowError: `not_text` or `bad_role`.
     """
     asks: list[str | None] = []
     answers: list[str | None] = []
     before: list[str] = []
     for item in items:
         if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
-            raise Refused("not_text", item)
+            raise RowError("not_text", item)
         role, text = str(item["role"]).strip().lower(), _text(item["content"])
         if role in _SETS_UP:
             before.append(text or "")
@@ -39,7 +39,7 @@ def parse(items: Sequence[object]) -> Talk:
         elif role in _ANSWERS:
             answers.append(text)
         else:
-            raise Refused("bad_role", item["role"])
+            raise RowError("bad_role", item["role"])
     return Talk((*asks, *before), tuple(answers))
 
 
@@ -47,7 +47,7 @@ def _text(content: object) -> str | None:
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise Refused("not_text", content)
+        raise RowError("not_text", content)
     return "\n".join(map(_part, content))
 
 
@@ -60,4 +60,4 @@ def _part(part: object) -> str:
         return part["text"]
     if isinstance(kind, str) and kind != "text":
         return f"[{kind}]"
-    raise Refused("not_text", part)
+    raise RowError("not_text", part)

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairpref.data.refusal import REASONS
-from pairpref.data.votes import Bad
+from pairpref.data.row_error import REASONS
+from pairpref.data.votes import RejectedRow
 
 _EXCERPT = 80
 # A spreadsheet takes a cell that begins with one of these for a formula, and would run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write(path: Path, bad: Sequence[Bad]) -> None:
+def write(path: Path, bad: Sequence[RejectedRow]) -> None:
     """Write line, id, reason and excerpt of each row as CSV that is safe to open in a spreadsheet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -22,7 +22,7 @@ def write(path: Path, bad: Sequence[Bad]) -> None:
         rows.writerows([row.line, _safe(row.id), row.reason, _safe(row.excerpt)] for row in bad)
 
 
-def summary(bad: Sequence[Bad]) -> str:
+def summary(bad: Sequence[RejectedRow]) -> str:
     """One line per reason, the most frequent first, with the first row it befell."""
     counts = Counter(row.reason for row in bad)
     first = {row.reason: row for row in reversed(bad)}

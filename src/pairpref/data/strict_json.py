@@ -2,21 +2,21 @@
 
 import json
 
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 
 
 def loads(text: str) -> object:
     """The value of a JSON text.
 
     Raises:
-        Refused: `broken_json` (also NaN, Infinity and integers of thousands of digits), `duplicate_keys` or `too_deep`.
+        RowError: `broken_json` (also NaN, Infinity and integers of thousands of digits), `duplicate_keys` or `too_deep`.
     """
     try:
         return _DECODER.decode(text)
     except RecursionError:
-        raise Refused("too_deep", text) from None
+        raise RowError("too_deep", text) from None
     except ValueError:
-        raise Refused("broken_json", text) from None
+        raise RowError("broken_json", text) from None
 
 
 def _no_constant(name: str) -> None:
@@ -26,7 +26,7 @@ def _no_constant(name: str) -> None:
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise Refused("duplicate_keys", [key for key, _ in pairs])
+        raise RowError("duplicate_keys", [key for key, _ in pairs])
     return values
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pairpref.data import messages, strict_json
 from pairpref.data.lines import MAX_CELL
 from pairpref.data.messages import Talk
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 
 NO_TEXT = "[no text]"
 """What stands for a null turn: the model was silent, which is not the same as an empty answer."""
@@ -30,18 +30,18 @@ def parse(value: object) -> Cell | Talk:
     Lists in lists give their turns in order. A list of messages is a `Talk`.
 
     Raises:
-        Refused: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `bad_role`, `no_turns` or `too_long`.
+        RowError: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `bad_role`, `no_turns` or `too_long`.
     """
     content = strict_json.loads(value) if isinstance(value, str) else value
     if not isinstance(content, list):
-        raise Refused("not_text", value)
+        raise RowError("not_text", value)
     if content and isinstance(content[0], dict):
         talk = messages.parse(content)
         _sized((*talk.asks, *talk.answers))
         return talk
     turns = _sized(tuple(_flat(content)))
     if not turns:
-        raise Refused("no_turns", value)
+        raise RowError("no_turns", value)
     return Cell(turns, value if isinstance(value, str) else json.dumps(value))
 
 
@@ -49,10 +49,10 @@ def plain(value: object) -> Cell:
     """A cell that is one text as it is, whatever it looks like.
 
     Raises:
-        Refused: `not_text` or `too_long`.
+        RowError: `not_text` or `too_long`.
     """
     if not isinstance(value, str):
-        raise Refused("not_text", value)
+        raise RowError("not_text", value)
     return Cell(_sized((value,)), value)
 
 
@@ -66,17 +66,17 @@ def join(turns: Sequence[str | None]) -> str:
 
 def _sized(turns: tuple[str | None, ...]) -> tuple[str | None, ...]:
     if len(turns) > MAX_TURNS or sum(len(turn or "") for turn in turns) > MAX_CELL:
-        raise Refused("too_long", next(filter(None, turns), ""))
+        raise RowError("too_long", next(filter(None, turns), ""))
     return turns
 
 
 def _flat(items: list, depth: int = 1) -> Iterator[str | None]:
     if depth > _MAX_DEPTH:
-        raise Refused("too_deep", "[" * depth)
+        raise RowError("too_deep", "[" * depth)
     for item in items:
         if isinstance(item, list):
             yield from _flat(item, depth + 1)
         elif item is None or isinstance(item, str):
             yield item
         else:
-            raise Refused("not_text", item)
+            raise RowError("not_text", item)

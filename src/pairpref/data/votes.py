@@ -1,4 +1,4 @@
-"""Votes, and pairs still to be judged, from a file: each row is either usable (`Row`) or set aside with its reason (`Bad`).
+"""Votes, and pairs still to be judged, from a file: each row is either usable (`Row`) or set aside with its reason (`RejectedRow`).
 
 What a file's columns mean is in `forms`, how its rows are written in `records`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from pairpref.data import forms, records
 from pairpref.data.forms import Form
 from pairpref.data.lines import Record
-from pairpref.data.refusal import Refused
+from pairpref.data.row_error import RowError
 from pairpref.data.turns import Cell
 from pairpref.errors import UserError
 
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class RejectedRow:
     """A row that can't be used: `reason` is a key of `refusal.REASONS`, `excerpt` the start of what was found instead."""
 
     line: int
@@ -51,7 +51,7 @@ class Votes:
 
     form: forms.Name
     plain: Mapping[str, bool]
-    rows: Iterator[Row | Bad]
+    rows: Iterator[Row | RejectedRow]
 
     @property
     def written(self) -> str:
@@ -106,29 +106,29 @@ def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = Non
     )
 
 
-def _row(record: Record, form: Form, plain: Collection[str]) -> Row | Bad:
+def _row(record: Record, form: Form, plain: Collection[str]) -> Row | RejectedRow:
     cells = record.cells
     identifier = form.identifier(cells, record.line)
     try:
         if record.reason:
-            raise Refused(record.reason, record.excerpt)
+            raise RowError(record.reason, record.excerpt)
         if missing := [name for name in form.needed if name not in cells]:
-            raise Refused("wrong_fields", f"missing: {', '.join(missing)}")
+            raise RowError("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise Refused("bad_id", cells.get(form.id))
+            raise RowError("bad_id", cells.get(form.id))
         texts, label, both_bad = form.read(cells, plain, identifier)
-    except Refused as refused:
-        return Bad(record.line, identifier, refused.reason, refused.excerpt[:200])
+    except RowError as refused:
+        return RejectedRow(record.line, identifier, refused.reason, refused.excerpt[:200])
     except RecursionError:
-        return Bad(record.line, identifier, "too_deep", "")
+        return RejectedRow(record.line, identifier, "too_deep", "")
     return Row(record.line, identifier, *texts, label, both_bad)
 
 
-def _first_of_each_id(rows: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
+def _first_of_each_id(rows: Iterator[Row | RejectedRow]) -> Iterator[Row | RejectedRow]:
     seen: set[str] = set()
     for row in rows:
         if isinstance(row, Row) and row.id in seen:
-            row = Bad(row.line, row.id, "duplicate_id", row.id)
+            row = RejectedRow(row.line, row.id, "duplicate_id", row.id)
         elif isinstance(row, Row):
             seen.add(row.id)
         yield row

@@ -1,1 +1,1 @@
-"""How good probabilities are: metrics, truth, calibration and yardsticks. numpy, pandas and scikit-learn only."""
+"""How good probabilities are: metrics, truth, calibration and baselines. numpy, pandas and scikit-learn only."""

@@ -30,11 +30,11 @@ from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
 
 WEIGHTS = "model.safetensors"
-CARD = "classifier.json"
+CONFIG = "classifier.json"
 
 
 @dataclass(frozen=True)
-class Card:
+class InferenceConfig:
     """What a saved classifier must be given to predict as it was trained to; lies beside its weights.
 
     Attributes:
@@ -156,40 +156,40 @@ def build(
         ) from None
 
 
-def save(model: nn.Module, card: Card, folder: Path) -> None:
+def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
     """Write config.json, model.safetensors and classifier.json; `load` gives back the same weights, bit for bit."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     save_file(weights.of(model), folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> tuple[nn.Module, Card]:
+def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
     """Read what `save` wrote, ready to predict.
 
     Raises:
         UserError: a file is missing or does not fit the others.
     """
     try:
-        card = load_card(folder)
+        config = load_config(folder)
         model = _assemble(
             AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True),
-            card.pooling,
+            config.pooling,
         )
         weights.put(model, load_file(folder / WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_saved(folder, error) from None
-    return model.eval(), card
+    return model.eval(), config
 
 
-def load_card(folder: Path) -> Card:
-    """The card of a saved classifier, without its weights.
+def load_config(folder: Path) -> InferenceConfig:
+    """The config of a saved classifier, without its weights.
 
     Raises:
         UserError: it is missing or damaged.
     """
     try:
-        return Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+        return InferenceConfig(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise _not_saved(folder, error) from None
 

@@ -48,7 +48,7 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Baseline:
     """A simple answer: its log loss with interval, and the model compared with it."""
 
     name: str
@@ -75,7 +75,7 @@ class Seeds:
 
     Attributes:
         scores: a row a seed: seed, and what `pairpref.evaluation.metrics.scores` gives.
-        against: all of them against the best yardstick.
+        against: all of them against the best baseline.
     """
 
     scores: pd.DataFrame
@@ -89,7 +89,7 @@ class Findings:
     Attributes:
         headline: the figures of report/headline.json.
         ends: 95 % interval of those of its figures that have one.
-        yardsticks: the best last.
+        baselines: the best last.
         parts: of every kind of bucket, the weakest first.
         folds: a row a fold: fold, what `metrics.scores` gives after calibration and, where the truth is known, above_truth.
         seeds: of fold 0.
@@ -110,7 +110,7 @@ class Findings:
 
     headline: dict[str, float]
     ends: dict[str, Ends]
-    yardsticks: list[Yardstick]
+    baselines: list[Baseline]
     parts: list[Part]
     folds: pd.DataFrame
     seeds: Seeds
@@ -141,7 +141,7 @@ def find(
 
     Args:
         votes: what it is judged on.
-        simple: probabilities of each yardstick for these votes; shape (n, 3).
+        simple: probabilities of each baseline for these votes; shape (n, 3).
         by_seed: the answers of data/oof/seeds.parquet; the first seed's rows may be among the votes or not.
         bins: of the reliability curves.
         known: the fields of `Findings` that are merely passed on.
@@ -153,22 +153,22 @@ def find(
         calibration_error(labels, p, groups, bins).assign(stage=stage)
         for stage, p in stages.items()
     ]
-    yardsticks = sorted(
-        (_yardstick(name, p, votes) for name, p in simple.items()), key=lambda y: -y.log_loss
+    baselines = sorted(
+        (_baseline(name, p, votes) for name, p in simple.items()), key=lambda y: -y.log_loss
     )
     headline, ends = _headline(votes)
     orders = None if votes.orders is None else position.by_order(labels, *votes.orders)
     return Findings(
-        headline={y.name: y.log_loss for y in yardsticks}
+        headline={y.name: y.log_loss for y in baselines}
         | headline
         | {"calibration_error": _mean_error(errors[-1])},
-        ends={y.name: y.ends for y in yardsticks} | ends,
-        yardsticks=yardsticks,
+        ends={y.name: y.ends for y in baselines} | ends,
+        baselines=baselines,
         parts=sorted(
             _parts(votes, simple["class_prior"]), key=lambda part: -part.against.difference
         ),
         folds=pd.DataFrame(_folds(votes)),
-        seeds=_seeds(by_seed, votes, simple[yardsticks[-1].name]),
+        seeds=_seeds(by_seed, votes, simple[baselines[-1].name]),
         reliability=pd.concat(curves, ignore_index=True),
         errors=pd.concat(errors, ignore_index=True),
         gain=_against(votes.after, votes.before, votes),
@@ -243,14 +243,14 @@ def _folds(votes: Votes) -> Iterator[dict[str, float]]:
         yield row
 
 
-def _yardstick(name: str, p: np.ndarray, votes: Votes) -> Yardstick:
+def _baseline(name: str, p: np.ndarray, votes: Votes) -> Baseline:
     low, high = intervals.bounds(
         intervals.resampled(additive.summands(votes.labels, p), votes.groups, additive.figures)[
             :, :1
         ]
     )
     loss = metrics.scores(votes.labels, p)["log_loss"]
-    return Yardstick(name, loss, (float(low[0]), float(high[0])), _against(votes.after, p, votes))
+    return Baseline(name, loss, (float(low[0]), float(high[0])), _against(votes.after, p, votes))
 
 
 def _against(new: np.ndarray, old: np.ndarray, votes: Votes) -> Comparison:
@@ -258,7 +258,7 @@ def _against(new: np.ndarray, old: np.ndarray, votes: Votes) -> Comparison:
 
 
 def _seeds(by_seed: pd.DataFrame, votes: Votes, best: np.ndarray) -> Seeds:
-    """Each seed's figures on the votes of fold 0, and all seeds against the best yardstick on them. Uncalibrated."""
+    """Each seed's figures on the votes of fold 0, and all seeds against the best baseline on them. Uncalibrated."""
     place = pd.Series(np.arange(len(votes.frame)), index=votes.frame["id"])
     tables = dict(tuple(by_seed.groupby("seed", sort=False)))
     rows = [

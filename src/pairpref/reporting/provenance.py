@@ -7,7 +7,7 @@ from pairpref import monitor
 STAGES = (
     "simulate",
     "clean",
-    "yardsticks",
+    "baselines",
     "backbone",
     "tokenize",
     "train",

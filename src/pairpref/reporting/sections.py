@@ -39,7 +39,7 @@ def sections(found: Findings) -> list[Section]:
     makers = (
         _run,
         _headline,
-        _yardsticks,
+        _baselines,
         _truth,
         _reliability,
         _buckets,
@@ -87,7 +87,7 @@ def _run(found: Findings) -> Iterator[Section]:
 def _headline(found: Findings) -> Iterator[Section]:
     rows = glossary.headline(found.headline, found.ends)
     text = (
-        "All log losses are in nats. No vote is judged by a model, a calibration or a yardstick that was fitted on it or its prompt; only "
+        "All log losses are in nats. No vote is judged by a model, a calibration or a baseline that was fitted on it or its prompt; only "
         "when to stop training early (train.patience) is decided by the fold that is judged. The interval says how far the figure moves "
         "with the luck of the votes: whole groups of votes on one prompt are drawn again, a thousand times. The luck of training is not "
         "in it; see “Was it luck?”."
@@ -167,14 +167,14 @@ def _history(found: Findings) -> Iterator[Section]:
     )
 
 
-def _yardsticks(found: Findings) -> Iterator[Section]:
+def _baselines(found: Findings) -> Iterator[Section]:
     rows = []
-    for yardstick in found.yardsticks:
-        against = yardstick.against
+    for baseline in found.baselines:
+        against = baseline.against
         rows.append(
             (
-                glossary.NAMES.get(yardstick.name, yardstick.name),
-                written(yardstick.log_loss, ".4f"),
+                glossary.NAMES.get(baseline.name, baseline.name),
+                written(baseline.log_loss, ".4f"),
                 f"{against.difference:+.4f}",
                 f"{against.low:+.4f} to {against.high:+.4f}",
                 written(against.favour, ".1%"),
@@ -183,7 +183,7 @@ def _yardsticks(found: Findings) -> Iterator[Section]:
         )
     table = Table(
         (
-            "yardstick",
+            "baseline",
             "its log loss",
             "model minus it",
             "95 % interval",
@@ -193,14 +193,14 @@ def _yardsticks(found: Findings) -> Iterator[Section]:
         rows,
         ("the model is",),
     )
-    levels = [(glossary.NAMES.get(y.name, y.name), y.log_loss, y.ends) for y in found.yardsticks]
+    levels = [(glossary.NAMES.get(y.name, y.name), y.log_loss, y.ends) for y in found.baselines]
     levels += [
         (name, found.headline[key], found.ends[key])
         for name, key in (("model, uncalibrated", "log_loss_before"), ("model", "log_loss"))
     ]
-    drawn = {"yardsticks": figures.levels(levels, "log loss (nats)", found.headline.get("floor"))}
+    drawn = {"baselines": figures.levels(levels, "log loss (nats)", found.headline.get("floor"))}
     yield Section(
-        "yardsticks", "Does it beat simple answers?", words.yardsticks(found), drawn, (table,)
+        "baselines", "Does it beat simple answers?", words.baselines(found), drawn, (table,)
     )
 
 

@@ -3,7 +3,7 @@
 from pairpref.evaluation import buckets
 from pairpref.evaluation.comparison import Comparison
 from pairpref.reporting import versions
-from pairpref.reporting.findings import Findings, Part, Yardstick
+from pairpref.reporting.findings import Findings, Part, Baseline
 from pairpref.reporting.glossary import between, spaced
 
 _SIMULATED = "These votes are simulated, so the true probability of each is known."
@@ -11,18 +11,18 @@ _SIMULATED = "These votes are simulated, so the true probability of each is know
 
 def opening(found: Findings) -> list[str]:
     """How good the model is: a verdict, the figures behind it and, on simulated votes, how far it is from the best there can be."""
-    headline, best = found.headline, found.yardsticks[-1]
-    prior = next(y for y in found.yardsticks if y.name == "class_prior")
+    headline, best = found.headline, found.baselines[-1]
+    prior = next(y for y in found.baselines if y.name == "class_prior")
     if prior.against.verdict == "worse":
         verdict = "The model is worse than always answering with the shares of A, B and tie."
     elif prior.against.verdict == "not shown":
         verdict = "It is not shown that the model has learned anything: it may be no better than the shares of A, B and tie."
-    elif all(yardstick.against.verdict == "better" for yardstick in found.yardsticks):
-        verdict = f"The model beats every simple yardstick, the best of which is {_name(best)}."
+    elif all(baseline.against.verdict == "better" for baseline in found.baselines):
+        verdict = f"The model beats every simple baseline, the best of which is {_name(best)}."
     elif best.against.verdict == "worse":
         verdict = f"The model has learned something, but it is beaten by {_name(best)}: it has not earned its cost."
     else:
-        rival = next(y for y in reversed(found.yardsticks) if y.against.verdict != "better")
+        rival = next(y for y in reversed(found.baselines) if y.against.verdict != "better")
         verdict = f"The model has learned something, but is not shown to be better than {_name(rival)}: it has not earned its cost."
     sentences = [
         verdict,
@@ -49,14 +49,14 @@ def opening(found: Findings) -> list[str]:
     return [spaced(sentence) for sentence in sentences]
 
 
-def _name(yardstick: Yardstick) -> str:
+def _name(baseline: Baseline) -> str:
     return {
         "uniform": "a third each",
         "class_prior": "the shares of A, B and tie",
         "length_only": "a guess from the lengths of the texts",
         "tfidf": "logistic regression on single words (TF-IDF)",
         "boosting": "boosted trees on counts",
-    }.get(yardstick.name, yardstick.name)
+    }.get(baseline.name, baseline.name)
 
 
 def _calibrated(found: Findings) -> str:
@@ -137,9 +137,9 @@ def _apart(worst: Part, best: Part) -> float:
     return (worst.against.difference - best.against.difference) / error if error > 0 else 0.0
 
 
-def yardsticks(found: Findings) -> str:
+def baselines(found: Findings) -> str:
     """How the model compares with answers that hardly read."""
-    best = found.yardsticks[-1]
+    best = found.baselines[-1]
     lead = {
         "better": f"The best of them, {_name(best)}, is beaten",
         "worse": f"The best of them, {_name(best)}, beats the model: the text model has not earned its cost",
@@ -147,7 +147,7 @@ def yardsticks(found: Findings) -> str:
     }[best.against.verdict]
     return spaced(
         f"Each of these was fitted and judged on the same folds as the model. {lead} ({_short(best.against)}). The comparison is vote by "
-        f"vote, so that luck which both had in common cancels out. {versions.luck(len(found.yardsticks))}"
+        f"vote, so that luck which both had in common cancels out. {versions.luck(len(found.baselines))}"
     )
 
 
@@ -295,7 +295,7 @@ def seeds(found: Findings) -> str:
     else:
         freedom = len(table) - 1
         parts.append(
-            f"Fold 0 was trained from {len(table)} seeds. Over seeds and votes together, against {_name(found.yardsticks[-1])}: "
+            f"Fold 0 was trained from {len(table)} seeds. Over seeds and votes together, against {_name(found.baselines[-1])}: "
             f"{_short(against)}. This interval takes in both kinds of luck; what the seeds add to it rests on {freedom} "
             f"degree{'s' if freedom > 1 else ''} of freedom (Student's t)."
         )

@@ -25,7 +25,7 @@ def compose(
     prompt: np.ndarray,
     a: np.ndarray,
     b: np.ndarray | None,
-    budget: int,
+    max_length: int,
     template: Template,
     swapped: bool = False,
 ) -> Composed:
@@ -33,7 +33,7 @@ def compose(
 
     Args:
         prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which then is all there is.
-        budget: most tokens of the result, special ones included. The longest parts lose their ends first.
+        max_length: most tokens of the result, special ones included. The longest parts lose their ends first.
         template: the special ids.
         swapped: show B first.
     """
@@ -42,7 +42,7 @@ def compose(
     else:
         parts, segments = [prompt, b, a] if swapped else [prompt, a, b], (PROMPT, FIRST, SECOND)
     start = [] if template.start is None else [template.start]
-    kept = longest_first([len(part) for part in parts], budget - len(start) - len(parts))
+    kept = longest_first([len(part) for part in parts], max_length - len(start) - len(parts))
     ids = np.empty(len(start) + len(parts) + sum(kept), dtype=np.int32)
     out = np.empty(len(ids), dtype=np.int8)
     ids[: len(start)], out[: len(start)] = start, OUTSIDE
@@ -54,22 +54,22 @@ def compose(
     return Composed(ids, out)
 
 
-def longest_first(lengths: list[int], room: int) -> list[int]:
-    """How much of each part is kept so that all fit in `room`: everything, or else the longest parts are cut to one common length.
+def longest_first(lengths: list[int], total: int) -> list[int]:
+    """How much of each part is kept so that all fit in `total`: everything, or else the longest parts are cut to one common length.
 
     The same rule as `truncation="longest_first"` of the tokenizers library, for any number of parts and independent of their order.
     """
-    if sum(lengths) <= room:
+    if sum(lengths) <= total:
         return lengths
-    cap, left = 0, room
+    longest, left = 0, total
     for rank, length in enumerate(sorted(lengths)):
-        cap = left // (len(lengths) - rank)
-        if length > cap:
+        longest = left // (len(lengths) - rank)
+        if length > longest:
             break
         left -= length
-    return [min(length, cap) for length in lengths]
+    return [min(length, longest) for length in lengths]
 
 
 def composed_lengths(lengths: np.ndarray, single: bool, template: Template) -> np.ndarray:
-    """Tokens of whole inputs, were no budget to cut them, from those of their parts together; shape (n,)."""
+    """Tokens of whole inputs, if nothing cuts them, from those of their parts together; shape (n,)."""
     return lengths + (1 if single else 3) + (template.start is not None)

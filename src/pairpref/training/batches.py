@@ -53,12 +53,12 @@ class PairDataset(Dataset):
 
     Args:
         tokens: tokenised rows; labels of −1 are left out of the item.
-        budget: most tokens of one input.
+        max_length: most tokens of one input.
         template: special ids.
     """
 
-    def __init__(self, tokens: Tokens, budget: int, template: Template) -> None:
-        self.tokens, self.budget, self.template = tokens, budget, template
+    def __init__(self, tokens: Tokens, max_length: int, template: Template) -> None:
+        self.tokens, self.max_length, self.template = tokens, max_length, template
         self._swapped_labels = np.where(
             tokens.labels < 0, tokens.labels, swap_labels(tokens.labels)
         )
@@ -68,7 +68,7 @@ class PairDataset(Dataset):
 
     def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
         row, swapped = item
-        composed = compose(*self.tokens.pair(row), self.budget, self.template, swapped)
+        composed = compose(*self.tokens.pair(row), self.max_length, self.template, swapped)
         return (
             composed.ids,
             composed.segments,

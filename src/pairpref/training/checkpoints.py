@@ -119,7 +119,7 @@ class State:
     best: dict[str, torch.Tensor] | None = None
 
 
-class Store:
+class CheckpointManager:
     """What work/<fingerprint>/ holds of one training: its checkpoints, and its results once it has finished."""
 
     def __init__(self, fingerprint: Fingerprint, log: Log, work: Path = WORK) -> None:

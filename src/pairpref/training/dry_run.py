@@ -32,7 +32,7 @@ _SHORTEST = 16
 
 
 def build(
-    card: classifier.Card,
+    config: classifier.InferenceConfig,
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     aside: Path,
@@ -41,7 +41,7 @@ def build(
     """The classifier to train, of the recorded commit of a hub name, as `classifier.build` makes it.
 
     Args:
-        card, aside: as in `check`.
+        config, aside: as in `check`.
         say: told what was changed.
 
     Raises:
@@ -52,7 +52,7 @@ def build(
     except HeadlessError as error:
         trial = _Trial(params, tokenizer, aside)
         try:
-            remedy = trial.other_pooling(card, best_device())
+            remedy = trial.other_pooling(config, best_device())
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         raise UserError(f"{error} {remedy or 'Choose another model.backbone'}") from None
@@ -60,7 +60,7 @@ def build(
 
 def check(
     model: nn.Module,
-    card: classifier.Card,
+    config: classifier.InferenceConfig,
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     aside: Path,
@@ -71,7 +71,7 @@ def check(
 
     Args:
         model: on the device it will be trained on.
-        card: as it will be saved with; its max_length is the longest input's.
+        config: as it will be saved with; its max_length is the longest input's.
         aside: folder to write to, which is gone afterwards.
 
     Raises:
@@ -86,20 +86,20 @@ def check(
             torch.random.fork_rng(devices),
             memory.explained(
                 lambda: (
-                    f"2 sequences of up to {card.max_length} tokens, before training. Lower model.max_length (now {card.max_length}), "
+                    f"2 sequences of up to {config.max_length} tokens, before training. Lower model.max_length (now {config.max_length}), "
                     "or choose a smaller model.backbone"
                 )
             ),
         ):
-            problem = trial.problem(model, card)
-            remedy = problem and trial.remedy(model, card)
+            problem = trial.problem(model, config)
+            remedy = problem and trial.remedy(model, config)
     finally:
         model.train(training)
         shutil.rmtree(aside, ignore_errors=True)
     if problem:
         raise UserError(
-            f"model.backbone {params.backbone!r} can't be trained with model.pooling={card.pooling} and "
-            f"model.max_length={card.max_length} ({problem}). {remedy}"
+            f"model.backbone {params.backbone!r} can't be trained with model.pooling={config.pooling} and "
+            f"model.max_length={config.max_length} ({problem}). {remedy}"
         )
 
 
@@ -117,51 +117,51 @@ class _Trial:
             sorted(set(tokenizer.get_vocab().values()) - template, reverse=True), dtype=np.int32
         )
 
-    def problem(self, model: nn.Module, card: classifier.Card) -> str | None:
+    def problem(self, model: nn.Module, config: classifier.InferenceConfig) -> str | None:
         """What fails, in a line; None when nothing does."""
-        return _failure(lambda: self._everything(model, card))
+        return _failure(lambda: self._everything(model, config))
 
-    def remedy(self, model: nn.Module, card: classifier.Card) -> str:
+    def remedy(self, model: nn.Module, config: classifier.InferenceConfig) -> str:
         """A param with a value that passes: the longest max_length, or else the other pooling."""
-        lengths = range(_SHORTEST, card.max_length)
+        lengths = range(_SHORTEST, config.max_length)
 
         def too_long(length: int) -> bool:
             return (
-                _failure(lambda: self._learn(model, replace(card, max_length=length))) is not None
+                _failure(lambda: self._learn(model, replace(config, max_length=length))) is not None
             )
 
         if works := bisect_left(lengths, True, key=too_long):
             longest = lengths[works - 1]
-            if self.problem(model, replace(card, max_length=longest)) is None:
+            if self.problem(model, replace(config, max_length=longest)) is None:
                 return f"It can with -S model.max_length={longest}"
         device = next(model.parameters()).device
         nothing = "Neither a shorter model.max_length nor the other model.pooling helps: choose another model.backbone"
-        return self.other_pooling(card, device) or nothing
+        return self.other_pooling(config, device) or nothing
 
-    def other_pooling(self, card: classifier.Card, device: torch.device) -> str | None:
+    def other_pooling(self, config: classifier.InferenceConfig, device: torch.device) -> str | None:
         """The other pooling, if it passes."""
-        pooling = "cls" if card.pooling == "spans" else "spans"
-        params, card = (
+        pooling = "cls" if config.pooling == "spans" else "spans"
+        params, config = (
             self._params.model_copy(update={"pooling": pooling}),
-            replace(card, pooling=pooling),
+            replace(config, pooling=pooling),
         )
 
         def everything() -> None:
             model = classifier.build(params, self._tokenizer, lambda _: None, *source(params))
-            self._everything(model.to(device), card)
+            self._everything(model.to(device), config)
 
         return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None
 
-    def _everything(self, model: nn.Module, card: classifier.Card) -> None:
-        self._learn(model, card)
-        logits = self._predict(model, card)
-        if not torch.equal(self._predict(self._saved(model, card), card), logits):
+    def _everything(self, model: nn.Module, config: classifier.InferenceConfig) -> None:
+        self._learn(model, config)
+        logits = self._predict(model, config)
+        if not torch.equal(self._predict(self._saved(model, config), config), logits):
             raise ValueError("saved and loaded it gives other logits")
 
-    def _learn(self, model: nn.Module, card: classifier.Card) -> None:
+    def _learn(self, model: nn.Module, config: classifier.InferenceConfig) -> None:
         """Forward and backward; gradients are returned instead of kept."""
         model.train()
-        out = self._run(model, card, [False, True], swapped=False)
+        out = self._run(model, config, [False, True], swapped=False)
         gradients = torch.autograd.grad(
             out["loss"], [p for p in model.parameters() if p.requires_grad], allow_unused=True
         )
@@ -173,17 +173,17 @@ class _Trial:
         with torch.no_grad():
             self._run(
                 model,
-                replace(card, max_length=card.max_length // 2 | 1),
+                replace(config, max_length=config.max_length // 2 | 1),
                 [False, True],
                 swapped=False,
             )
 
-    def _predict(self, model: nn.Module, card: classifier.Card) -> torch.Tensor:
+    def _predict(self, model: nn.Module, config: classifier.InferenceConfig) -> torch.Tensor:
         """Logits in the other order. The short pair must have the same alone, without padding."""
         model.eval()
         with torch.no_grad():
             together, alone = (
-                self._run(model, card, shorts, swapped=not card.single)["logits"].float()
+                self._run(model, config, shorts, swapped=not config.single)["logits"].float()
                 for shorts in ([False, True], [True])
             )
         tolerance = 0.05 if together.is_cuda else 1e-4
@@ -191,10 +191,10 @@ class _Trial:
             raise ValueError("padding changes its logits")
         return together
 
-    def _saved(self, model: nn.Module, card: classifier.Card) -> nn.Module:
+    def _saved(self, model: nn.Module, config: classifier.InferenceConfig) -> nn.Module:
         """The model as it comes back from its files."""
         shutil.rmtree(self._aside, ignore_errors=True)
-        classifier.save(model, card, self._aside)
+        classifier.save(model, config, self._aside)
         loaded, _ = classifier.load(self._aside)
         loaded.to(next(model.parameters()).device)
         before, after = weights.of(model), weights.of(loaded)
@@ -205,17 +205,23 @@ class _Trial:
         return loaded
 
     def _run(
-        self, model: nn.Module, card: classifier.Card, shorts: list[bool], swapped: bool
+        self,
+        model: nn.Module,
+        config: classifier.InferenceConfig,
+        shorts: list[bool],
+        swapped: bool,
     ) -> dict[str, torch.Tensor]:
         items = []
         for short in shorts:
             # One long part alone fills the input to the last token: several are cut to one length.
             sizes = (
-                (1, 1, 1) if short else (card.max_length, card.max_length if card.single else 1, 1)
+                (1, 1, 1)
+                if short
+                else (config.max_length, config.max_length if config.single else 1, 1)
             )
             prompt, a, b = (np.resize(self._words, size) for size in sizes)
             ids, segments = compose(
-                prompt, a, None if card.single else b, card.max_length, self._template, swapped
+                prompt, a, None if config.single else b, config.max_length, self._template, swapped
             )
             items.append((ids, segments, int(short)))
         device = next(model.parameters()).device

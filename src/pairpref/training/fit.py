@@ -31,7 +31,7 @@ from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, memory, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
-from pairpref.training.checkpoints import State, Store
+from pairpref.training.checkpoints import State, CheckpointManager
 from pairpref.training.inference import (
     best_device,
     by_order,
@@ -52,7 +52,7 @@ class Fitted:
 
     Attributes:
         model: the weights after the best epoch, or after the last one without train.patience.
-        card: what it needs to be told to predict.
+        config: what it needs to be told to predict.
         history: one row an epoch: epoch, train_loss (weighted, where votes are), validation_loss (of A shown first), log_loss, accuracy
             and f1_macro (of both orders' mean where there are two).
         orders: probabilities of the validation rows, uncalibrated, where A and where B is shown first; shape (2, n, 3), or of single
@@ -61,7 +61,7 @@ class Fitted:
     """
 
     model: nn.Module
-    card: classifier.Card
+    config: classifier.InferenceConfig
     history: list[dict[str, float]]
     orders: np.ndarray
     machine: dict[str, Any]
@@ -73,7 +73,7 @@ def fit(
     params: Params,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
-    store: Store,
+    manager: CheckpointManager,
     log: Log,
 ) -> Fitted:
     """Train on `train`, evaluate on `validation` after each epoch.
@@ -82,7 +82,7 @@ def fit(
     often the training was interrupted. Started by `accelerate launch`, it runs in all its processes and returns the same in each.
 
     Args:
-        store: where checkpoints are kept and found.
+        manager: where checkpoints are kept and found.
         log: told of steps, rate, padding and time left.
 
     Raises:
@@ -93,10 +93,10 @@ def fit(
         with memory.explained(
             lambda: f"model.backbone {params.model.backbone} alone. Choose a smaller one"
         ):
-            run = _Run(train, validation, params, tokenizer, seed, store, log)
+            run = _Run(train, validation, params, tokenizer, seed, manager, log)
         with stopping.deferred():
             run.to_the_end()
-    return Fitted(run.model, run.card, run.state.history, run.best_orders(), run.state.machine)
+    return Fitted(run.model, run.config, run.state.history, run.best_orders(), run.state.machine)
 
 
 @contextmanager
@@ -116,10 +116,10 @@ def _named(backbone: str) -> Iterator[None]:
         ) from error
 
 
-def make_card(params: Params, train: Tokens) -> classifier.Card:
+def make_config(params: Params, train: Tokens) -> classifier.InferenceConfig:
     """What a classifier trained on these votes must be told to predict."""
     prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
-    return classifier.Card(
+    return classifier.InferenceConfig(
         pooling=params.model.pooling,
         max_length=params.model.max_length,
         single=train.single,
@@ -142,14 +142,14 @@ class _Run:
         params: Params,
         tokenizer: PreTrainedTokenizerBase,
         seed: int,
-        store: Store,
+        manager: CheckpointManager,
         log: Log,
     ) -> None:
         self._params, self._options, self._seed, self._store, self._log = (
             params,
             params.train,
             seed,
-            store,
+            manager,
             log,
         )
         determinism.fix(params.train.threads, seed)
@@ -161,10 +161,10 @@ class _Run:
         self._batches = KeyedBatches(train, params.train.batch_size, params.augment, seed)
         self._steps_an_epoch = len(self._batches)
         self._steps = params.train.epochs * self._steps_an_epoch
-        self.card = make_card(params, train)
+        self.config = make_config(params, train)
 
-        aside = store.folder / f"dry-run-{self._processes.process_index}.aside"
-        self.model = dry_run.build(self.card, params.model, tokenizer, aside, log.say)
+        aside = manager.folder / f"dry-run-{self._processes.process_index}.aside"
+        self.model = dry_run.build(self.config, params.model, tokenizer, aside, log.say)
         self._collate = collator_for(self.model, self._template)
         self._peak = params.train.lr * (
             params.model.lr_multiplier if params.model.backbone == SMALL else 1
@@ -173,12 +173,12 @@ class _Run:
         self._factor = recipe.schedule(optimizer, params.train, self._steps)
         self._shown, self._optimizer = self._processes.prepare(self.model, optimizer)
         machine = {**determinism.machine(), "processes": self._processes.num_processes}
-        restored = store.restore(self.model, self._optimizer, machine)
+        restored = manager.restore(self.model, self._optimizer, machine)
         if restored is None and params.model.backbone != SMALL:
-            dry_run.check(self.model, self.card, params.model, tokenizer, aside)
+            dry_run.check(self.model, self.config, params.model, tokenizer, aside)
         self.state = restored or State(machine)
         self._parameters = list(self._shown.parameters())
-        self._weights = torch.tensor(self.card.class_weights, device=self._processes.device)
+        self._weights = torch.tensor(self.config.class_weights, device=self._processes.device)
         self._began = self._told = time.perf_counter()
         self._first = self.state.step
         log.event("training", **machine, steps=self._steps)
@@ -227,7 +227,7 @@ class _Run:
 
     def _step(self, items: list[Item]) -> bool:
         """One step of the optimizer; whether a signal asks to stop."""
-        processes, parts = self._processes, self._options.accumulation
+        processes, parts = self._processes, self._options.gradient_accumulation_steps
         mine = _shares(items, processes.num_processes * parts)[processes.process_index * parts :][
             :parts
         ]
@@ -245,13 +245,13 @@ class _Run:
             # All have to stop at the same step, whoever got the signal.
             both = processes.reduce(torch.stack([loss, loss.new_tensor(stop)]), "sum")
             loss, stop = both[0], bool(both[1] > 0)
-        self._take(items, float(loss), float(norm))
+        self._optimizer_step(items, float(loss), float(norm))
         return stop
 
     def _smaller(self) -> str:
         rows, width = self._collate.shape
         return (
-            f"{rows} sequences of {width} tokens at a time. Raise train.accumulation (now {self._options.accumulation}), or lower "
+            f"{rows} sequences of {width} tokens at a time. Raise train.gradient_accumulation_steps (now {self._options.gradient_accumulation_steps}), or lower "
             f"train.batch_size (now {self._options.batch_size}) or model.max_length (now {self._params.model.max_length})"
         )
 
@@ -265,7 +265,7 @@ class _Run:
         logits = self._shown(**batch)["logits"].float()
         return nn.functional.cross_entropy(logits, labels, weight=self._weights, reduction="sum")
 
-    def _take(self, items: list[Item], loss: float, norm: float) -> None:
+    def _optimizer_step(self, items: list[Item], loss: float, norm: float) -> None:
         """Let the optimizer take its step, unless it would ruin the weights."""
         state = self.state
         smooth = _SMOOTHING * state.smooth_loss + (1 - _SMOOTHING) * loss
@@ -298,10 +298,10 @@ class _Run:
         processes, state = self._processes, self.state
         orders = by_order(
             self.model,
-            self.card,
+            self.config,
             self._validation,
             self._template,
-            evaluation_batch(self.card.max_length),
+            evaluation_batch(self.config.max_length),
             share=(processes.process_index, processes.num_processes),
         )
         if processes.num_processes > 1:

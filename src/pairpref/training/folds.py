@@ -20,7 +20,7 @@ from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
 
@@ -64,24 +64,30 @@ def train_fold(
             "the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false"
         )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
-    store = Store(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
+    manager = CheckpointManager(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
-    lock = store.open(params.train.resume) if processes.is_main_process else None
+    lock = manager.open(params.train.resume) if processes.is_main_process else None
     try:
         # The others look only after the first has cleared up.
         processes.wait_for_everyone()
         determinism.fix(params.train.threads, seed)
-        if not store.is_finished({**determinism.machine(), "processes": processes.num_processes}):
-            _train(tokens, fold, seed, params, store, log, processes.is_main_process)
+        if not manager.is_finished({**determinism.machine(), "processes": processes.num_processes}):
+            _train(tokens, fold, seed, params, manager, log, processes.is_main_process)
         processes.wait_for_everyone()
-        return _fetch(store.finished, save_to) if processes.is_main_process else None
+        return _fetch(manager.finished, save_to) if processes.is_main_process else None
     finally:
         if lock is not None:
             lock.release()
 
 
 def _train(
-    tokens: Tokens, fold: int, seed: int, params: Params, store: Store, log: Log, keep: bool
+    tokens: Tokens,
+    fold: int,
+    seed: int,
+    params: Params,
+    manager: CheckpointManager,
+    log: Log,
+    keep: bool,
 ) -> None:
     train, validation = (
         tokens.take(np.flatnonzero(tokens.folds != fold)),
@@ -90,18 +96,18 @@ def _train(
     log.say(
         f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}"
     )
-    fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, store, log)
+    fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, manager, log)
     predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
     for columns, p in zip(ORDERS, fitted.orders, strict=False):
         predictions[columns] = p
 
     def fill(folder: Path) -> None:
-        classifier.save(fitted.model, fitted.card, folder / _CLASSIFIER)
+        classifier.save(fitted.model, fitted.config, folder / _CLASSIFIER)
         predictions.to_parquet(folder / _PREDICTIONS, index=False)
         (folder / _HISTORY).write_text(json.dumps(fitted.history), encoding="utf-8")
 
     if keep:
-        store.finish(fill, fitted.machine)
+        manager.finish(fill, fitted.machine)
 
 
 def _fetch(finished: Path, save_to: Path | None) -> Fold:

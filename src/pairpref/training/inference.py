@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model.classifier import Card, SpanClassifier, knows_segments
+from pairpref.model.classifier import InferenceConfig, SpanClassifier, knows_segments
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
@@ -44,7 +44,7 @@ def collator_for(model: nn.Module, template: Template) -> Collator:
 
 def by_order(
     model: nn.Module,
-    card: Card,
+    config: InferenceConfig,
     tokens: Tokens,
     template: Template,
     batch_size: int,
@@ -61,7 +61,7 @@ def by_order(
 
     Args:
         model: a classifier; left in evaluation mode.
-        card: how it was trained.
+        config: how it was trained.
         batch_size: inputs in a forward pass; predict.batch_size, or --batch-size of `pairpref.predict`.
         dual_order: give both orders; single texts have one in any case.
         share: this process's number and how many there are: each fills in its part of the batches and leaves the others zero.
@@ -69,12 +69,15 @@ def by_order(
     Raises:
         UserError: memory ran out.
     """
-    dataset, collate = PairDataset(tokens, card.max_length, template), collator_for(model, template)
-    orders = 1 + (dual_order and not card.single)
+    dataset, collate = (
+        PairDataset(tokens, config.max_length, template),
+        collator_for(model, template),
+    )
+    orders = 1 + (dual_order and not config.single)
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device
-    correction = torch.tensor(card.class_weights, dtype=torch.float64, device=device).log()
+    correction = torch.tensor(config.class_weights, dtype=torch.float64, device=device).log()
     by_length = np.argsort(tokens.lengths(), kind="stable")
     mine, processes = share
 

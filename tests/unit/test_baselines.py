@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from pairpref.evaluation.metrics import scores
-from pairpref.evaluation.yardsticks import (
+from pairpref.evaluation.baselines import (
     boosting,
     class_prior,
     length_features,

@@ -9,7 +9,7 @@ import yaml
 
 import stages
 from pairpref.errors import UserError
-from pairpref.inputs import Inputs, refuse_other_code
+from pairpref.stage_guard import Inputs, refuse_other_code
 
 DVC = """
 stages:
@@ -24,7 +24,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 # The first dep that another stage makes, and that stage.
 NEEDED = {
     "clean": ("data/raw/simulated/train.csv", "simulate"),
-    "yardsticks": ("data/clean/pairs.parquet", "clean"),
+    "baselines": ("data/clean/pairs.parquet", "clean"),
     "tokenize": ("data/clean/pairs.parquet", "clean"),
     "train": ("data/tokens", "tokenize"),
     "oof": ("data/tokens", "tokenize"),

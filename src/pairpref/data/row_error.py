@@ -24,7 +24,7 @@ REASONS = {
 }
 
 
-class Refused(Exception):
+class RowError(Exception):
     """Raised while a row is read; ends as a line of the quarantine, never at the terminal."""
 
     def __init__(self, reason: str, excerpt: object = "") -> None:

@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.resource_usage import ROOT
-from pairpref.evaluation import truth, baselines
+from pairpref import paths
+from pairpref.evaluation import baselines, truth
 from pairpref.evaluation.calibration import cross_fitted
 from pairpref.evaluation.metrics import probabilities
 from pairpref.monitor import Log
 from pairpref.params import PARAMS, Params, load
-from stages.clean import PAIRS, clean
+from stages.clean import clean
 from stages.simulate import simulate
 
 AT_MOST = {"length_only": 0.15, "tfidf": 0.50, "boosting": 0.60}
@@ -53,7 +54,7 @@ def baseline_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
 def model_rows(pairs: pd.DataFrame, params: Params) -> Iterator[str]:
     shares = {}
     for name, shown in (("model", pairs), ("model, prompt hidden", pairs.assign(prompt=""))):
-        shown.to_parquet(PAIRS)
+        shown.to_parquet(paths.PAIRS)
         shares[name] = model(shown, params)
         yield row(name, shares[name])
     seen, hidden = shares.values()
@@ -106,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         simulate(params, Aside("simulate"))
         clean(params, Aside("clean"))
-        pairs = pd.read_parquet(PAIRS)
+        pairs = pd.read_parquet(paths.PAIRS)
         print(f"information captured, {len(pairs):,} votes", flush=True)
         for line in chain(
             baseline_rows(pairs, params), model_rows(pairs, params) if asked.model else ()

@@ -15,8 +15,9 @@ from statistics import median
 
 from pairpref import params
 from pairpref.monitor import Log
+from pairpref.paths import TOKENIZER, TOKENS
 from pairpref.training.checkpoints import CheckpointManager
-from pairpref.training.folds import TOKENIZER, TOKENS, train_fold
+from pairpref.training.folds import train_fold
 
 
 def _train(folder: str, safe: bool, seconds: "multiprocessing.Queue[tuple[float, int]]") -> None:

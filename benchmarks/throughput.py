@@ -28,7 +28,7 @@ from benchmarks.resource_usage import ROOT, Watched
 from pairpref.evaluation import truth
 from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
-from stages.clean import PAIRS
+from pairpref.paths import PAIRS
 
 LIKE_KAGGLE = {"long_answers": 1.0, "several_turns": 1.0}
 ROWS = 57_477

@@ -17,7 +17,7 @@ import yaml
 from pairpref import params
 from pairpref.data import arena, quarantine
 from pairpref.data.clean import clean_row, read_test
-from pairpref.data.row_error import REASONS
+from pairpref.data.quarantine import REASONS
 from pairpref.data.votes import RejectedRow, Row, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS

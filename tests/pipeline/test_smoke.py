@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.pairs import ORDERS, TEXTS, WINNERS
 from pairpref.params import load
 
@@ -149,7 +149,7 @@ def test_users_votes(clean_tree):
         }
     )
     for i, name in enumerate(TEXTS):
-        votes[name] = [turns.join(vote.shown[i]) for vote in drawn]
+        votes[name] = [cells.join(vote.shown[i]) for vote in drawn]
     votes.to_parquet(clean_tree.path / "votes.parquet")
     clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.parquet")
     assert read(clean_tree, "data/clean/counts")["kept"] == len(votes)

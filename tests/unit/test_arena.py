@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairpref import paths
 from pairpref.data import arena, groups
 from pairpref.data.arena import authors, damage, judge, lexicon
+from pairpref.data.cells import parse
 from pairpref.data.repair import repair
-from pairpref.data.turns import parse
 from pairpref.pairs import PROBABILITIES, TEXTS, WINNERS
 from pairpref.params import JudgeParams, SimulateParams
 
@@ -422,14 +423,14 @@ def test_no_model_name_reaches_the_pairs(here, small_params):
     import pandas as pd
 
     from pairpref.monitor import Log
-    from stages.clean import PAIRS, clean
+    from stages.clean import clean
     from stages.simulate import simulate
 
     settings = small_params()
     simulate(settings, Log("simulate"))
     assert any(name in (here / settings.data.train).read_text(encoding="utf-8") for name in SKILL)
     clean(settings, Log("clean"))
-    pairs = pd.read_parquet(PAIRS)
+    pairs = pd.read_parquet(paths.PAIRS)
     assert not [column for column in pairs if "model" in column]
     said = "\n".join(pairs[TEXTS].to_numpy().ravel())
     assert not [name for name in SKILL if name in said]

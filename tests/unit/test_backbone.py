@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from pairpref.backbone import RECORD, record, source
 from pairpref.errors import UserError
-from pairpref.stage_guard import Inputs
 from pairpref.model import backbone
 from pairpref.params import SMALL
+from pairpref.stage_guard import Inputs
 from pairpref.text import tokenizer as tokenizers
 
 COMMIT = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"

@@ -17,7 +17,7 @@ from pairpref import monitor
 from pairpref.errors import UserError
 from pairpref.monitor import Log, last
 from pairpref.training import checkpoints
-from pairpref.training.checkpoints import State, CheckpointManager, fault
+from pairpref.training.checkpoints import CheckpointManager, State, fault
 from pairpref.training.fingerprint import Fingerprint
 
 MACHINE = {"device": "cpu", "processes": 1}

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from pairpref import monitor, params
-from pairpref.data import arena, folds, turns
+from pairpref import monitor, params, paths
+from pairpref.data import arena, cells, folds
 from pairpref.data.clean import read_test
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS, TEXTS
@@ -56,11 +56,11 @@ def simulated(**changes: object) -> params.Params:
 
 def run(with_params: params.Params) -> tuple[pd.DataFrame, dict]:
     clean.clean(with_params, monitor.Log("clean"))
-    counts = json.loads(clean.COUNTS.read_text())
+    counts = json.loads(paths.CLEAN_COUNTS.read_text())
     bad = [count for name, count in counts.items() if name.startswith("bad_")]
     assert counts["rows"] == counts["kept"] + counts["quarantined"] == counts["kept"] + sum(bad)
     assert all(isinstance(value, int) for value in counts.values())
-    return pd.read_parquet(clean.PAIRS), counts
+    return pd.read_parquet(paths.PAIRS), counts
 
 
 def test_the_votes_come_out_as_the_voter_saw_them(here):
@@ -69,7 +69,7 @@ def test_the_votes_come_out_as_the_voter_saw_them(here):
     votes = [arena.vote(row, with_params.simulate) for row in range(ROWS)]
     assert any(vote.shown != vote.stored for vote in votes)
     for column, i in zip(TEXTS, range(3), strict=True):
-        assert pairs[column].tolist() == [turns.join(vote.shown[i]) for vote in votes]
+        assert pairs[column].tolist() == [cells.join(vote.shown[i]) for vote in votes]
     assert pairs["id"].tolist() == [str(vote.id) for vote in votes]
     assert pairs["label"].tolist() == [vote.label for vote in votes]
     assert pairs["turns"].tolist() == [len(vote.shown[0]) for vote in votes]
@@ -116,7 +116,7 @@ def test_bytes_do_not_depend_on_jobs_or_run(here):
     outs = []
     for jobs in (1, 2, 2):
         run(simulated(parallel__jobs=jobs))
-        outs.append([path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.COUNTS)])
+        outs.append([path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)])
     assert outs[0] == outs[1] == outs[2]
 
 
@@ -137,7 +137,7 @@ def test_bad_rows_are_in_quarantine(here):
     with_params = spoil(share=60)
     pairs, counts = run(with_params)
     assert (counts["quarantined"], counts["bad_no_winner"], len(pairs)) == (4, 4, ROWS - 4)
-    with open(clean.QUARANTINE, encoding="utf-8", newline="") as file:
+    with open(paths.QUARANTINE, encoding="utf-8", newline="") as file:
         bad = list(csv.DictReader(file))
     assert [row["line"] for row in bad] == ["2", "62", "122", "182"]
     assert bad[0] == {
@@ -152,14 +152,14 @@ def test_bad_rows_are_in_quarantine(here):
 @pytest.mark.fault(17)
 def test_too_many_bad_rows_stop_the_run_and_leave_earlier_results(here):
     run(simulated())
-    before = [path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.COUNTS)]
+    before = [path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)]
     with pytest.raises(UserError) as error:
         run(spoil(share=4))
     assert f"60 of {ROWS} rows can't be used" in str(
         error.value
     ) and "60 x no_winner, first on line 2" in str(error.value)
-    assert [path.read_bytes() for path in (clean.PAIRS, clean.QUARANTINE, clean.COUNTS)] == before
-    assert len(clean.REFUSED.read_text(encoding="utf-8").splitlines()) == 61
+    assert [path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)] == before
+    assert len(clean._REJECTED.read_text(encoding="utf-8").splitlines()) == 61
     assert not list(here.rglob("*.aside"))
 
 
@@ -211,7 +211,7 @@ def test_every_test_row_is_there(here):
     assert frame.loc[2, ["id", *TEXTS]].tolist() == ["broken", "", "", ""]
     assert frame["id"][4] == frame["id"][3]
     shown = arena.vote(ROWS, with_params.simulate).shown
-    assert frame.loc[0, TEXTS].tolist() == [turns.join(cell) for cell in shown]
+    assert frame.loc[0, TEXTS].tolist() == [cells.join(cell) for cell in shown]
 
 
 def test_the_stage_ends_in_one_line_and_exit_code_1(here, capsys):

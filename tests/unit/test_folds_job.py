@@ -27,8 +27,8 @@ def store(here, bpe):
     """Put tokens, and a tokenizer, where the jobs look for them."""
 
     def put(tokens) -> None:
-        token_files.save(tokens, folds.TOKENS)
-        tokenizers.save(bpe, folds.TOKENIZER)
+        token_files.save(tokens, paths.TOKENS)
+        tokenizers.save(bpe, paths.TOKENIZER)
 
     return put
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairpref.data import messages, values
-from pairpref.data.row_error import RowError
+from pairpref.data import cells, values
+from pairpref.data.quarantine import RowError
 from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
@@ -322,7 +322,7 @@ class TestMessages:
             {"type": "text", "text": "this"},
             "and",
         ]
-        talk = messages.parse(
+        talk = cells.parse(
             [
                 as_message("system", "be brief"),
                 {"role": "User", "content": content},
@@ -344,7 +344,7 @@ class TestMessages:
     )
     def test_what_is_no_message(self, reason, item):
         with pytest.raises(RowError) as refused:
-            messages.parse([as_message("user", "x"), item])
+            cells.parse([as_message("user", "x"), item])
         assert refused.value.reason == reason
 
     @pytest.mark.fault(27)

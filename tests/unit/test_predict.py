@@ -12,7 +12,7 @@ import pytest
 
 from pairpref import bundle as bundles
 from pairpref import predict as prediction
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.metrics import scores
@@ -104,7 +104,7 @@ class TestSubmission:
     def test_it_is_all_folds_pooled(self, pipeline, test_file, settings):
         """Against the pieces put together by hand, from texts as the voter saw them: the damage of the file is undone."""
         votes = [arena.vote(row, settings.simulate) for row in range(240, 280)]
-        shown = {name: [turns.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
+        shown = {name: [cells.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
         frame = pd.DataFrame({"id": [str(v.id) for v in votes]} | shown)
         tokenizer = tokenizers.load(str(pipeline / "models/tokenizer"))
         tokens = tokenize(frame, pipeline / "models/tokenizer")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.errors import UserError
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers
@@ -28,7 +28,7 @@ def refused(name: Path | str) -> str:
 @pytest.fixture(scope="module")
 def texts(small_params):
     settings = small_params().simulate
-    return [turns.join(cell) for row in range(200) for cell in arena.vote(row, settings).shown]
+    return [cells.join(cell) for row in range(200) for cell in arena.vote(row, settings).shown]
 
 
 class TestByteLevel:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairpref.data import turns
-from pairpref.data.row_error import REASONS, RowError
+from pairpref.data import cells
+from pairpref.data.quarantine import REASONS, RowError
 from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 
@@ -322,10 +322,10 @@ def test_unjudged_rows_are_all_there(tmp_path):
 
 
 def test_turns_are_marked_where_there_are_several():
-    assert turns.join(["only"]) == "only"
-    assert turns.join([""]) == ""
-    assert turns.join([None]) == turns.NO_TEXT
-    assert turns.join(["one", None, ""]) == f"Turn 1:\none\n\nTurn 2:\n{turns.NO_TEXT}\n\nTurn 3:\n"
+    assert cells.join(["only"]) == "only"
+    assert cells.join([""]) == ""
+    assert cells.join([None]) == cells.NO_TEXT
+    assert cells.join(["one", None, ""]) == f"Turn 1:\none\n\nTurn 2:\n{cells.NO_TEXT}\n\nTurn 3:\n"
 
 
 NESTED = st.recursive(
@@ -340,14 +340,14 @@ def test_flattening_keeps_order_and_nesting_is_nothing(value):
 
     if leaves(value):
         assert (
-            turns.parse(json.dumps(value)).turns
-            == turns.parse(value).turns
-            == turns.parse([[value]]).turns
+            cells.parse(json.dumps(value)).turns
+            == cells.parse(value).turns
+            == cells.parse([[value]]).turns
             == tuple(leaves(value))
         )
     else:
         with pytest.raises(RowError):
-            turns.parse(value)
+            cells.parse(value)
 
 
 def test_a_line_too_long_is_one_bad_row(tmp_path):

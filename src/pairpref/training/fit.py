@@ -31,7 +31,7 @@ from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, memory, recipe
 from pairpref.training.batches import Item, KeyedBatches, PairDataset
-from pairpref.training.checkpoints import State, CheckpointManager
+from pairpref.training.checkpoints import CheckpointManager, State
 from pairpref.training.inference import (
     best_device,
     by_order,

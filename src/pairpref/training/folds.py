@@ -1,4 +1,4 @@
-"""One fold as a job of its own: train on all other folds, predict this one, keep both until they are fetched."""
+"""One fold as a job of its own: train on all other folds, predict this one, keep both."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
+from pairpref import paths
 from pairpref.data import folds as splits
 from pairpref.errors import UserError
 from pairpref.model import classifier
@@ -24,19 +25,12 @@ from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
 
-TOKENS = Path("data/tokens")
-TOKENIZER = Path("models/tokenizer")
-
 _CLASSIFIER, _PREDICTIONS, _HISTORY = "classifier", "predictions.parquet", "history.json"
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's job leaves behind: a row an epoch, and its rows' predictions.
-
-    Attributes:
-        predictions: id, fold, label and each order's probabilities (see `pairpref.pairs.ORDERS`).
-    """
+    """What a fold's job leaves behind: a row an epoch, and its rows' `predictions`."""
 
     history: list[dict[str, float]]
     predictions: pd.DataFrame
@@ -45,7 +39,9 @@ class Fold:
 def train_fold(
     fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None
 ) -> Fold | None:
-    """Train the classifier of one fold and predict the fold's rows, or fetch both where the same training has already finished.
+    """Train the classifier of one fold and predict the fold's rows.
+
+    If the same training has already finished, its results are used again.
 
     Args:
         fold: number of the fold that is held out.
@@ -55,16 +51,18 @@ def train_fold(
         None in all but the first of several processes of one `accelerate launch`.
 
     Raises:
-        UserError: the tokens' folds leak prompts (see `pairpref.data.folds.check`), single texts are to be swapped, another process is
-            at the same training, or it broke down.
+        UserError: the tokens' folds leak prompts (see `pairpref.data.folds.check`), single texts
+            are to be swapped, another process is at the same training, or it broke down.
     """
-    tokens = token_files.load(TOKENS)
+    tokens = token_files.load(paths.TOKENS)
     if tokens.single and params.augment.ab:
         raise UserError(
-            "the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false"
+            "the votes are single texts, which have no A and B to swap. Switch augment.ab off: "
+            "-S augment.ab=false"
         )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
-    manager = CheckpointManager(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
+    data = (paths.TOKENS, paths.TOKENIZER)
+    manager = CheckpointManager(Fingerprint.of(fold, seed, params, data), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
     lock = manager.open(params.train.resume) if processes.is_main_process else None
     try:
@@ -80,6 +78,18 @@ def train_fold(
             lock.release()
 
 
+def predictions(tokens: Tokens, fold: int, orders: np.ndarray) -> pd.DataFrame:
+    """A table of id, fold, label and each order's probabilities (see `pairpref.pairs.ORDERS`).
+
+    Args:
+        orders: as `by_order` gives them; shape (orders, n, 3).
+    """
+    table = pd.DataFrame({"id": tokens.ids, "fold": fold, "label": tokens.labels})
+    for columns, p in zip(ORDERS, orders, strict=False):
+        table[columns] = p
+    return table
+
+
 def _train(
     tokens: Tokens,
     fold: int,
@@ -89,21 +99,19 @@ def _train(
     log: Log,
     keep: bool,
 ) -> None:
-    train, validation = (
-        tokens.take(np.flatnonzero(tokens.folds != fold)),
-        tokens.take(np.flatnonzero(tokens.folds == fold)),
-    )
+    train = tokens.take(np.flatnonzero(tokens.folds != fold))
+    validation = tokens.take(np.flatnonzero(tokens.folds == fold))
     log.say(
-        f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}"
+        f"fold {fold}, seed {seed}: training on {len(train):,} votes, "
+        f"evaluating on {len(validation):,}"
     )
-    fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, manager, log)
-    predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
-    for columns, p in zip(ORDERS, fitted.orders, strict=False):
-        predictions[columns] = p
+    tokenizer = tokenizers.load(str(paths.TOKENIZER))
+    fitted = fit(train, validation, params, tokenizer, seed, manager, log)
 
     def fill(folder: Path) -> None:
         classifier.save(fitted.model, fitted.config, folder / _CLASSIFIER)
-        predictions.to_parquet(folder / _PREDICTIONS, index=False)
+        table = predictions(validation, fold, fitted.orders)
+        table.to_parquet(folder / _PREDICTIONS, index=False)
         (folder / _HISTORY).write_text(json.dumps(fitted.history), encoding="utf-8")
 
     if keep:

@@ -236,7 +236,7 @@ def test_training_makes_it_once_and_never_for_the_small_default(
 ):
     calls, check = [], dry_run.check
     monkeypatch.setattr(dry_run, "check", lambda *args: calls.append(1) or check(*args))
-    tokenizers.save(tokenizers.load(str(zoo.make("BERT", here / "backbone"))), here / "tokenizer")
+    tokenizers.load(str(zoo.make("BERT", here / "backbone"))).save_pretrained(here / "tokenizer")
     tokens = zoo.votes(here / "tokenizer")
     zoo.train(
         tokens,
@@ -246,7 +246,7 @@ def test_training_makes_it_once_and_never_for_the_small_default(
         stop_after=1,
     )
     assert len(calls) == 1
-    tokenizers.save(bpe, here / "bpe")
+    bpe.save_pretrained(here / "bpe")
     small = small_params(model__backbone=SMALL)
     zoo.train(zoo.votes(here / "bpe"), small, here / "bpe", here / "small")
     assert len(calls) == 1
@@ -254,7 +254,7 @@ def test_training_makes_it_once_and_never_for_the_small_default(
 
 def test_what_a_model_raises_in_training_is_one_line(here, monkeypatch):
     backbone = zoo.make("BERT", here / "backbone")
-    tokenizers.save(tokenizers.load(str(backbone)), here / "tokenizer")
+    tokenizers.load(str(backbone)).save_pretrained(here / "tokenizer")
 
     def fail(*args: object) -> None:
         raise RuntimeError("no such size\nof a buffer")
@@ -272,7 +272,7 @@ def test_what_a_model_raises_in_training_is_one_line(here, monkeypatch):
 @pytest.mark.fault(26)
 def test_a_training_that_can_not_work_takes_no_step(here):
     backbone = zoo.make("RoBERTa", here / "backbone")
-    tokenizers.save(tokenizers.load(str(backbone)), here / "tokenizer")
+    tokenizers.load(str(backbone)).save_pretrained(here / "tokenizer")
     params = zoo.params_of(backbone, "spans")
     params = params.model_copy(update={"model": params.model.model_copy(update={"max_length": 65})})
     line = refused(

@@ -49,7 +49,7 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
         "tokenizer_config.json",
     }
     converted = tokenizers.load(str(published))
-    tokenizers.save(converted, tmp_path / "tokenizer")
+    converted.save_pretrained(tmp_path / "tokenizer")
     assert (tmp_path / "tokenizer" / "tokenizer.json").is_file()
     loaded = tokenizers.load(str(tmp_path / "tokenizer"))
     words = sentencepiece.SentencePieceProcessor(model_file=str(published / "spm.model"))
@@ -68,7 +68,7 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
 
 def test_the_tokenizer_is_converted_to_the_same_bytes_each_time(folder, tmp_path):
     for run in ("one", "two"):
-        tokenizers.save(tokenizers.load(str(folder("DeBERTa-v2/v3"))), tmp_path / run)
+        tokenizers.load(str(folder("DeBERTa-v2/v3"))).save_pretrained(tmp_path / run)
     one, two = (
         {path.name: path.read_bytes() for path in (tmp_path / run).iterdir()}
         for run in ("one", "two")
@@ -77,6 +77,6 @@ def test_the_tokenizer_is_converted_to_the_same_bytes_each_time(folder, tmp_path
 
 
 def test_votes_of_the_zoo_are_cut_and_padded(folder, tmp_path):
-    tokenizers.save(tokenizers.load(str(folder("GPT-2"))), tmp_path)
+    tokenizers.load(str(folder("GPT-2"))).save_pretrained(tmp_path)
     lengths = zoo.votes(tmp_path).lengths()
     assert lengths.max() > 48 and len(np.unique(lengths)) > 4

@@ -263,7 +263,7 @@ def outcome(backbone: Path, pooling: str, work: Path) -> str:
     params = params_of(backbone, pooling)
     tokenizer_folder = work / "tokenizer"
     try:
-        tokenizers.save(tokenizers.load(str(backbone)), tokenizer_folder)
+        tokenizers.load(str(backbone)).save_pretrained(tokenizer_folder)
         tokens = votes(tokenizer_folder)
         fitted = train(tokens, params, tokenizer_folder, work / "undisturbed")
     except UserError as error:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pairpref import paths
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
@@ -28,7 +29,7 @@ def store(here, bpe):
 
     def put(tokens) -> None:
         token_files.save(tokens, paths.TOKENS)
-        tokenizers.save(bpe, paths.TOKENIZER)
+        bpe.save_pretrained(paths.TOKENIZER)
 
     return put
 

@@ -34,7 +34,7 @@ def texts(small_params):
 class TestByteLevel:
     def test_trained_twice_it_is_the_same_byte_for_byte(self, texts, tmp_path):
         for run in ("one", "two"):
-            tokenizers.save(tokenizers.train_bpe(iter(texts), 700), tmp_path / run)
+            tokenizers.train_bpe(iter(texts), 700).save_pretrained(tmp_path / run)
         files = sorted(path.name for path in (tmp_path / "one").iterdir())
         assert "tokenizer.json" in files and files == sorted(
             path.name for path in (tmp_path / "two").iterdir()
@@ -64,7 +64,7 @@ class TestByteLevel:
         assert ids.dtype == np.int32 and (len(ids) > 0) == (text != "")
 
     def test_saved_and_loaded_it_encodes_alike(self, bpe, texts, tmp_path):
-        tokenizers.save(bpe, tmp_path)
+        bpe.save_pretrained(tmp_path)
         loaded = tokenizers.load(str(tmp_path))
         for one, two in zip(Encoder(bpe)(texts[:50]), Encoder(loaded)(texts[:50]), strict=True):
             assert np.array_equal(one, two)
@@ -75,7 +75,7 @@ class TestByteLevel:
 def tokenizer(request, word_pieces, tmp_path_factory, bpe):
     if request.param == "bpe":
         folder = tmp_path_factory.mktemp("bpe")
-        tokenizers.save(bpe, folder)
+        bpe.save_pretrained(folder)
         return tokenizers.load(str(folder))
     return tokenizers.load(str(word_pieces("|", "[", "]", "sep", "cls")))
 

@@ -130,15 +130,16 @@ def _read_parquet(path: Path) -> Source:
 
 def _parquet_records(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Record]:
     """A row's line is its number, from 1."""
-    batches, line = file.iter_batches(_PARQUET_BATCH, columns=columns), 0
+    batches, done = file.iter_batches(_PARQUET_BATCH, columns=columns), 0
     while True:
         with _explained(path):
             batch = next(batches, None)
             if batch is None:
                 return
             rows = list(_parquet_rows(batch))
-        for line, row in enumerate(rows, line + 1):
+        for line, row in enumerate(rows, done + 1):
             yield Record(line, {}, "not_utf8") if row is None else Record(line, row)
+        done += len(rows)
 
 
 def _parquet_rows(batch: pa.RecordBatch) -> Iterator[dict | None]:

@@ -1,4 +1,4 @@
-"""The dry run: what can't work ends in one line with a value that works, and what works is left as it was."""
+"""The dry run: what can't work ends in one line with a value that works."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Folders that hold no whole backbone: one line that says what is wrong and what to do, and nothing in them runs."""
+"""Folders that hold no whole backbone end in one line, and nothing in them runs."""
 
 import importlib.util
 import json
@@ -191,7 +191,8 @@ class TestRefused:
 
         def without(*args: object, **options: object) -> None:
             raise ValueError(
-                "`tiktoken` is required to read a `tiktoken` file. Install it with `pip install tiktoken`."
+                "`tiktoken` is required to read a `tiktoken` file. "
+                "Install it with `pip install tiktoken`."
             )
 
         monkeypatch.setattr(

@@ -1,4 +1,7 @@
-"""Every family of the zoo trains, saves, loads, goes on and predicts bit for bit, or is refused as docs/backbones.md says."""
+"""Every family of the zoo trains, resumes and predicts bit for bit, or is refused.
+
+docs/backbones.md says which.
+"""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """One tiny random backbone of every family, laid out as on a hub, and what becomes of it.
 
-`python tests/backbones/zoo.py` writes what it finds into the table of docs/backbones.md, which test_zoo.py compares.
+`python tests/backbones/zoo.py` writes what it finds into the table of docs/backbones.md, which
+test_zoo.py compares.
 """
 
 import io
@@ -77,7 +78,7 @@ GROUPED = {**WIDTH, "num_key_value_heads": 1, "head_dim": 8}
 
 @dataclass(frozen=True)
 class Kind:
-    """A family: its config, given the vocabulary's size and the special ids, and its special tokens."""
+    """A family: its config (given vocabulary size and special ids) and its special tokens."""
 
     config: type
     special: dict[str, str]
@@ -201,7 +202,7 @@ def make(family: str, folder: Path) -> Path:
 
 
 def make_deberta(folder: Path) -> Path:
-    """As DeBERTa-v3 is published: spm.model, and a .bin in half precision with a head of masked words; nothing else."""
+    """As DeBERTa-v3 is published: spm.model, and a half-precision .bin with a masked-LM head."""
     spm = io.BytesIO()
     special = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
     ids = {f"{name}_id": i for i, name in enumerate(special)} | {
@@ -307,7 +308,7 @@ def votes(tokenizer: Path, count: int = 10) -> Tokens:
 def train(
     tokens: Tokens, params: Params, tokenizer: Path, work: Path, stop_after: int | None = None
 ) -> Fitted:
-    """Train on some votes, and predict the same; stopped after a step and gone on with, where asked."""
+    """Train on some votes and predict them; optionally stop after a step and resume."""
     record(params.model)
     job = Fingerprint({"fold": 0}, {}), _Signal(stop_after)
     store = CheckpointManager(*job, work)

@@ -1,6 +1,7 @@
-"""Mangled votes: whatever is in a file, each row is either read or refused with a reason, and nothing else is ever raised.
+"""Mangled votes: each row is either read or rejected with a reason, and nothing else is raised.
 
-Structure-aware: a good file of the arena is damaged where its structure is (cells, quotes, delimiters, JSON), with a fixed seed.
+A good file of the arena is damaged where its structure is (cells, quotes, delimiters, JSON), with a
+fixed seed.
 """
 
 import csv
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pairpref import params
+from pairpref import params, paths
 from pairpref.data import arena, quarantine
 from pairpref.data.clean import clean_row, read_test
 from pairpref.data.quarantine import REASONS
@@ -23,12 +24,13 @@ from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
 ROWS, FILES = 10_000, 240
-SETTINGS = params.Params.model_validate(yaml.safe_load(params.PARAMS.read_text(encoding="utf-8")))
+SETTINGS = params.Params.model_validate(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
 COLUMNS = ["id", *TEXTS, *WINNERS]
 
 PIECES = (
-    '"', "'", ",", ";", "\n", "\r", "\r\n", "\0", "\\", "\\u", "\\ud83d", "[", "]", "[[", "{", "}", ":", "null", "NaN", "1e999",
-    "-Infinity", "true", "\ufeff", "\u2028", "&#0;", "&#xD800;", "Ã©", "=cmd()", "", " ", '""', "9" * 5000, "[" * 2000,
+    '"', "'", ",", ";", "\n", "\r", "\r\n", "\0", "\\", "\\u", "\\ud83d", "[", "]", "[[", "{", "}",
+    ":", "null", "NaN", "1e999", "-Infinity", "true", "\ufeff", "\u2028", "&#0;", "&#xD800;", "Ã©",
+    "=cmd()", "", " ", '""', "9" * 5000, "[" * 2000,
     '{"a":1,"a":2}',
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The arena as an instrument: repeatable, judged by the text alone, and each knob does what it says."""
+"""The arena: repeatable, judged by the text alone, and each knob does what it says."""
 
 import ast
 import csv
@@ -64,7 +64,8 @@ class TestRepeatable:
     def test_two_processes_write_the_same_bytes(self, tmp_path, small_params):
         settings = small_params(**{f"simulate__{name}": 0.3 for name in DAMAGE}).simulate
         code = (
-            "import sys; from pathlib import Path; from pairpref.data import arena; from pairpref.params import SimulateParams\n"
+            "import sys; from pathlib import Path; from pairpref.data import arena\n"
+            "from pairpref.params import SimulateParams\n"
             "settings = SimulateParams.model_validate_json(sys.argv[1])\n"
             f"paths = [Path(sys.argv[2]) / f'{{name}}.csv' for name in {NAMES}]\n"
             "arena.write((arena.vote(row, settings) for row in range(150)), 120, *paths)\n"
@@ -288,7 +289,7 @@ class TestKnobs:
         assert 3 < long / usual < 5
 
     def test_late_evidence_says_nothing_early(self, knobs):
-        """How far from undecided the first half and the last third of long answers are, with and without."""
+        """How far from undecided the first half and last third of long answers are, for each."""
 
         def decided(share: float) -> tuple[float, float]:
             early, late = [], []
@@ -403,7 +404,7 @@ class TestLexicon:
 
 
 def named_in_imports(source: str) -> set[str]:
-    """Parts of imported names, and attributes of whatever is called arena: `arena.lexicon` needs no import of its own."""
+    """Parts of imported names, and attributes of any `arena`: `arena.lexicon` needs no import."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Which pairs are in a step and in which order: every row once an epoch, every choice a matter of seed, epoch and id alone."""
+"""Which pairs are in a step: every row once an epoch, chosen by seed, epoch and id alone."""
 
 import numpy as np
 import pytest

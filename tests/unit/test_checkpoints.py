@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not used, whatever happens to them; trainings: locked, marked when finished, pruned."""
+"""Checkpoints are whole or not used; trainings are locked, marked when finished, pruned."""
 
 import errno
 import json
@@ -127,7 +127,7 @@ def test_no_flipped_bit_of_a_manifest_lets_damage_pass(saved, position):
 
 @pytest.mark.fault(2, 3, 5)
 def test_where_all_are_damaged_training_starts_anew_and_keeps_what_it_saves(saved):
-    """Steps of damaged checkpoints are higher than those of the first new ones, and the highest two are kept."""
+    """The highest two steps are kept, and those of damaged checkpoints would be higher."""
     for folder in saved.folder.glob("step-*"):
         flip(folder / "model.safetensors")
     assert saved.restore(*model_and_optimizer(), MACHINE) is None
@@ -322,8 +322,8 @@ def test_it_says_why_an_interrupted_training_is_not_gone_on_with(here):
     second = CheckpointManager(fingerprint(**{"train.lr": 2e-5, "data/tokens": "cd"}), Log("test"))
     second.open(resume=True).release()
     assert (
-        f"not going on from {first.folder}: data/tokens has changed; train.lr was 1e-05 and is 2e-05"
-        in said()
+        f"not going on from {first.folder}: data/tokens has changed; "
+        "train.lr was 1e-05 and is 2e-05" in said()
     )
     assert second.restore(*model_and_optimizer(), MACHINE) is None
     assert first.restore(*model_and_optimizer(), MACHINE).step == 1, "the interrupted one is kept"

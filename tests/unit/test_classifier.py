@@ -1,4 +1,4 @@
-"""Classifiers built, saved and loaded: the same weights bit for bit, a backbone's own weights kept, and folders that can't harm."""
+"""Classifiers built, saved and loaded: the same weights bit for bit, and harmless folders."""
 
 import json
 from dataclasses import asdict
@@ -172,7 +172,8 @@ class TestFolders:
         folder, fired = tiny_backbone("bert"), tmp_path / "fired"
         code = (
             f"open({str(fired)!r}, 'w')\n"
-            "from transformers import BertConfig as Config, BertModel as Model, BertForSequenceClassification as Head\n"
+            "from transformers import BertConfig as Config, BertModel as Model\n"
+            "from transformers import BertForSequenceClassification as Head\n"
         )
         (folder / "evil.py").write_text(code)
         names = {

@@ -1,4 +1,4 @@
-"""The clean stage, run on files of votes: what it writes, what its counts say, and what no switch may change."""
+"""The clean stage on files of votes: what it writes and counts, and what no switch changes."""
 
 import csv
 import json
@@ -42,6 +42,9 @@ def settings(**changes: object) -> params.Params:
     return params.Params.model_validate(raw)
 
 
+OUTS = (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)
+
+
 def simulated(**changes: object) -> params.Params:
     with_arena = settings(**changes)
     rows = with_arena.simulate.rows
@@ -49,7 +52,7 @@ def simulated(**changes: object) -> params.Params:
     arena.write(
         votes,
         rows,
-        *(params.ARENA / f"{name}.csv" for name in ("train", "test", "truth", "solution")),
+        *(paths.ARENA / f"{name}.csv" for name in ("train", "test", "truth", "solution")),
     )
     return with_arena
 
@@ -116,12 +119,12 @@ def test_bytes_do_not_depend_on_jobs_or_run(here):
     outs = []
     for jobs in (1, 2, 2):
         run(simulated(parallel__jobs=jobs))
-        outs.append([path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)])
+        outs.append([path.read_bytes() for path in OUTS])
     assert outs[0] == outs[1] == outs[2]
 
 
 def spoil(share: int) -> params.Params:
-    """Every so many rows of the arena's votes without a winner, and one that a spreadsheet would run."""
+    """Some of the arena's votes without a winner, and one that a spreadsheet would run."""
     with_params = simulated()
     path = clean.Path(with_params.data.train)
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -152,13 +155,13 @@ def test_bad_rows_are_in_quarantine(here):
 @pytest.mark.fault(17)
 def test_too_many_bad_rows_stop_the_run_and_leave_earlier_results(here):
     run(simulated())
-    before = [path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)]
+    before = [path.read_bytes() for path in OUTS]
     with pytest.raises(UserError) as error:
         run(spoil(share=4))
     assert f"60 of {ROWS} rows can't be used" in str(
         error.value
     ) and "60 x no_winner, first on line 2" in str(error.value)
-    assert [path.read_bytes() for path in (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS)] == before
+    assert [path.read_bytes() for path in OUTS] == before
     assert len(clean._REJECTED.read_text(encoding="utf-8").splitlines()) == 61
     assert not list(here.rglob("*.aside"))
 

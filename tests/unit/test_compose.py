@@ -1,4 +1,4 @@
-"""Composing a pair: never over the max_length, in a fixed order, cut by one rule, and swapping is swapping."""
+"""Composing a pair: within max_length, in a fixed order, cut by one rule, and swappable."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Two trainings have one fingerprint where nothing that matters differs, and another where anything does."""
+"""Two trainings have the same fingerprint if and only if nothing that matters differs."""
 
 from pathlib import Path
 

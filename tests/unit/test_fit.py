@@ -1,4 +1,4 @@
-"""Training one classifier: repeatable to the bit, able to learn, and each epoch's steps those of its sampler."""
+"""Training one classifier: repeatable to the bit, able to learn, with its sampler's steps."""
 
 import copy
 import math
@@ -59,7 +59,7 @@ def validation(toy):
 
 @pytest.fixture
 def run(here, small_params, bpe, train, validation):
-    """Fit on the toy pairs with the given changes of the params, from nothing, or from what is left in work/<store>."""
+    """Fit on the toy pairs with changes of the params, from nothing or from work/<store>."""
 
     def go(seed=0, on=train, store=None, log=None, **changes: object):
         settings, log = small_params(**{"train__epochs": 2, **changes}), log or Log("fit")
@@ -133,7 +133,7 @@ def test_probabilities_are_those_of_the_weights_that_are_returned(run, validatio
 
 @pytest.mark.fault(25)
 def test_how_one_predicts_later_changes_nothing_of_training(run):
-    """Early stopping and the history go by the mean of both orders, whatever is to be made of them."""
+    """Early stopping and the history go by the mean of both orders."""
     one, other = run(), run(inference__dual_order=False, predict__batch_size=3)
     assert (
         weights(one) == weights(other)
@@ -194,7 +194,7 @@ def test_augmentation_changes_what_is_learned(run):
 def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(
     run, train, here, monkeypatch, what
 ):
-    """Step, rows and advice; the last good checkpoint stays, and the same command fails at the same step."""
+    """Step, rows and advice; the last good checkpoint stays, and a rerun fails at the same step."""
     always_due(monkeypatch)
     taken, original = [], torch.nn.functional.cross_entropy
 
@@ -277,7 +277,7 @@ def always_due(monkeypatch) -> None:
 def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
     run, monkeypatch, options, kills
 ):
-    """Weights, history, predictions; with dropout, kills at the first, the last and any step of an epoch."""
+    """Weights, history, predictions; with dropout, kills at any step of an epoch."""
     options = {"train__epochs": 3, "model__dropout": 0.1, **options}
     expected = run(**options)
     always_due(monkeypatch)
@@ -430,7 +430,7 @@ def test_gradients_are_clipped(run):
 
 
 def test_class_weights_help_the_rare_class_and_leave_the_shares_alone(run, toy):
-    """Without the correction of the prior, a model that was shown balanced classes would promise as many of the rare one."""
+    """Without the correction, a model shown balanced classes would promise too many rare ones."""
     votes = toy(400, seed=6)
     rare = np.flatnonzero((votes.labels != 2) | (np.arange(400) % 6 == 0))
     votes = votes.take(rare)

@@ -55,7 +55,7 @@ def test_a_label_that_no_vote_has_is_not_missed():
 
 @pytest.mark.fault(16)
 def test_a_fold_without_a_label():
-    # Every label is in two groups or more, but the split that suits the sizes best still leaves a fold without ties.
+    # Every label is in two groups or more, but the best split still leaves a fold without ties.
     labels, groups = (
         np.array([2, 2, 2, 0, 1, 0, 0, 1, 1, 2, 0, 2, 2]),
         np.array([1, 1, 2, 1, 1, 3, 0, 3, 0, 3, 0, 2, 2]),

@@ -276,8 +276,7 @@ class TestPlainText:
             for i in range(30)
         ]
         with pytest.raises(
-            UserError,
-            match="response_a holds JSON lists in 10 of the first 30 rows and plain text in the others",
+            UserError, match="response_a holds JSON lists in 10 of the first 30 rows and plain text"
         ):
             read(write(tmp_path / "votes.csv", rows))
 

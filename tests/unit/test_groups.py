@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from pairpref.data.groups import group, jaccard, normalise
 
-LONG = "Write a short story about a lighthouse keeper who finds a letter in a bottle, and tell it from the point of view of the sea."
+LONG = (
+    "Write a short story about a lighthouse keeper who finds a letter in a bottle, "
+    "and tell it from the point of view of the sea."
+)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +75,14 @@ def test_a_group_is_named_by_its_first_row_and_equal_prompts_share_it(keys):
 
 def test_hash_randomisation_changes_nothing():
     program = (
-        "from pairpref.data.groups import group;"
-        "print(group([f'tell me about the number {i % 37} and its friend {i % 5}' for i in range(300)], .7).tolist())"
+        "from pairpref.data.groups import group\n"
+        "prompts = [f'tell me about number {i % 37} and its friend {i % 5}' for i in range(300)]\n"
+        "print(group(prompts, .7).tolist())"
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True, text=True, check=True,
         ).stdout
         for seed in ("1", "2")

@@ -1,4 +1,4 @@
-"""Probabilities of pairs: swap-consistent to the last bit with both orders, and a matter of the pair alone."""
+"""Probabilities of pairs: swap-consistent to the last bit, and a matter of the pair alone."""
 
 from dataclasses import replace
 
@@ -168,7 +168,7 @@ def test_out_of_memory_is_one_line_with_the_batch_and_the_param(
     monkeypatch.setattr(model, "forward", full)
     with pytest.raises(
         UserError,
-        match=r"^Out of memory .* 8 sequences of \d+ tokens .*predict.batch_size \(now 8.*--batch-size",
+        match=r"^Out of memory .* 8 sequences of \d+ tokens .*predict.batch_size \(now 8.*--batch",
     ):
         by_order(model, CONFIG, tokens, template, 8)
 

@@ -70,13 +70,13 @@ def test_every_fold_once(small_params, here):
 
 
 def test_no_export(small_params, here):
-    """oof.enabled off: nothing is exported or calibrated, and what follows still says what it knows, of fold 0."""
+    """oof.enabled off: nothing is exported or calibrated, and later stages report fold 0."""
     settings = small_params(oof__enabled=False)
     for body in (*BEFORE, stage.oof, *AFTER):
         body(settings, Log("test"))
     assert len(pd.read_parquet("data/oof/oof.parquet")) == len(pd.read_parquet(paths.BY_MODEL)) == 0
     assert read("data/oof/calibration.json") == {"n": 0}
-    assert read(paths.SEED_SCORES).keys() == {"log_loss_mean", "n"}, "one seed says nothing of a spread"
+    assert read(paths.SEED_SCORES).keys() == {"log_loss_mean", "n"}, "one seed has no spread"
     assert not list(paths.FURTHER_FOLDS.glob("fold[0-9]*"))
     reported, trained, final = (
         read(f"{name}.json") for name in ("report/headline", "metrics/train", "metrics/calibrate")

@@ -1,4 +1,4 @@
-"""The laws of repair, over texts of the arena, hand-made corners and anything hypothesis thinks of."""
+"""The laws of repair, over texts of the arena, hand-made corners and hypothesis's examples."""
 
 from random import Random
 
@@ -11,9 +11,10 @@ from pairpref.data.repair import repair, repair_and_explain
 from pairpref.params import JudgeParams, SimulateParams
 
 ARENA = SimulateParams(
-    seed=11, rows=1, test_rows=1, repeated_prompts=0.3, near_repeats=0.5, several_turns=0.3, long_answers=0.1, late_evidence=0.3,
-    null_answers=0.0, empty_answers=0.02, better_first=0.5, mojibake=0.4, html_entities=0.3, control_characters=0.3,
-    nested_lists=0.0, lossy=0.0, judge=JudgeParams(relevance=5, quality=2, length=0.2, order_effect=0, tie=0.3),
+    seed=11, rows=1, test_rows=1, repeated_prompts=0.3, near_repeats=0.5, several_turns=0.3,
+    long_answers=0.1, late_evidence=0.3, null_answers=0.0, empty_answers=0.02, better_first=0.5,
+    mojibake=0.4, html_entities=0.3, control_characters=0.3, nested_lists=0.0, lossy=0.0,
+    judge=JudgeParams(relevance=5, quality=2, length=0.2, order_effect=0, tie=0.3),
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_each_damage_is_undone_in_every_arena_text(kind):
         assert repair(wreck(shown)) == shown
 
 
-# Any text with what repair acts on made frequent: surrogates, controls, mojibake letters, pieces of entities.
+# Any text, with what repair acts on made frequent: surrogates, controls, mojibake, entities.
 TEXTS = st.lists(
     st.one_of(
         st.text(max_size=5),

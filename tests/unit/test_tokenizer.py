@@ -1,4 +1,4 @@
-"""Text to ids: repeatable training, no special ids from text, line breaks kept, and folders that can't harm."""
+"""Text to ids: repeatable training, no special ids from text, line breaks kept."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tokenised rows: what is saved comes back, in the same bytes each time, and rows can be taken in any order."""
+"""Tokenised rows: what is saved comes back, in the same bytes, and rows in any order."""
 
 import numpy as np
 import pandas as pd

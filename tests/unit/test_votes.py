@@ -1,4 +1,4 @@
-"""Reading votes strictly: one fixture per fault, each ending as a bad row with its reason or as one line for the user."""
+"""Reading votes strictly: each fault ends as a rejected row or as one line for the user."""
 
 import csv
 import gzip

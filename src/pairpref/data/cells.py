@@ -39,8 +39,7 @@ def parse(value: object) -> Cell | Talk:
     """A list, or JSON of one. Lists in lists are flattened; a list of messages is a `Talk`.
 
     Raises:
-        RowError: `broken_json`, `too_deep`, `duplicate_keys`, `not_text`, `bad_role`, `no_turns` or
-            `too_long`.
+        RowError: with any reason that is about one cell.
     """
     content = loads(value) if isinstance(value, str) else value
     if not isinstance(content, list):
@@ -57,11 +56,7 @@ def parse(value: object) -> Cell | Talk:
 
 
 def plain(value: object) -> Cell:
-    """A text as it is, whatever it looks like.
-
-    Raises:
-        RowError: `not_text` or `too_long`.
-    """
+    """A text as it is, whatever it looks like; raises RowError."""
     if not isinstance(value, str):
         raise RowError("not_text", value)
     _refuse_too_long((value,))
@@ -77,12 +72,7 @@ def join(turns: Sequence[str | None]) -> str:
 
 
 def loads(text: str) -> object:
-    """The value of standard JSON. Python's own reader takes NaN, and the last of equal keys.
-
-    Raises:
-        RowError: `broken_json` (also integers of thousands of digits), `duplicate_keys` or
-            `too_deep`.
-    """
+    """The value of standard JSON, or RowError. Python's own reader takes NaN and repeated keys."""
     try:
         return _DECODER.decode(text)
     except RecursionError:

@@ -20,16 +20,13 @@ _CONVERT = (
     'python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
     " < old.json > new.jsonl"
 )
-_ADVICE = {
-    **dict.fromkeys(("xlsx", "xls", "ods"), "a spreadsheet. Save the sheet as CSV in UTF-8"),
-    **dict.fromkeys(("zip", "7z", "tar", "tgz", "bz2", "xz", "zst"), "packed. Unpack it"),
+_NOT_VOTES = {
+    "xlsx xls ods": "a spreadsheet. Save the sheet as CSV in UTF-8",
+    "zip 7z tar tgz bz2 xz zst": "packed. Unpack it",
     "json": f"one JSON document. Convert it: {_CONVERT}",
-    **dict.fromkeys(("arrow", "feather", "orc"), "a table of another kind. Write it as Parquet"),
-    **dict.fromkeys(
-        ("pkl", "pickle", "pt"),
-        "a pickle, which could run anything. Write it as Parquet, where you trust it",
-    ),
-    **dict.fromkeys(("tsv", "tab"), "separated by tabs. Write it with commas, and call it .csv"),
+    "arrow feather orc": "a table of another kind. Write it as Parquet",
+    "pkl pickle pt": "a pickle, which could run anything. Write it as Parquet, where you trust it",
+    "tsv tab": "separated by tabs. Write it with commas, and call it .csv",
 }
 _JSON_HEAD = 100  # rows whose keys say which columns a file of JSON lines has
 _PARQUET_BATCH = 500  # rows
@@ -64,7 +61,8 @@ def _kind(path: Path) -> str:
     if kind == "parquet" and name.endswith(".gz"):
         raise UserError(f"{path}: a Parquet file that is packed. Unpack it: gunzip -k {path}")
     if kind not in _READERS:
-        got = f"this is {_ADVICE[kind]}. " if kind in _ADVICE else ""
+        known = [f"this is {what}. " for kinds, what in _NOT_VOTES.items() if kind in kinds.split()]
+        got = "".join(known)
         raise UserError(
             f"{path}: {got}A file of votes ends in .csv, .jsonl (either may be packed: .gz) "
             "or .parquet."

@@ -7,16 +7,14 @@ every fold's model, from which calibrate learns how far models agree) and seeds.
 over seeds). With oof.enabled off the exports are empty.
 """
 
-import os
 import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from pairpref import bundle, monitor, parallel, paths, stopping
+from pairpref import bundle, monitor, paths, stopping
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.model import classifier
@@ -25,7 +23,7 @@ from pairpref.params import Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import determinism
-from pairpref.training.folds import predictions, train_fold
+from pairpref.training.folds import predictions, train_folds
 from pairpref.training.inference import best_device, by_order, evaluation_batch
 
 _SHARED = 500  # votes for by_model: the calibrator's sharpening then moves by .01 at most
@@ -42,7 +40,7 @@ def oof(params: Params, log: Log) -> None:
     # A run with fewer folds than the last leaves none of the old ones for predict to find.
     if not monitor.RANK:
         shutil.rmtree(paths.FURTHER_FOLDS, ignore_errors=True)
-    results = _run_all(jobs, params)
+    results = train_folds(jobs, params)
     if monitor.RANK:
         return
     if any(result is None for result in results):
@@ -72,38 +70,6 @@ def oof(params: Params, log: Log) -> None:
     spread = {"log_loss_std": float(np.std(losses, ddof=1))} if others else {}
     mean = float(np.mean(losses))
     write_json(paths.SEED_SCORES, {"log_loss_mean": mean, **spread, "n": len(losses)})
-
-
-def _run_all(jobs: list[tuple[int, int, Path | None]], params: Params) -> list[pd.DataFrame]:
-    # One process a GPU, since two would fight over its memory, unless Ray shares out several. And
-    # one under `accelerate launch`, whose processes train one fold after another together.
-    together = "WORLD_SIZE" in os.environ or (
-        torch.cuda.is_available() and params.parallel.backend == "loky"
-    )
-    most = 1 if together else None
-    arguments = [(*job, params, os.getpid()) for job in jobs]
-    with stopping.deferred():
-        return list(parallel.each(_job, arguments, params.parallel, at_most=most, gpu=True))
-
-
-def _job(
-    fold: int, seed: int, save_to: Path | None, params: Params, stage: int
-) -> pd.DataFrame | None:
-    """One fold, in a process and with a log of its own. None when it was told to stop."""
-    worker = os.getpid() != stage
-    if worker:
-        stopping.listen(worker=True)
-        if stopping.requested():
-            return None
-    try:
-        log = Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK))
-        done = train_fold(fold, seed, params, log, save_to)
-        log.end()
-    except stopping.Stopped:
-        if not worker:
-            raise
-        return None  # not an error, so that the other workers save their work, too
-    return done.predictions if done else None
 
 
 def _log_loss(frame: pd.DataFrame) -> float:

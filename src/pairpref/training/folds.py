@@ -1,6 +1,7 @@
-"""One fold as a job of its own: train on all other folds, predict this one, keep both."""
+"""Folds as independent jobs: train on all other folds, predict this one, keep both."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
-from pairpref import paths
+from pairpref import monitor, parallel, paths, stopping
 from pairpref.data import folds as splits
 from pairpref.errors import UserError
 from pairpref.model import classifier
@@ -76,6 +77,51 @@ def train_fold(
     finally:
         if lock is not None:
             lock.release()
+
+
+def train_folds(
+    jobs: list[tuple[int, int, Path | None]], params: Params
+) -> list[pd.DataFrame | None]:
+    """The predictions of several folds, as independent jobs with a log each.
+
+    Args:
+        jobs: fold, seed and save_to, as in `train_fold`.
+
+    Returns:
+        A table a job; None where only its worker was told to stop, or as in `train_fold`.
+
+    Raises:
+        UserError: as in `train_fold`.
+        Stopped: a signal ended them; everything is saved.
+    """
+    # One process a GPU, since two would fight over its memory, unless Ray shares out several. And
+    # one under `accelerate launch`, whose processes train one fold after another together.
+    together = "WORLD_SIZE" in os.environ or (
+        torch.cuda.is_available() and params.parallel.backend == "loky"
+    )
+    most = 1 if together else None
+    arguments = [(*job, params, os.getpid()) for job in jobs]
+    with stopping.deferred():
+        return list(parallel.each(_job, arguments, params.parallel, at_most=most, gpu=True))
+
+
+def _job(
+    fold: int, seed: int, save_to: Path | None, params: Params, parent: int
+) -> pd.DataFrame | None:
+    worker = os.getpid() != parent
+    if worker:
+        stopping.listen(worker=True)
+        if stopping.requested():
+            return None
+    try:
+        log = Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK))
+        done = train_fold(fold, seed, params, log, save_to)
+        log.end()
+    except stopping.Stopped:
+        if not worker:
+            raise
+        return None  # not an error, so that the other workers save their work, too
+    return done.predictions if done else None
 
 
 def predictions(tokens: Tokens, fold: int, orders: np.ndarray) -> pd.DataFrame:

@@ -23,7 +23,8 @@ class Vote:
     """One way to say who has won: the columns, and what their values mean."""
 
     columns: tuple[str, ...]
-    label: Callable[..., int]  # of the columns' values; raises RowError
+    # Of the columns' values: 0 = A, 1 = B, 2 = tie; or RowError (see quarantine.REASONS).
+    label: Callable[..., int]
 
 
 def _of_flags(*flags: object) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -126,7 +127,7 @@ def test_bytes_do_not_depend_on_jobs_or_run(here):
 def spoil(share: int) -> params.Params:
     """Some of the arena's votes without a winner, and one that a spreadsheet would run."""
     with_params = simulated()
-    path = clean.Path(with_params.data.train)
+    path = Path(with_params.data.train)
     lines = path.read_text(encoding="utf-8").split("\n")
     for i in range(1, ROWS, share):
         lines[i] = lines[i][: -len("0,0,1")] + "0,0,0"
@@ -190,7 +191,7 @@ def test_text_and_label(here):
     "content", ["id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n", ""]
 )
 def test_a_file_without_rows(here, content):
-    clean.Path("votes.csv").write_text(content)
+    Path("votes.csv").write_text(content)
     with pytest.raises(UserError, match=r"votes\.csv: (no rows|the file is empty)"):
         run(settings(data__train="votes.csv"))
 
@@ -202,7 +203,7 @@ def test_too_few_votes_for_the_folds(here):
 
 def test_every_test_row_is_there(here):
     with_params = simulated()
-    path = clean.Path(with_params.data.test)
+    path = Path(with_params.data.test)
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[3] = "broken,[,[,["
     lines[5] = lines[4]
@@ -218,7 +219,7 @@ def test_every_test_row_is_there(here):
 
 
 def test_the_stage_ends_in_one_line_and_exit_code_1(here, capsys):
-    clean.Path("params.yaml").write_text(
+    Path("params.yaml").write_text(
         yaml.safe_dump(DEFAULTS | {"data": DEFAULTS["data"] | {"train": "none.csv"}})
     )
     with pytest.raises(SystemExit) as exit_code:

@@ -63,7 +63,7 @@ def known(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_params_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"(?:-S|--set-param) '?([\w.]+)=", text)
+    named = re.findall(r"(?:-S|--set-param) '?([a-z][\w.]*)=", text)
     for code in re.findall(r"`([^`\n]+)`", prose(page)):
         section = re.match(rf"({'|'.join(Params.model_fields)})\.", code)
         if section and not _PATH.fullmatch(code):
@@ -119,9 +119,7 @@ def marked() -> dict[int, dict[str, list[str]]]:
             for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":
                     for number in mark.args:
-                        found[number.value][path.relative_to(ROOT).as_posix()].append(
-                            node.name
-                        )
+                        found[number.value][path.relative_to(ROOT).as_posix()].append(node.name)
     return dict(sorted(found.items()))
 
 

@@ -220,7 +220,7 @@ def test_two_repros_at_once_one_is_refused(long_training):
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"schema: '2.0'\nstages:\n  simul"])
 def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
-    """The documented command gives back the very same file; only `backbone`, which is not cached, runs."""
+    """README's command gives back the very same file; nothing runs again but `backbone`, whose outs DVC does not cache."""
     (clean_tree.path / "dvc.lock").write_bytes(content)
     assert clean_tree.run(*DVC, "repro").returncode != 0 or content.startswith(b"schema")
     done = clean_tree.run("sh", "-c", "rm dvc.lock && dvc repro")
@@ -242,7 +242,7 @@ def test_an_empty_or_garbled_lock_file(clean_tree, name, content):
 
 @pytest.mark.fault(14)
 def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
-    """DVC trusts what is read-only, so the damage even reaches the workspace; the documented command finds and mends it."""
+    """DVC trusts what is read-only, so the damage even reaches the workspace; README's command finds and mends it."""
     model = clean_tree.path / "models/train/model.safetensors"
     good = model.read_bytes()
     digest = hashlib.md5(good).hexdigest()

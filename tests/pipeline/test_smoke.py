@@ -102,7 +102,7 @@ def test_one_param_is_one_experiment(clean_tree):
 
 @pytest.mark.fault(25)
 def test_dual_order_inference_is_switched_without_training_again(clean_tree):
-    """Both orders are exported as it is. And docs/experiments.md's table of experiments fits a terminal of 160 columns, nothing cut."""
+    """Both orders are exported as it is. And README's table of experiments fits a terminal of 160 columns, nothing cut."""
     printed = clean_tree.dvc("exp", "run", "--set-param", "inference.dual_order=false")
     assert re.findall(r"Running stage '(\w+)'", printed) == ["calibrate", "predict", "report"]
     oof, orders = (
@@ -186,7 +186,7 @@ def test_text_and_label_needs_augmentation_off(clean_tree):
     "override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"]
 )
 def test_what_cannot_work_is_one_clear_line(clean_tree, override):
-    """No traceback, and nothing lost: the restoring line of docs/troubleshooting.md brings back what DVC cleared away to run the stage."""
+    """No traceback, and nothing lost: README's restoring line brings back what DVC cleared away to run the stage."""
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", override)
     assert done.returncode != 0 and "Traceback" not in done.stdout
     named = "nowhere.csv" if "nowhere" in override else override.split("=")[0]

@@ -112,7 +112,7 @@ def test_dual_order_inference_is_switched_without_training_again(clean_tree):
     assert oof[["p_a", "p_b", "p_tie"]].to_numpy().tolist() == orders[ORDERS[0]].to_numpy().tolist()
 
     command = re.search(
-        r"^ +dvc (exp show .*?)(  +#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M
+        r"^dvc (exp show .*)$", (ROOT / "docs/experiments.md").read_text(encoding="utf-8"), re.M
     )[1]
     clean_tree.environment["COLUMNS"] = "160"
     table = clean_tree.dvc(*shlex.split(command), "--no-pager").splitlines()

@@ -16,6 +16,7 @@ PLUMBING = {
     f"src/pairpref/{name}.py"
     for name in (
         "__init__",
+        "cli",
         "errors",
         "monitor",
         "parallel",
@@ -23,6 +24,7 @@ PLUMBING = {
         "paths",
         "stage_guard",
         "stopping",
+        "typed_yaml",
     )
 }
 

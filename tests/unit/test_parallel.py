@@ -126,7 +126,7 @@ def test_a_killed_process_is_one_line():
 def test_ray_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        UserError, match=r"^.*pip install -r requirements-ray\.txt, or -S parallel\.backend=loky$"
+        UserError, match=r"^.*run `make ray` or .*, or use -S parallel\.backend=loky$"
     ):
         list(each(process, counted(2), RAY))
 

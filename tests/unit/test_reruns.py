@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pairpref.monitor import Log
-from pairpref.params import Params, Section, flat
+from pairpref.params import Params
 from pairpref.training.fingerprint import Fingerprint
+from pairpref.typed_yaml import Section, flat
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {
@@ -22,7 +23,7 @@ DECLARED = {
 # its inputs have become others.
 CHANGES = {
     "data.train": "clean calibrate predict",
-    "data.folds data.seed": "clean",
+    "data.folds": "clean",
     "data.truth": "calibrate predict",
     "data.test data.solution": "predict",
     "simulate": "simulate",

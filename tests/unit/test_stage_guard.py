@@ -123,5 +123,5 @@ def test_code_that_is_edited_while_it_is_imported_is_refused(monkeypatch):
     refuse_other_code()
     path = ROOT / "src/pairpref/pairs.py"
     monkeypatch.setitem(stages.CODE, path, stages.CODE[path] - 1)
-    with pytest.raises(UserError, match="code was edited while the stage was being imported"):
+    with pytest.raises(UserError, match="code was edited during start-up"):
         refuse_other_code()

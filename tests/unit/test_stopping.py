@@ -152,5 +152,5 @@ def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signum)
-    assert ended(process) == f"stopped by {said} before it began; the same command begins it\n"
+    assert ended(process) == f"stopped by {said} during start-up; run the command again\n"
     assert process.returncode == 128 + signum

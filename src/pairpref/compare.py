@@ -55,7 +55,7 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
         )
     labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
     if not labels[0].equals(labels[1].astype(labels[0].dtype)):
-        raise UserError(f"{new} and {old} disagree on the labels: they come from different data.")
+        raise UserError(f"{new} and {old} disagree on what was voted: they come from different data.")
     of_vote = _read(groups, "group").set_index("id")["group"].reindex(a.columns)
     if lacking := int(of_vote.isna().sum()):
         raise UserError(
@@ -113,8 +113,8 @@ def _probabilities(table: pd.DataFrame, path: Path) -> np.ndarray:
     wrong = (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > _TOLERANCE)
     if wrong.any():
         raise UserError(
-            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; they "
-            f"are not in {int(wrong.sum()):,} of {len(table):,} rows, first in that of id "
+            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; in "
+            f"{int(wrong.sum()):,} of {len(table):,} rows they are not, first in that of id "
             f"{table['id'][wrong].iloc[0]}."
         )
     return probabilities(numbers, columns)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pairpref import bundle, monitor
 from pairpref.evaluation import truth
-from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted
+from pairpref.evaluation.calibration import CALIBRATED, Calibrator, Method, cross_fitted
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.evaluation.pooling import sharpening
 from pairpref.files import write_json, write_parquet
@@ -55,7 +55,7 @@ def calibrate(params: Params, log: Log) -> None:
 
 
 def _fit(
-    oof: pd.DataFrame, method: str, dual_order: bool, log: Log
+    oof: pd.DataFrame, method: Method, dual_order: bool, log: Log
 ) -> tuple[Calibrator, np.ndarray, dict[str, float]]:
     """A calibrator of all rows, the rows' probabilities cross-fitted, and figures of both."""
     p, labels = probabilities(oof), oof["label"].to_numpy(dtype=int)

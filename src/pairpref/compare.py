@@ -39,13 +39,8 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
     Raises:
         UserError: a file can't be read, or they are not of the same votes and seeds.
     """
-    tables = [_read(path, "label") for path in (new, old)]
-    a, b = (
-        table.assign(loss=losses(table["label"].to_numpy(int), _probabilities(table, path))).pivot(
-            index="seed", columns="id", values="loss"
-        )
-        for table, path in zip(tables, (new, old), strict=True)
-    )
+    tables = [_predictions(path) for path in (new, old)]
+    a, b = (table.pivot(index="seed", columns="id", values="loss") for table in tables)
     same = a.index.equals(b.index) and a.columns.equals(b.columns)
     if not same or a.isna().any(axis=None) or b.isna().any(axis=None):
         raise UserError(
@@ -54,9 +49,10 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
             "predictions of the same votes from the same seeds can be compared."
         )
     labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
-    if not labels[0].equals(labels[1].astype(labels[0].dtype)):
-        raise UserError(f"{new} and {old} disagree on what was voted: they come from different data.")
-    of_vote = _read(groups, "group").set_index("id")["group"].reindex(a.columns)
+    if not labels[0].equals(labels[1]):
+        raise UserError(f"{new} and {old} disagree on what was voted: they are of other data.")
+    of_vote = _read(groups, ["group"]).drop_duplicates("id").set_index("id")["group"]
+    of_vote = of_vote.reindex(a.columns)
     if lacking := int(of_vote.isna().sum()):
         raise UserError(
             f"{groups} lacks {lacking:,} of the votes: it belongs to other data. Name the right "
@@ -65,8 +61,34 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
     return compare(a.to_numpy(), b.to_numpy(), of_vote.to_numpy())
 
 
-def _read(path: Path, column: str) -> pd.DataFrame:
-    """A table with id (as text), seed and `column`, checked."""
+def _predictions(path: Path) -> pd.DataFrame:
+    """id, seed, label and the log loss of each prediction in a file."""
+    table = _read(path, ["label"])
+    columns = _columns(table)
+    _require(table, columns, path)
+    table = table.assign(seed=table.get("seed", 0))
+    numbers = table[["label", "seed", *columns]]
+    numbers = numbers.where(numbers.map(np.isscalar)).apply(pd.to_numeric, errors="coerce")
+    if bad := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
+        raise UserError(f"{path}: {', '.join(bad)} should be numbers in every row.")
+    if not numbers["label"].isin([0, 1, 2]).all():
+        raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
+    p = numbers[columns]
+    if (wrong := (p < 0).any(axis=1) | ((p.sum(axis=1) - 1).abs() > _TOLERANCE)).any():
+        raise UserError(
+            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; in "
+            f"{int(wrong.sum()):,} of {len(table):,} rows they are not, first in that of id "
+            f"{table['id'][wrong].iloc[0]}."
+        )
+    labels = numbers["label"].astype(int)
+    found = pd.DataFrame({"id": table["id"], "seed": numbers["seed"], "label": labels})
+    if found.duplicated(["id", "seed"]).any():
+        raise UserError(f"{path}: a vote is there more than once.")
+    return found.assign(loss=losses(labels.to_numpy(), probabilities(p, columns)))
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table with `columns`, and ids as text."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
@@ -76,20 +98,12 @@ def _read(path: Path, column: str) -> pd.DataFrame:
         raise UserError(f"{path}: no such file.") from None
     except Exception as error:  # readers of tables raise many kinds
         raise UserError(f"{path}: not readable as a table: {one_line(error)}") from None
-    _require(table, ["id", column], path)
+    _require(table, ["id", *columns], path)
     if table.empty:
         raise UserError(f"{path}: no rows. With oof.enabled off nothing is exported.")
-    table = table.assign(seed=table.get("seed", 0))
-    for name in (column, "seed"):
-        if not table[name].map(np.isscalar).all() or table[name].isna().any():
-            raise UserError(f"{path}: {name} should be a number or a text in every row.")
     table["id"] = table["id"].map(values.identifier)
     if not table["id"].all():
         raise UserError(f"{path}: an id is missing, or is neither text nor a whole number.")
-    if column == "label" and not table[column].isin([0, 1, 2]).all():
-        raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
-    if table.duplicated(["id", "seed"]).any():
-        raise UserError(f"{path}: a vote is there more than once.")
     return table
 
 
@@ -103,28 +117,11 @@ def _columns(table: pd.DataFrame) -> list[str]:
     return CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
 
 
-def _probabilities(table: pd.DataFrame, path: Path) -> np.ndarray:
-    columns = _columns(table)
-    _require(table, columns, path)
-    scalars = table[columns].where(table[columns].map(np.isscalar))
-    numbers = scalars.apply(pd.to_numeric, errors="coerce")
-    if not np.isfinite(numbers).all(axis=None):
-        raise UserError(f"{path}: {', '.join(columns)} should be numbers in every row.")
-    wrong = (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > _TOLERANCE)
-    if wrong.any():
-        raise UserError(
-            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; in "
-            f"{int(wrong.sum()):,} of {len(table):,} rows they are not, first in that of id "
-            f"{table['id'][wrong].iloc[0]}."
-        )
-    return probabilities(numbers, columns)
-
-
 def main(argv: list[str] | None = None) -> None:
     asked = _parser().parse_args(argv)
     with command("compare", REFUSED):
         found = compare_files(asked.new, asked.old, asked.groups)
-        new, old = (", ".join(_columns(_read(path, "label"))) for path in (asked.new, asked.old))
+        new, old = (", ".join(_columns(_read(path, []))) for path in (asked.new, asked.old))
         unlike = f"; {new} were compared with {old} of {asked.old}" if new != old else ""
         verdict = ": a difference is" if found.verdict == "not shown" else " is"
         print(f"{asked.new}{verdict} {found}{unlike}")

@@ -16,7 +16,7 @@ N = 300
 
 @pytest.fixture
 def files(here):
-    """A good and a poor model on the same votes, in another order of rows; and the votes' groups."""
+    """A good and a poor model on the same votes, in another order; and the votes' groups."""
     p, labels = drawn(N, 0)
     ids = np.arange(N)
     votes = pd.DataFrame({"id": ids.astype(str), "label": labels})

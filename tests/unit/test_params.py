@@ -39,7 +39,7 @@ VALUES = (
 
 @pytest.fixture
 def written(tmp_path, raw_params):
-    """Write the real params with one value changed (or, with the default, left out) and give the file."""
+    """Write the real params with one value changed, and give the file."""
 
     def write(key: str = "", value: object = None) -> str:
         raw = section = raw_params()

@@ -1,4 +1,4 @@
-"""Signals: at once where nothing is worth keeping, at the next safe point where something is; told on to the processes at work."""
+"""Signals end work at once or at the next point where it is saved, and reach workers too."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ AT_ONCE = """
     try:
         print("ready")
         for _ in range(600):
-            time.sleep(0.05)  # a signal that comes just before one long sleep would wait for its end
+            time.sleep(0.05)  # a signal just before one long sleep would wait
     except stopping.Stopped as stop:
         print("stopped by", stop.signum)
 """

@@ -22,12 +22,16 @@ def python(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.parametrize("program", ["-m", "bin/pairpref"])
 @pytest.mark.parametrize(
     "module", ["predict", "compare", "versions", "params", "reporting.headline"]
 )
-def test_ctrl_c_while_a_command_is_imported(module):
+def test_ctrl_c_while_a_command_is_imported(module, program):
     """The signal comes as soon as the package is there, long before main begins."""
-    code = f"import sys, runpy, signal; sys.argv = ['-m']; import pairpref; signal.raise_signal(signal.SIGINT); import pairpref.{module}"
+    code = (
+        f"import sys, signal; sys.argv = [{program!r}]; import pairpref; "
+        f"signal.raise_signal(signal.SIGINT); import pairpref.{module}"
+    )
     done = python("-c", code)
     assert done.returncode == 130 and len(done.stderr.splitlines()) == 1
 

@@ -25,7 +25,7 @@ from pairpref.evaluation.calibration import Calibrator, logits
 from pairpref.evaluation.pooling import sharpening
 from pairpref.model import classifier
 from pairpref.params import PARAMS, Params, load
-from pairpref.predict import BUNDLE
+from pairpref.paths import MODELS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
 from pairpref.training.inference import best_device, by_order
@@ -79,9 +79,9 @@ def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities of the test file, shape (n, 3), and each model's, shape (models, n, 3)."""
     frame, _ = read_test(params.data.test, params.clean, params.parallel)
     frame = frame[frame["ok"].to_numpy()]
-    tokens = tokenize(frame, BUNDLE / "tokenizer")
-    template = tokenizers.Template.of(tokenizers.load(str(BUNDLE / "tokenizer")))
-    folders = [BUNDLE / "train", *sorted((BUNDLE / "oof").glob("fold[0-9]*"))]
+    tokens = tokenize(frame, MODELS / "tokenizer")
+    template = tokenizers.Template.of(tokenizers.load(str(MODELS / "tokenizer")))
+    folders = [MODELS / "train", *sorted((MODELS / "oof").glob("fold[0-9]*"))]
     models = [classifier.load(folder) for folder in folders]
     p = [
         by_order(m.to(best_device()), config, tokens, template, 64).mean(axis=0)

@@ -1,37 +1,30 @@
-"""python -m stages.baselines: what a model must beat to have earned its cost.
+"""python -m stages.baselines: simple answers that a model must beat, cross-fitted over the folds.
 
-Reads data/clean/pairs.parquet; writes data/oof/baselines.parquet: id, baseline, p_a, p_b, p_tie, cross-fitted over the frozen folds. It
-depends on the votes alone, so it runs once for them, however many models are tried.
+Reads data/clean/pairs.parquet; writes data/oof/baselines.parquet: id, baseline, p_a, p_b, p_tie.
 """
-
-from pathlib import Path
 
 import pandas as pd
 
 from pairpref import monitor
-from pairpref.evaluation.metrics import scores
 from pairpref.evaluation.baselines import YARDSTICKS
+from pairpref.evaluation.metrics import scores
 from pairpref.files import write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES, TEXTS
 from pairpref.params import Params
-
-PAIRS = Path("data/clean/pairs.parquet")
-PREDICTIONS = Path("data/oof/baselines.parquet")
+from pairpref.paths import BASELINES, PAIRS
 
 
 def baselines(params: Params, log: Log) -> None:
     pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "label", "fold"])
+    labels = pairs["label"].to_numpy(dtype=int)
     tables = []
     for name, predict in YARDSTICKS.items():
         p = predict(pairs)
-        log.say(
-            f"{name.replace('_', ' ')}: log loss {scores(pairs['label'].to_numpy(dtype=int), p)['log_loss']:.4f}"
-        )
+        log.say(f"{name.replace('_', ' ')}: log loss {scores(labels, p)['log_loss']:.4f}")
         tables.append(pd.DataFrame(p, columns=PROBABILITIES).assign(id=pairs["id"], baseline=name))
-    write_parquet(
-        PREDICTIONS, pd.concat(tables, ignore_index=True)[["id", "baseline", *PROBABILITIES]]
-    )
+    table = pd.concat(tables, ignore_index=True)[["id", "baseline", *PROBABILITIES]]
+    write_parquet(BASELINES, table)
 
 
 if __name__ == "__main__":

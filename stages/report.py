@@ -10,12 +10,10 @@ it holds times, report/run.md.
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from pairpref import monitor
 from pairpref.evaluation import buckets, truth
@@ -24,7 +22,7 @@ from pairpref.evaluation.metrics import answers, probabilities
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS, TEXTS
-from pairpref.params import Params, flat
+from pairpref.params import Params
 from pairpref.reporting import page, provenance, versions, words
 from pairpref.reporting.findings import Findings, Votes, find, orders_of
 from pairpref.reporting.glossary import NAMES
@@ -32,6 +30,7 @@ from pairpref.reporting.sections import sections
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
+from pairpref.typed_yaml import flat
 from pairpref.versions import catalog, evidence, standing
 
 PLOTS, REPORT = Path("plots"), Path("report")
@@ -47,6 +46,7 @@ FIGURES = {
     "test": Path("data/test.json"),
 }
 CALIBRATOR = Path("models/calibrator.json")
+_BINS = 15  # of equal mass, in the reliability curve
 
 
 def report(params: Params, log: Log) -> None:
@@ -64,17 +64,13 @@ def report(params: Params, log: Log) -> None:
         votes,
         simple,
         answers(by_seed, params.inference.dual_order),
-        params.report.bins,
+        _BINS,
         curves=pd.read_csv(PLOTS / "train.csv"),
         calibrator=Calibrator.load(CALIBRATOR),
         **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
         versions=standing.stand(catalog.load(), evidence.gather(params)),
         params=_told(params.model_dump(mode="json")),
-        defaults=_told(
-            yaml.safe_load(
-                resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8")
-            )
-        ),
+        defaults=_told(Params().model_dump(mode="json")),
     )
     _write(found)
     best = found.baselines[-1]

@@ -1,8 +1,4 @@
-"""A stage's inputs must be at its end what they were when it began: DVC writes down params and files as they are then.
-
-Whoever edits params.yaml for the next experiment while this one runs would otherwise have its result recorded as the next one's.
-For the same reason a stage runs no code but that of the folder it runs in.
-"""
+"""A stage's inputs must not change while it runs, because DVC records them at its end."""
 
 import hashlib
 import sys
@@ -10,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pairpref.errors import UserError
-from pairpref.params import flat, raw
+from pairpref.paths import DVC, PARAMS
+from pairpref.typed_yaml import flat, raw
 
-_DVC = Path("dvc.yaml")
 _SMALL = 2**20
 
 
@@ -23,32 +17,30 @@ def refuse_other_code() -> None:
     """Called before a stage runs.
 
     Raises:
-        UserError: there is a dvc.yaml here, whose hashes are of the code here, but other code was imported, or it was edited meanwhile.
+        UserError: what was imported is not this folder's code, which DVC hashes, as it is now.
     """
     for name, folder in (("stages", "stages"), (__package__, "src/pairpref")):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if _DVC.exists() and file and Path(file).resolve().parent != Path(folder).resolve():
+        if DVC.exists() and file and Path(file).resolve().parent != Path(folder).resolve():
             raise UserError(
-                f"{folder}/ here is not the code that runs, which is in {Path(file).parent}: DVC would record the wrong hash. "
-                "Unset PYTHONPATH, and run it without -P."
+                f"{folder}/ here is not the code that runs, which is in {Path(file).parent}: DVC "
+                "would record the wrong hash. Unset PYTHONPATH, and run without -P."
             )
     stages = sys.modules.get("stages")
     if stages and stages.code() != stages.CODE:
-        raise UserError(
-            "code was edited while the stage was being imported: the same command again runs it as it is now."
-        )
+        raise UserError("code was edited during start-up; run the same command again.")
 
 
 class Inputs:
-    """The params and files that dvc.yaml names as a stage's inputs, as they are now. Without a dvc.yaml there are none.
+    """The params and files that dvc.yaml names as a stage's inputs, as they are now.
 
     Raises:
         UserError: a file that another stage makes is missing.
     """
 
     def __init__(self, stage: str) -> None:
-        stages = yaml.safe_load(_DVC.read_text(encoding="utf-8"))["stages"] if _DVC.exists() else {}
-        self._named = stages.get(stage, {})
+        stages = raw(DVC)["stages"] if DVC.exists() else {}
+        self._declared = stages.get(stage, {})
         made = {
             Path(out): name
             for name, other in stages.items()
@@ -56,56 +48,52 @@ class Inputs:
             for out in _outs(other)
         }
         for path in self._deps():
-            makers = [made[known] for known in (path, *path.parents) if known in made]
-            if makers and not path.exists():
+            maker = next((made[known] for known in (path, *path.parents) if known in made), None)
+            if maker and not path.exists():
                 raise UserError(
-                    f"{path} is missing; the stage {makers[0]} makes it: `dvc repro {stage}`"
+                    f"{path} is missing; the stage {maker} makes it: `dvc repro {stage}`"
                 )
         self._before = self._now()
 
     def check(self) -> None:
-        """Refuse to end where an input has changed since.
+        """Called at the stage's end.
 
         Raises:
-            UserError: naming what has changed.
+            UserError: inputs have changed; it names them.
         """
-        now = self._now()
-        if changed := [
-            name
-            for name in sorted({*self._before, *now})
-            if self._before.get(name) != now.get(name)
-        ]:
+        before, now = self._before, self._now()
+        changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+        if changed:
             raise UserError(
-                f"{', '.join(changed)} changed while the stage ran: what it made belongs to what was there before, and is not kept. "
-                "The same command again runs it on what is there now."
+                f"{', '.join(changed)} changed while the stage ran, so its result is not kept. "
+                "Run the same command again."
             )
 
     def _now(self) -> dict[str, Any]:
-        params = self._params()
-        of_stage = tuple(self._named.get("params", ()))
-        found = {
-            name: value
-            for name, value in params.items()
-            if any(name == p or name.startswith(f"{p}.") for p in of_stage)
-        }
-        for name, _, item in (param.rpartition(".") for param in of_stage):
-            if item.isdigit():
-                found[f"{name}.{item}"] = params.get(name, [])[int(item) : int(item) + 1]
+        params = raw(PARAMS) if self._declared else {}
+        found = flat({name: _value(params, name) for name in self._declared.get("params", ())})
         for path in self._deps():
-            for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            for file in [path] if path.is_file() else path.rglob("*"):
                 if file.is_file() and "__pycache__" not in file.parts:
                     found[file.as_posix()] = _seen(file)
         return found
 
-    def _params(self) -> dict[str, Any]:
-        return flat(raw() or {}) if self._named else {}
-
     def _deps(self) -> list[Path]:
-        params = self._params()
+        params = raw(PARAMS) if self._declared else {}
         return [
-            Path(str(params.get(dep[2:-1], "")) if dep.startswith("${") else dep)
-            for dep in self._named.get("deps", ())
+            Path(str(_value(params, dep[2:-1])) if dep.startswith("${") else dep)
+            for dep in self._declared.get("deps", ())
         ]
+
+
+def _value(params: Any, name: str) -> Any:
+    """A param by its dotted name, in which items of lists are numbers; None where it is missing."""
+    for part in name.split("."):
+        try:
+            params = params[int(part) if isinstance(params, list) else part]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return params
 
 
 def _outs(stage: dict[str, Any]) -> Iterator[str]:
@@ -115,7 +103,7 @@ def _outs(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def _seen(file: Path) -> object:
-    """A small file's bytes, hashed; of a large one, which nobody edits by hand, size and time are enough."""
+    """The hash of a small file; size and time of a large one, which nobody edits by hand."""
     status = file.stat()
     if status.st_size < _SMALL:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()

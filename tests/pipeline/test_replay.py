@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from pairpref.params import flat, load
+from pairpref.params import load
+from pairpref.typed_yaml import flat
 
 pytestmark = pytest.mark.slow
 VERSIONS = (sys.executable, "-m", "pairpref.versions")

@@ -34,7 +34,7 @@ def changed(settings, **values):
 
 
 def exported(n: int, folds: int) -> None:
-    """An overconfident model's out-of-fold probabilities, those of fold 0, the prompt groups they belong to, and the truth."""
+    """An overconfident model's exports, its fold 0, prompt groups, and the truth."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(n, 3))
     p, bold = (np.exp(s * logits) / np.exp(s * logits).sum(axis=1, keepdims=True) for s in (1, 2))

@@ -54,7 +54,6 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
         {"predict__batch_size": 3},
         {"parallel__jobs": 2},
         {"simulate__rows": 99},
-        {"report__bins": 3},
     ],
 )
 def test_a_param_that_does_not_matter_leaves_it(small_params, data, change):

@@ -1,4 +1,4 @@
-"""Independent jobs: the same results in the same order in this process, in processes of loky and in a Ray cluster."""
+"""Independent jobs give the same results in the same order here, in loky and in Ray."""
 
 import os
 import signal
@@ -126,7 +126,7 @@ def test_a_killed_process_is_one_line():
 def test_ray_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
-        UserError, match=r"^.*pip install -r requirements-ray\.txt, or -S parallel\.backend=loky$"
+        UserError, match=r"^.*run `make ray` or .*, or use -S parallel\.backend=loky$"
     ):
         list(each(process, counted(2), RAY))
 
@@ -146,7 +146,10 @@ def test_a_killed_ray_worker_is_one_line(cluster):
 
 def test_an_address_of_no_cluster_is_one_line(here):
     pytest.importorskip("ray", reason="Ray is not installed: make ray")
-    code = "from pairpref import parallel as p; list(p.each(abs, [(1,), (2,)], p.ParallelParams(backend='ray', jobs=2)))"
+    code = (
+        "from pairpref import parallel as p; "
+        "list(p.each(abs, [(1,), (2,)], p.ParallelParams(backend='ray', jobs=2)))"
+    )
     done = python(here, "-c", code, RAY_ADDRESS="nowhere:port")
     assert (
         "UserError: RAY_ADDRESS is 'nowhere:port', where no Ray cluster can be joined"
@@ -200,7 +203,7 @@ from pairpref.parallel import each
 from pairpref.params import ParallelParams
 
 def long(number):
-    # One write: under PYTHONUNBUFFERED a print is two, and two processes' lines can run into each other.
+    # One write: under PYTHONUNBUFFERED a print is two, which another process can come between.
     os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60 * (number + 1))
 

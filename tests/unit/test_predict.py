@@ -1,4 +1,4 @@
-"""Predicting a file of pairs with what the stages trained, from Python, from the command line and as a stage."""
+"""Predicting a file of pairs, from Python, from the command line and as a stage."""
 
 import json
 import os
@@ -102,7 +102,7 @@ class TestSubmission:
         assert back[WINNERS].std().min() > 1e-4
 
     def test_it_is_all_folds_pooled(self, pipeline, test_file, settings):
-        """Against the pieces put together by hand, from texts as the voter saw them: the damage of the file is undone."""
+        """Against the pieces put together by hand, from texts before the file was damaged."""
         votes = [arena.vote(row, settings.simulate) for row in range(240, 280)]
         shown = {name: [cells.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
         frame = pd.DataFrame({"id": [str(v.id) for v in votes]} | shown)
@@ -377,7 +377,10 @@ class TestCommandLine:
 
     @pytest.mark.fault(27)
     def test_a_damaged_cell_is_named_with_its_line(self, pipeline, tmp_path, capsys):
-        text = 'id,prompt,response_a,response_b\n01,["p"],["a"],["b"]\n02,["p"],"[""a "lone" quote""]",["b"]\n03,["p"],["a"],["b"]\n'
+        text = (
+            'id,prompt,response_a,response_b\n01,["p"],["a"],["b"]\n'
+            '02,["p"],"[""a "lone" quote""]",["b"]\n03,["p"],["a"],["b"]\n'
+        )
         (tmp_path / "test.csv").write_text(text)
         output = tmp_path / "submission.csv"
         given = [
@@ -572,7 +575,7 @@ class TestScore:
 
 
 def test_texts_are_no_pairs(bundle, tmp_path):
-    """Single texts given to a model of pairs would all come out as ties between A and B: refused instead."""
+    """Single texts would all come out as ties, so a model of pairs refuses them."""
     path = tmp_path / "texts.jsonl"
     path.write_text('{"id": 1, "text": "an answer without its rival"}\n', encoding="utf-8")
     with pytest.raises(UserError, match="single texts"):
@@ -580,7 +583,7 @@ def test_texts_are_no_pairs(bundle, tmp_path):
 
 
 def test_one_row_is_read_like_the_votes(bundle, tmp_path):
-    """The arena's votes are lists. Of votes in plain text, a text that looks like a list is a text."""
+    """Where the training votes were plain text, a text that looks like a list is a text."""
     path = tmp_path / "one.csv"
     path.write_text(
         'id,prompt,response_a,response_b\n1,"[""a"", ""b""]","[""c"", ""d""]","[""e"", ""f""]"\n'

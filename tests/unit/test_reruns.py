@@ -1,4 +1,4 @@
-"""A param makes those stages run again that it changes, and no others: what dvc.yaml says is what the code reads."""
+"""A param reruns the stages it changes and no others: dvc.yaml says what the code reads."""
 
 from importlib import import_module
 from pathlib import Path
@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pairpref.monitor import Log
-from pairpref.params import Params, Section, flat
+from pairpref.params import Params
 from pairpref.training.fingerprint import Fingerprint
+from pairpref.typed_yaml import Section, flat
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {
@@ -18,11 +19,10 @@ DECLARED = {
         "stages"
     ].items()
 }
-# Params, or all others of a section, and the stages they change. The report shows every param. What follows a stage runs again where
-# its inputs have become others.
+# Params, or all others of a section, and the stages they change. The report shows every param.
 CHANGES = {
     "data.train": "clean calibrate predict",
-    "data.folds data.seed": "clean",
+    "data.folds": "clean",
     "data.truth": "calibrate predict",
     "data.test data.solution": "predict",
     "simulate": "simulate",
@@ -43,7 +43,7 @@ CHANGES = {
 }
 # Where work runs changes no byte of it.
 FREE = "parallel."
-# The first decides whether the arena's other files count, when params are loaded; the second counts for a hub name alone.
+# The first is read when params are loaded; the second is read for a hub name only.
 UNREAD = {"data.train", "model.revision"}
 
 
@@ -91,7 +91,7 @@ def sections(section: Section, prefix: str = "") -> dict[int, str]:
 
 
 class Spy:
-    """Which of some params are read, by their dotted names; `hashed` are those that a training's fingerprint reads."""
+    """The dotted names of params that are read; `hashed`: by a training's fingerprint."""
 
     def __init__(self, params: Params, patch: pytest.MonkeyPatch) -> None:
         self.read, self.hashed, prefixes = set(), set(), sections(params)

@@ -1,4 +1,4 @@
-"""A stage whose params, code or data changed while it ran must not end well: DVC would record the new ones with the old result."""
+"""A stage fails if its params, code or data change while it runs."""
 
 import os
 import shutil
@@ -18,7 +18,10 @@ stages:
     deps: [src/code, "${data.train}"]
     params: [train, data.train, seeds.0]
 """
-PARAMS = "data: {train: votes.csv}\ntrain: {lr: 1e-5, warmup: {steps: 3}}\nreport: {bins: 3}\nseeds: [5, 6]\n"
+PARAMS = (
+    "data: {train: votes.csv}\ntrain: {lr: 1e-5, warmup: {steps: 3}}\n"
+    "report: {bins: 3}\nseeds: [5, 6]\n"
+)
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # The first dep that another stage makes, and that stage.
@@ -123,5 +126,5 @@ def test_code_that_is_edited_while_it_is_imported_is_refused(monkeypatch):
     refuse_other_code()
     path = ROOT / "src/pairpref/pairs.py"
     monkeypatch.setitem(stages.CODE, path, stages.CODE[path] - 1)
-    with pytest.raises(UserError, match="code was edited while the stage was being imported"):
+    with pytest.raises(UserError, match="code was edited during start-up"):
         refuse_other_code()

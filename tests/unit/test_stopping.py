@@ -1,4 +1,4 @@
-"""Signals: at once where nothing is worth keeping, at the next safe point where something is; told on to the processes at work."""
+"""Signals end work at once or at the next point where it is saved, and reach workers too."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ AT_ONCE = """
     try:
         print("ready")
         for _ in range(600):
-            time.sleep(0.05)  # a signal that comes just before one long sleep would wait for its end
+            time.sleep(0.05)  # a signal just before one long sleep would wait
     except stopping.Stopped as stop:
         print("stopped by", stop.signum)
 """
@@ -152,5 +152,5 @@ def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signum)
-    assert ended(process) == f"stopped by {said} before it began; the same command begins it\n"
+    assert ended(process) == f"stopped by {said} during start-up; run the command again\n"
     assert process.returncode == 128 + signum

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pairpref.params import flat
+from pairpref.typed_yaml import flat
 from pairpref.versions import catalog as catalogs
 from pairpref.versions import evidence, experiments, standing
 from pairpref.versions.history import Repository

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pairpref import errors, params, stopping
+from pairpref import cli, errors, params, stopping
 from pairpref.errors import UserError
 from pairpref.evaluation.comparison import Comparison
 from pairpref.files import write_text
@@ -159,8 +159,8 @@ def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pairpref.versions", description=__doc__.split("\n\n")[1]
+    parser = cli.parser(
+        "versions", (__doc__ or "").split("\n\n")[1], "pairpref versions replay v17.1"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="what each version is")

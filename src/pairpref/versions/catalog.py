@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from pairpref.errors import UserError
-from pairpref.params import Params, Section, flat, read, validated
+from pairpref.params import Params
+from pairpref.typed_yaml import Section, flat, read, validated
 
 CATALOG = Path("versions.yaml")
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.resource_usage import ROOT
-from pairpref.evaluation import truth, baselines
+from pairpref.evaluation import baselines, truth
 from pairpref.evaluation.calibration import cross_fitted
 from pairpref.evaluation.metrics import probabilities
 from pairpref.monitor import Log

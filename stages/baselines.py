@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from pairpref import monitor
+from pairpref.evaluation.baselines import BASELINES
 from pairpref.evaluation.metrics import scores
-from pairpref.evaluation.baselines import YARDSTICKS
 from pairpref.files import write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES, TEXTS
@@ -23,7 +23,7 @@ PREDICTIONS = Path("data/oof/baselines.parquet")
 def baselines(params: Params, log: Log) -> None:
     pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "label", "fold"])
     tables = []
-    for name, predict in YARDSTICKS.items():
+    for name, predict in BASELINES.items():
         p = predict(pairs)
         log.say(
             f"{name.replace('_', ' ')}: log loss {scores(pairs['label'].to_numpy(dtype=int), p)['log_loss']:.4f}"

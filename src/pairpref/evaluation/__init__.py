@@ -1,1 +1,1 @@
-"""How good probabilities are: metrics, truth, calibration and baselines. numpy, pandas and scikit-learn only."""
+"""Every figure about probabilities: metrics, intervals, calibration, baselines, the report."""

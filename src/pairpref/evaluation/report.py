@@ -1,0 +1,301 @@
+"""Every figure of the report: one model, judged on votes that it was not trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pairpref.evaluation import buckets, intervals, metrics, position, truth
+from pairpref.evaluation import sufficient_statistics as sums
+from pairpref.evaluation.calibration import Calibrator
+from pairpref.evaluation.comparison import Comparison, compare
+from pairpref.evaluation.metrics import losses, probabilities
+from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
+from pairpref.pairs import LABELS, TEXTS
+
+Interval = tuple[float, float]
+
+EXAMPLES = 5
+_APART = 3.0  # standard errors between extremes of several parts from which they really differ
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes a model is judged on; n rows."""
+
+    frame: pd.DataFrame  # id, prompt, response_a, response_b, label
+    groups: np.ndarray  # prompt group; shape (n,)
+    folds: np.ndarray  # shape (n,)
+    before: np.ndarray  # probabilities before calibration; shape (n, 3)
+    after: np.ndarray  # and after it
+    orders: np.ndarray | None  # uncalibrated, by order; shape (2, n, 3). None for single texts
+    truth: np.ndarray | None  # true probabilities; shape (n, 3). None if unknown
+    kinds: dict[str, np.ndarray]  # see `buckets.table`
+    cuts: Interval  # tokens up to which a pair is short, and medium
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.frame["label"].to_numpy(dtype=int)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple answer: its log loss, and the model compared with it."""
+
+    name: str
+    log_loss: float
+    ci: Interval
+    against: Comparison
+
+
+@dataclass(frozen=True)
+class Part:
+    """A bucket, and the model's loss there minus the truth's, or if unknown the class shares'."""
+
+    kind: str
+    bucket: str
+    against: Comparison
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Fold 0 trained from several seeds, before calibration."""
+
+    scores: pd.DataFrame  # a row a seed: seed, and what `metrics.scores` gives
+    mean: pd.Series
+    std: pd.Series  # nan if there is one seed
+    against: Comparison  # with the best baseline
+
+
+@dataclass(frozen=True)
+class Example:
+    """One vote to look at."""
+
+    texts: dict[str, str]  # prompt, response_a, response_b, those that there are
+    voted: str
+    likely: str  # the most likely label
+    p_voted: float
+    p_likely: float
+    true_voted: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What the report shows."""
+
+    figures: dict[str, float]  # of report/headline.json
+    ci: dict[str, Interval]  # 95% CI of those that have one
+    baselines: list[Baseline]  # the best last
+    parts: list[Part]  # the weakest first
+    weakest: tuple[Part, Part] | None  # and the strongest of its kind; None if none differ
+    folds: pd.DataFrame  # fold, `metrics.scores` after calibration and, if known, above_truth
+    seeds: Seeds
+    reliability: pd.DataFrame  # with stage (before, after) and margin: two standard errors
+    errors: pd.DataFrame  # `calibration_error`, with stage
+    gain: Comparison  # after calibration, with before
+    confusion: np.ndarray  # counts; shape (3, 3), rows voted, columns most likely
+    buckets: pd.DataFrame
+    cuts: Interval
+    orders: dict[str, dict[str, float]] | None  # see `position.by_order`
+    averaging: Comparison | None  # mean of both orders, with A shown first
+    surprising: list[Example]  # of largest log loss
+    hardest: list[Example]  # of largest entropy of the model's probabilities
+    calibrator: Calibrator
+    calibration: dict[str, float]  # data/oof/calibration.json
+    clean: dict[str, int]  # data/clean/counts.json
+    test: dict[str, float]  # data/test.json
+    training: pd.DataFrame  # plots/train.csv
+
+    @property
+    def best(self) -> Baseline:
+        return self.baselines[-1]
+
+    @property
+    def levels(self) -> pd.DataFrame:
+        """Log loss of baselines, floor (if known) and model: name, log_loss, low, high."""
+        rows = [(b.name, b.log_loss, *b.ci) for b in self.baselines]
+        if "floor" in self.figures:
+            rows.append(("floor", *[self.figures["floor"]] * 3))
+        for name in ("log_loss_before", "log_loss"):
+            rows.append((name, self.figures[name], *self.ci[name]))
+        return pd.DataFrame(rows, columns=["name", "log_loss", "low", "high"])
+
+    @property
+    def least_reliable(self) -> dict[str, float]:
+        """The row of `errors` with the largest error, of the labels that were voted."""
+        rows = self.errors[(self.errors["stage"] == "after") & (self.errors["happened"] > 0)]
+        rows = rows[rows["class"] != CONFIDENCE]
+        return rows.loc[rows["error"].idxmax()].to_dict()
+
+    @property
+    def ties(self) -> dict[str, float]:
+        """The row of `errors` about ties, with margin: two standard errors of what happened."""
+        rows = self.errors[(self.errors["stage"] == "after") & (self.errors["class"] == LABELS[2])]
+        row = rows.iloc[0].to_dict()
+        share = row["happened"]
+        return row | {"margin": 2 * (share * (1 - share) / self.figures["n"]) ** 0.5}
+
+    @property
+    def confusion_shares(self) -> np.ndarray:
+        """`confusion` as shares of its rows."""
+        return self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+
+    @property
+    def public_margin(self) -> float:
+        """Two standard errors of the log loss of the test file's public part."""
+        return 2 * self.test["log_loss_error"] * (self.test["n"] / self.test["n_public"]) ** 0.5
+
+
+def evaluate(
+    votes: Votes,
+    baselines: dict[str, np.ndarray],
+    by_seed: pd.DataFrame,
+    bins: int,
+    **records: object,
+) -> EvaluationReport:
+    """Judge a model.
+
+    Args:
+        baselines: probabilities of each baseline for these votes; shape (n, 3).
+        by_seed: answers of data/oof/seeds.parquet.
+        bins: of the reliability curves.
+        records: fields of `EvaluationReport` that are passed on: calibrator, calibration, clean,
+            test, training.
+    """
+    labels, groups = votes.labels, votes.groups
+    stages = {"before": votes.before, "after": votes.after}
+    curves = pd.concat([reliability(labels, p, bins).assign(stage=s) for s, p in stages.items()])
+    share = curves["observed"]
+    errors = pd.concat(
+        [calibration_error(labels, p, groups, bins).assign(stage=s) for s, p in stages.items()]
+    )
+    of_labels = errors[(errors["stage"] == "after") & (errors["class"] != CONFIDENCE)]
+    compared = [_baseline(name, p, votes) for name, p in baselines.items()]
+    compared.sort(key=lambda baseline: -baseline.log_loss)
+    parts = sorted(_parts(votes, baselines["class_prior"]), key=lambda p: -p.against.difference)
+    figures, ci = _figures(votes)
+    calibration = {"calibration_error": float(np.sqrt((of_labels["error"] ** 2).mean()))}
+    orders = votes.orders
+    return EvaluationReport(
+        figures={b.name: b.log_loss for b in compared} | figures | calibration,
+        ci={b.name: b.ci for b in compared} | ci,
+        baselines=compared,
+        parts=parts,
+        weakest=_weakest(parts),
+        folds=pd.DataFrame(_folds(votes)),
+        seeds=_seeds(by_seed, votes, baselines[compared[-1].name]),
+        reliability=curves.assign(margin=2 * np.sqrt(share * (1 - share) / curves["n"])),
+        errors=errors.reset_index(drop=True),
+        gain=_against(votes.after, votes.before, votes),
+        confusion=metrics.confusion(labels, votes.after),
+        buckets=buckets.table(labels, votes.after, groups, votes.kinds),
+        cuts=votes.cuts,
+        orders=None if orders is None else position.by_order(labels, *orders),
+        averaging=None if orders is None else _against(orders.mean(axis=0), orders[0], votes),
+        surprising=examples(votes, losses(labels, votes.after)),
+        hardest=examples(votes, truth.entropy(votes.after)),
+        **records,
+    )
+
+
+def examples(votes: Votes, key: np.ndarray, count: int = EXAMPLES) -> list[Example]:
+    """The votes of largest key, the largest first."""
+    found = []
+    for i in np.argsort(-key, kind="stable")[:count]:
+        vote, p = votes.frame.iloc[i], votes.after[i]
+        voted, likely = int(vote["label"]), int(p.argmax())
+        texts = {name: vote[name] for name in TEXTS if pd.notna(vote[name])}
+        true = None if votes.truth is None else float(votes.truth[i, voted])
+        given = float(p[voted]), float(p[likely])
+        found.append(Example(texts, LABELS[voted], LABELS[likely], *given, true))
+    return found
+
+
+def _ci(columns: np.ndarray, groups: np.ndarray, statistic: intervals.Statistic) -> list[Interval]:
+    low, high = intervals.bounds(intervals.resampled(columns, groups, statistic))
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _figures(votes: Votes) -> tuple[dict[str, float], dict[str, Interval]]:
+    labels, groups = votes.labels, votes.groups
+    figures, ci = {}, {}
+    for suffix, p in (("_before", votes.before), ("", votes.after)):
+        scored = metrics.scores(labels, p)
+        found = _ci(sums.per_vote(labels, p), groups, sums.figures)
+        for name, interval in zip(sums.FIGURES, found, strict=True):
+            if not suffix or name == "log_loss":
+                figures[name + suffix], ci[name + suffix] = scored[name], interval
+    figures["n"] = len(labels)
+    if votes.truth is not None:
+        known = votes.truth, votes.after
+        figures |= truth.captured(*known) | truth.distance(*known)
+        found = _ci(truth.sufficient_statistics(*known), groups, truth.captured_from_sums)
+        named = zip(truth.FROM_SUMS, found, strict=True)
+        ci |= {name: interval for name, interval in named if name in figures}
+    return figures, ci
+
+
+def _baseline(name: str, p: np.ndarray, votes: Votes) -> Baseline:
+    statistics = sums.per_vote(votes.labels, p)
+    ci = _ci(statistics, votes.groups, sums.figures)[0]
+    log_loss = metrics.scores(votes.labels, p)["log_loss"]
+    return Baseline(name, log_loss, ci, _against(votes.after, p, votes))
+
+
+def _against(new: np.ndarray, old: np.ndarray, votes: Votes) -> Comparison:
+    return compare(losses(votes.labels, new)[None], losses(votes.labels, old)[None], votes.groups)
+
+
+def _parts(votes: Votes, shares: np.ndarray) -> Iterator[Part]:
+    # Not by label: a model that always says A is best on the votes for A.
+    if votes.truth is None:
+        loss, reference = losses(votes.labels, votes.after), losses(votes.labels, shares)
+    else:
+        loss, reference = truth.cross_entropy(votes.truth, votes.after), truth.entropy(votes.truth)
+    for kind, names in votes.kinds.items():
+        for name in sorted(set(names)):
+            rows = names == name
+            against = compare(loss[None, rows], reference[None, rows], votes.groups[rows])
+            yield Part(kind, name, against)
+
+
+def _weakest(parts: list[Part]) -> tuple[Part, Part] | None:
+    """The weakest and the strongest part of the kind in which they differ most, if they do."""
+    kinds: dict[str, list[Part]] = {}
+    for part in parts:
+        if part.against.groups >= buckets.FEW:
+            kinds.setdefault(part.kind, []).append(part)
+    extremes = [(of_kind[0], of_kind[-1]) for of_kind in kinds.values()]
+
+    def apart(pair: tuple[Part, Part]) -> float:
+        return pair[0].against.difference - pair[1].against.difference
+
+    def error(pair: tuple[Part, Part]) -> float:
+        # Parts of one kind share no vote, so their errors are independent.
+        return (pair[0].against.rows_error ** 2 + pair[1].against.rows_error ** 2) ** 0.5
+
+    differ = [pair for pair in extremes if error(pair) > 0 and apart(pair) >= _APART * error(pair)]
+    return max(differ, key=apart, default=None)
+
+
+def _folds(votes: Votes) -> Iterator[dict[str, float]]:
+    for fold in np.unique(votes.folds):
+        rows = votes.folds == fold
+        row = {"fold": fold} | metrics.scores(votes.labels[rows], votes.after[rows])
+        if votes.truth is not None:
+            known = truth.captured(votes.truth[rows], votes.after[rows])
+            row["above_truth"] = known["expected_log_loss"] - known["floor"]
+        yield row
+
+
+def _seeds(by_seed: pd.DataFrame, votes: Votes, best: np.ndarray) -> Seeds:
+    place = pd.Series(np.arange(len(votes.frame)), index=votes.frame["id"])
+    tables = dict(tuple(by_seed.groupby("seed", sort=False)))
+    answers = {seed: (t["label"].to_numpy(int), probabilities(t)) for seed, t in tables.items()}
+    scores = pd.DataFrame([{"seed": seed} | metrics.scores(*a) for seed, a in answers.items()])
+    loss = np.stack([losses(*answer) for answer in answers.values()])
+    at = place[next(iter(tables.values()))["id"]].to_numpy()
+    of_best = np.broadcast_to(losses(votes.labels[at], best[at]), loss.shape)
+    against = compare(loss, of_best, votes.groups[at])
+    return Seeds(scores, scores.mean(), scores.std(ddof=1), against)

@@ -13,6 +13,7 @@ from tests.made_up import drawn, rows
 COVERED = (0.92, 0.98)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_figures_of_sums_are_those_of_the_votes(row):
     p, labels = row
@@ -22,6 +23,7 @@ def test_figures_of_sums_are_those_of_the_votes(row):
     )
 
 
+@settings(deadline=None)
 @given(rows)
 def test_known_truth_of_sums_is_that_of_the_votes(row):
     p, _ = row

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,6 +18,7 @@ probabilities = (
 )
 
 
+@settings(deadline=None)
 @given(rows)
 def test_scores_by_hand(row):
     p, labels = row
@@ -57,6 +58,7 @@ def test_no_answer_is_expected_to_score_better_than_the_truth(score):
             assert said > truly, name
 
 
+@settings(deadline=None)
 @given(rows)
 def test_scores_are_the_same_for_swapped_votes(row):
     p, labels = row
@@ -82,6 +84,7 @@ def test_confusion_counts_every_vote():
     assert counts.trace() / 500 == metrics.scores(labels, p)["accuracy"]
 
 
+@settings(deadline=None)
 @given(probabilities)
 def test_truth_captures_everything_and_its_mean_nothing(p):
     constant = np.tile(p.mean(axis=0), (len(p), 1))
@@ -92,6 +95,7 @@ def test_truth_captures_everything_and_its_mean_nothing(p):
         assert "information_captured" not in truth.captured(p, p)
 
 
+@settings(deadline=None)
 @given(probabilities, st.integers(0, 2**32 - 1))
 def test_nothing_beats_the_truth(p, seed):
     q, _ = drawn(len(p), seed)
@@ -121,6 +125,7 @@ def test_truth_is_read_in_the_votes_order(tmp_path):
         truth.read(path, pd.Series([1], name="id"))
 
 
+@settings(deadline=None)
 @given(rows, st.integers(2, 20))
 def test_reliability_bins_are_equal_and_lose_no_vote(row, bins):
     p, labels = row

@@ -55,9 +55,8 @@ def length_only(pairs: pd.DataFrame) -> np.ndarray:
 
 def length_features(pairs: pd.DataFrame) -> np.ndarray:
     """log(1 + characters) of prompt, A and B, and |log A − log B| (for ties); shape (n, 4)."""
-    prompt, a, b = (
-        np.log1p(pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64)) for name in TEXTS
-    )
+    lengths = [pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64) for name in TEXTS]
+    prompt, a, b = np.log1p(lengths)
     return np.column_stack([prompt, a, b, np.abs(a - b)])
 
 
@@ -146,9 +145,7 @@ def plain_features(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(prompt: str, a: str, b: str) -> dict[str, float]:
-    asked, said_a, said_b = (
-        [word.lower() for word in _WORD.findall(text)] for text in (prompt, a, b)
-    )
+    asked, said_a, said_b = (list(map(str.lower, _WORD.findall(t))) for t in (prompt, a, b))
     of_a, of_b = _of_answer(a, said_a, set(asked)), _of_answer(b, said_b, set(asked))
     return {
         "prompt_characters": np.log1p(len(prompt)),
@@ -182,23 +179,18 @@ def _share(part: int, whole: int) -> float:
 def _cross_fitted(estimator: ClassifierMixin, x: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
     p = np.zeros((len(pairs), len(LABELS)))
     # Iterations are so short that a second thread slows them down, and much more on a busy machine.
+    across = {"groups": pairs["fold"], "cv": LeaveOneGroupOut(), "method": "predict_proba"}
     with threadpool_limits(1):
-        found = cross_val_predict(
-            estimator,
-            x,
-            pairs["label"],
-            groups=pairs["fold"],
-            cv=LeaveOneGroupOut(),
-            method="predict_proba",
-        )
+        found = cross_val_predict(estimator, x, pairs["label"], **across)
     p[:, np.unique(pairs["label"])] = found  # votes without ties have two columns
     return p
 
 
-BASELINES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
-    "uniform": uniform,
-    "class_prior": class_prior,
-    "length_only": length_only,
-    "tfidf": tfidf,
-    "boosting": boosting,
-}
+_ALL: tuple[Callable[[pd.DataFrame], np.ndarray], ...] = (
+    uniform,
+    class_prior,
+    length_only,
+    tfidf,
+    boosting,
+)
+BASELINES = {baseline.__name__: baseline for baseline in _ALL}

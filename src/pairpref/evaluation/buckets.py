@@ -32,9 +32,6 @@ def table(
     """Log loss and F1 of every bucket of every kind, of all its votes and of those of each label.
 
     Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        p: shape (n, 3).
-        groups: prompt group of each row; shape (n,).
         kinds: name of each vote's bucket, for every way of dividing the votes; shape (n,).
 
     Returns:
@@ -65,7 +62,7 @@ def table(
 
 
 def _figures(sums: np.ndarray) -> np.ndarray:
-    """Log loss and F1 of all, A, B, tie of each bucket; from (..., 12 · buckets) to (..., 8 · buckets)."""
+    """Log loss and F1 of all, A, B, tie; from (..., 12 · buckets) to (..., 8 · buckets)."""
     by_bucket = sums.reshape(*sums.shape[:-1], -1, 12)
     counts, loss = by_bucket[..., :9].reshape(*by_bucket.shape[:-1], 3, 3), by_bucket[..., 9:]
     of_label = counts.sum(axis=-1)

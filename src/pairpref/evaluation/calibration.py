@@ -51,17 +51,13 @@ class Calibrator:
     def fit(cls, p: np.ndarray, labels: np.ndarray, method: Method = "temperature") -> Self:
         """Minimise log loss under the prior; standard errors from the curvature of both.
 
-        Args:
-            p: probabilities; shape (n, 3).
-            labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-
         Raises:
             UserError: a probability is not finite.
         """
         if wrong := int((~np.isfinite(p)).any(axis=1).sum()):
             raise UserError(
-                f"{wrong:,} of {len(p):,} out-of-fold rows have probabilities that are no numbers. "
-                "Run dvc repro -f oof."
+                f"{wrong:,} of {len(p):,} out-of-fold rows have probabilities that are no "
+                "numbers. Run dvc repro -f oof."
             )
         if method == "none" or len(labels) == 0:
             return cls(n=len(labels))
@@ -78,20 +74,12 @@ class Calibrator:
             value = -(happened * log_q).sum() + (x @ x) / (2 * _PRIOR**2)
             return value / len(labels), slope / len(labels)
 
-        found = minimize(
-            loss,
-            np.zeros(free),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=_BOUNDS[:free],
-            options={"ftol": 0, "gtol": 1e-9},
-        )
+        search = {"method": "L-BFGS-B", "options": {"ftol": 0, "gtol": 1e-9}}
+        found = minimize(loss, np.zeros(free), jac=True, bounds=_BOUNDS[:free], **search)
         temperature, tie = float(np.exp(-found.x[0])), float(found.x[1]) if free > 1 else 0.0
         fitted = cls(method, temperature, tie, len(p))
-        errors = map(float, _standard_errors(z / temperature, fitted.apply(p), free))
-        return replace(
-            fitted, **dict(zip(("temperature_error", "tie_error"), errors, strict=False))
-        )
+        errors = [*_standard_errors(z / temperature, fitted.apply(p), free).tolist(), 0.0]
+        return replace(fitted, temperature_error=errors[0], tie_error=errors[1])
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -105,14 +93,11 @@ class Calibrator:
         if 2 * _Z * max(self.temperature_error, self.tie_error) <= np.log(_WIDE):
             return ""
         (low, high), margin = self.interval, _Z * self.tie_error
-        ties = (
-            f", bias for ties {self.tie - margin:+.2f} to {self.tie + margin:+.2f}"
-            if self.method == "temperature_tie"
-            else ""
-        )
+        ties = f", bias for ties {self.tie - margin:+.2f} to {self.tie + margin:+.2f}"
+        ties = ties if self.method == "temperature_tie" else ""
         return (
-            f"{self.n:,} votes leave the calibration open: temperature {low:.2f} to {high:.2f}{ties} "
-            "(95 % intervals)"
+            f"{self.n:,} votes leave the calibration open: temperature {low:.2f} to {high:.2f}"
+            f"{ties} (95 % intervals)"
         )
 
     def apply(self, p: np.ndarray) -> np.ndarray:
@@ -124,11 +109,7 @@ class Calibrator:
         return softmax(scaled, axis=-1)
 
     def pool(self, p: np.ndarray) -> np.ndarray:
-        """Calibrated mean of the folds' models; shape (n, 3). Of one model what `apply` gives.
-
-        Args:
-            p: each model's probabilities; shape (models, n, 3).
-        """
+        """Calibrated mean of the folds' models; from shape (models, n, 3) to (n, 3)."""
         sharpening = self.sharpening if len(p) > 1 else 1.0
         return replace(self, temperature=self.temperature / sharpening).apply(p.mean(axis=0))
 
@@ -146,10 +127,7 @@ class Calibrator:
             loaded = cls(**json.loads(path.read_text(encoding="utf-8")))
             figures = (loaded.temperature, loaded.sharpening, loaded.tie)
             if not all(map(np.isfinite, figures)) or min(figures[:2]) <= 0:
-                raise ValueError(
-                    f"temperature {loaded.temperature}, tie {loaded.tie}, "
-                    f"sharpening {loaded.sharpening}"
-                )
+                raise ValueError("temperature, sharpening, tie: {}, {}, {}".format(*figures))
             return loaded
         except (ValueError, TypeError) as error:
             raise UserError(
@@ -161,11 +139,6 @@ def cross_fitted(
     p: np.ndarray, labels: np.ndarray, folds: np.ndarray, groups: np.ndarray, method: Method
 ) -> np.ndarray:
     """Each row calibrated by a fit without it: on the other folds; with one fold, on other prompts.
-
-    Args:
-        p: probabilities; shape (n, 3).
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        folds, groups: fold and prompt group of each row; shape (n,).
 
     Raises:
         UserError: there is one fold and it holds one prompt group only.

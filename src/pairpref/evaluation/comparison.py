@@ -54,7 +54,6 @@ def compare(
 
     Args:
         new, old: loss of each vote from each seed; shape (seeds, n), row s of both from one seed.
-        groups: prompt group of each vote; shape (n,).
         count, seed: of the resamples behind `favour`.
     """
     d = new - old

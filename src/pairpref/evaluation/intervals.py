@@ -29,7 +29,6 @@ def resampled(
 
     Args:
         columns: sufficient statistics of each row; shape (n, k).
-        groups: prompt group of each row; shape (n,).
         statistic: from the columns' sums, shape (..., k), to the figures, shape (..., m).
     """
     sums = group_sums(columns, groups)

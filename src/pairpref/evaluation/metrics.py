@@ -29,12 +29,7 @@ def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
 
 
 def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (labels that occur), and n.
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,), n ≥ 1.
-        p: shape (n, 3).
-    """
+    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (labels that occur), and n ≥ 1."""
     predicted = p.argmax(axis=1)
     macro_f1 = f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)
     return {

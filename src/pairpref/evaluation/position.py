@@ -36,12 +36,7 @@ def consistency(shown: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
 
 
 def by_order(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict[str, dict[str, float]]:
-    """`scores` and `consistency` for "A first", "B first" and "average".
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        ab, ba: probabilities of A, B, tie with A, and with B shown first; shape (n, 3).
-    """
+    """`scores` and `consistency` for "A first", "B first" and "average"; ab: p with A first."""
     # If A and B are exchanged, the pair shown B first comes first, and the columns change places.
     swapped_ab, swapped_ba = swap_probabilities(ab), swap_probabilities(ba)
     average, swapped = np.stack([ab, ba]).mean(axis=0), np.stack([swapped_ba, swapped_ab])

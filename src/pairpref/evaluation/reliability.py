@@ -20,12 +20,7 @@ def reliability(labels: np.ndarray, p: np.ndarray, bins: int) -> pd.DataFrame:
     miscalibrated (Nixon et al. 2019, "Measuring Calibration in Deep Learning").
 
     Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        p: shape (n, 3).
-        bins: number of bins a curve; fewer if there are fewer rows.
-
-    Returns:
-        COLUMNS: class (A, B, TIE or CONFIDENCE), bin (1 is the lowest), predicted, observed, n.
+        bins: number of bins a curve; fewer if there are fewer rows. Bin 1 is the lowest.
     """
     rows = []
     for name, predicted, happened in _curves(labels, p):
@@ -42,9 +37,6 @@ def calibration_error(
     A perfect model's points scatter too. Their expected scatter is subtracted (Kumar, Liang, Ma
     2019, "Verified Uncertainty Calibration", section 5); a negative rest is reported as 0.
     Resampling adds the scatter again, so resampled squares are recentred on the estimate.
-
-    Args:
-        groups: prompt group of each row; shape (n,). The others as of `reliability`.
 
     Returns:
         class, error, low, high; said and happened: mean predicted probability and observed share.
@@ -78,7 +70,7 @@ def _bins(predicted: np.ndarray, bins: int) -> list[np.ndarray]:
 
 
 def _square(sums: np.ndarray) -> np.ndarray:
-    """Debiased squared error from sums of 1, predicted, happened; from (..., 3 · bins) to (..., 1)."""
+    """Debiased squared error from sums of (1, predicted, happened) by bin; shape (..., 1)."""
     n, predicted, happened = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = happened / n

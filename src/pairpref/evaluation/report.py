@@ -59,16 +59,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """Fold 0 trained from several seeds, before calibration."""
-
-    scores: pd.DataFrame  # a row a seed: seed, and what `metrics.scores` gives
-    mean: pd.Series
-    std: pd.Series  # nan if there is one seed
-    against: Comparison  # with the best baseline
-
-
-@dataclass(frozen=True)
 class Example:
     """One vote to look at."""
 
@@ -90,7 +80,8 @@ class EvaluationReport:
     parts: list[Part]  # the weakest first
     weakest: tuple[Part, Part] | None  # and the strongest of its kind; None if none differ
     folds: pd.DataFrame  # fold, `metrics.scores` after calibration and, if known, above_truth
-    seeds: Seeds
+    seeds: pd.DataFrame  # of fold 0, before calibration: seed, and what `metrics.scores` gives
+    seeds_against: Comparison  # all of them, with the best baseline
     reliability: pd.DataFrame  # with stage (before, after) and margin: two standard errors
     errors: pd.DataFrame  # `calibration_error`, with stage
     gain: Comparison  # after calibration, with before
@@ -120,6 +111,16 @@ class EvaluationReport:
         for name in ("log_loss_before", "log_loss"):
             rows.append((name, self.figures[name], *self.ci[name]))
         return pd.DataFrame(rows, columns=["name", "log_loss", "low", "high"])
+
+    @property
+    def seeds_spread(self) -> pd.DataFrame:
+        """Rows mean and std of `seeds`."""
+        return self.seeds.agg(["mean", "std"])
+
+    @property
+    def folds_std(self) -> float:
+        """Standard deviation over folds of the loss above the truth's, or of the loss itself."""
+        return self.folds["above_truth" if "above_truth" in self.folds else "log_loss"].std()
 
     @property
     def least_reliable(self) -> dict[str, float]:
@@ -164,18 +165,18 @@ def evaluate(
             test, training.
     """
     labels, groups = votes.labels, votes.groups
-    stages = {"before": votes.before, "after": votes.after}
-    curves = pd.concat([reliability(labels, p, bins).assign(stage=s) for s, p in stages.items()])
-    share = curves["observed"]
-    errors = pd.concat(
-        [calibration_error(labels, p, groups, bins).assign(stage=s) for s, p in stages.items()]
-    )
-    of_labels = errors[(errors["stage"] == "after") & (errors["class"] != CONFIDENCE)]
+    curves, errors = [], []
+    for stage, p in (("before", votes.before), ("after", votes.after)):
+        curves.append(reliability(labels, p, bins).assign(stage=stage))
+        errors.append(calibration_error(labels, p, groups, bins).assign(stage=stage))
+    of_labels = errors[-1].loc[errors[-1]["class"] != CONFIDENCE, "error"]
+    points, share = pd.concat(curves), pd.concat(curves)["observed"]
     compared = [_baseline(name, p, votes) for name, p in baselines.items()]
     compared.sort(key=lambda baseline: -baseline.log_loss)
     parts = sorted(_parts(votes, baselines["class_prior"]), key=lambda p: -p.against.difference)
     figures, ci = _figures(votes)
-    calibration = {"calibration_error": float(np.sqrt((of_labels["error"] ** 2).mean()))}
+    calibration = {"calibration_error": float(np.sqrt((of_labels**2).mean()))}
+    seeds, seeds_against = _seeds(by_seed, votes, baselines[compared[-1].name])
     orders = votes.orders
     return EvaluationReport(
         figures={b.name: b.log_loss for b in compared} | figures | calibration,
@@ -184,9 +185,10 @@ def evaluate(
         parts=parts,
         weakest=_weakest(parts),
         folds=pd.DataFrame(_folds(votes)),
-        seeds=_seeds(by_seed, votes, baselines[compared[-1].name]),
-        reliability=curves.assign(margin=2 * np.sqrt(share * (1 - share) / curves["n"])),
-        errors=errors.reset_index(drop=True),
+        seeds=seeds,
+        seeds_against=seeds_against,
+        reliability=points.assign(margin=2 * np.sqrt(share * (1 - share) / points["n"])),
+        errors=pd.concat(errors, ignore_index=True),
         gain=_against(votes.after, votes.before, votes),
         confusion=metrics.confusion(labels, votes.after),
         buckets=buckets.table(labels, votes.after, groups, votes.kinds),
@@ -262,21 +264,17 @@ def _parts(votes: Votes, shares: np.ndarray) -> Iterator[Part]:
 
 def _weakest(parts: list[Part]) -> tuple[Part, Part] | None:
     """The weakest and the strongest part of the kind in which they differ most, if they do."""
-    kinds: dict[str, list[Part]] = {}
-    for part in parts:
-        if part.against.groups >= buckets.FEW:
-            kinds.setdefault(part.kind, []).append(part)
-    extremes = [(of_kind[0], of_kind[-1]) for of_kind in kinds.values()]
-
-    def apart(pair: tuple[Part, Part]) -> float:
-        return pair[0].against.difference - pair[1].against.difference
-
-    def error(pair: tuple[Part, Part]) -> float:
-        # Parts of one kind share no vote, so their errors are independent.
-        return (pair[0].against.rows_error ** 2 + pair[1].against.rows_error ** 2) ** 0.5
-
-    differ = [pair for pair in extremes if error(pair) > 0 and apart(pair) >= _APART * error(pair)]
-    return max(differ, key=apart, default=None)
+    found, largest = None, 0.0
+    for kind in dict.fromkeys(part.kind for part in parts):
+        of_kind = [p for p in parts if p.kind == kind and p.against.groups >= buckets.FEW]
+        if of_kind:
+            worst, best = of_kind[0].against, of_kind[-1].against
+            apart = worst.difference - best.difference
+            # Parts of one kind share no vote, so their errors are independent.
+            error = np.hypot(worst.rows_error, best.rows_error)
+            if apart > largest and apart >= _APART * error:
+                found, largest = (of_kind[0], of_kind[-1]), apart
+    return found
 
 
 def _folds(votes: Votes) -> Iterator[dict[str, float]]:
@@ -289,13 +287,16 @@ def _folds(votes: Votes) -> Iterator[dict[str, float]]:
         yield row
 
 
-def _seeds(by_seed: pd.DataFrame, votes: Votes, best: np.ndarray) -> Seeds:
+def _seeds(
+    by_seed: pd.DataFrame, votes: Votes, best: np.ndarray
+) -> tuple[pd.DataFrame, Comparison]:
+    """Scores of each seed, and all of them compared with the best baseline."""
     place = pd.Series(np.arange(len(votes.frame)), index=votes.frame["id"])
-    tables = dict(tuple(by_seed.groupby("seed", sort=False)))
-    answers = {seed: (t["label"].to_numpy(int), probabilities(t)) for seed, t in tables.items()}
-    scores = pd.DataFrame([{"seed": seed} | metrics.scores(*a) for seed, a in answers.items()])
-    loss = np.stack([losses(*answer) for answer in answers.values()])
-    at = place[next(iter(tables.values()))["id"]].to_numpy()
-    of_best = np.broadcast_to(losses(votes.labels[at], best[at]), loss.shape)
-    against = compare(loss, of_best, votes.groups[at])
-    return Seeds(scores, scores.mean(), scores.std(ddof=1), against)
+    scores, loss = [], []
+    for seed, rows in by_seed.groupby("seed", sort=False):
+        answers = rows["label"].to_numpy(int), probabilities(rows)
+        scores.append({"seed": seed} | metrics.scores(*answers))
+        loss.append(losses(*answers))
+        at = place[rows["id"]].to_numpy()
+    of_best = np.broadcast_to(losses(votes.labels[at], best[at]), (len(loss), len(at)))
+    return pd.DataFrame(scores), compare(np.stack(loss), of_best, votes.groups[at])

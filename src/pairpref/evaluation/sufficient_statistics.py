@@ -8,12 +8,7 @@ FIGURES = ("log_loss", "brier", "accuracy", "f1_macro")
 
 
 def per_vote(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Loss, Brier score and confusion cell (see `cells`) of each row; shape (n, 11).
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        p: shape (n, 3).
-    """
+    """Loss, Brier score and confusion cell (see `cells`) of each row; shape (n, 11)."""
     brier = ((p - np.eye(3)[labels]) ** 2).sum(axis=1)
     return np.column_stack([losses(labels, p), brier, cells(labels, p)])
 

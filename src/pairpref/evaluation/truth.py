@@ -56,29 +56,20 @@ def cross_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return -xlogy(p, np.clip(q, _EPS, 1)).sum(axis=-1)
 
 
-def bounds(p: np.ndarray) -> dict[str, float]:
-    """Expected log loss of the best constant answer, `prior` = H(p̄), and of the truth, `floor`.
-
-    Args:
-        p: true probabilities; shape (n, 3).
-    """
-    return {"prior": float(entropy(p.mean(axis=0))), "floor": float(entropy(p).mean())}
-
-
 def captured(p: np.ndarray, q: np.ndarray) -> dict[str, float]:
-    """prior, floor, expected_log_loss and, unless p is constant, information_captured.
+    """How much predictions q know of the true probabilities p.
 
-    Information captured = (H(p̄) − E[CE(p, q)]) / (H(p̄) − E[H(p)]): McFadden's pseudo-R², scaled so
-    that 1 can be reached. 1 for q = p, 0 for q = p̄, below 0 for worse than constant.
-
-    Args:
-        p, q: true and predicted probabilities of the same rows; shape (n, 3).
+    Returns:
+        prior: H(p̄), expected log loss of the best constant answer; floor: E[H(p)], of the truth;
+        expected_log_loss: E[CE(p, q)]; and unless p is constant, information_captured =
+        (prior − expected) / (prior − floor): McFadden's pseudo-R², scaled so that 1 can be reached.
     """
-    found = bounds(p)
+    prior, floor = float(entropy(p.mean(axis=0))), float(entropy(p).mean())
     expected = float(cross_entropy(p, q).mean())
-    spread = found["prior"] - found["floor"]
-    share = {"information_captured": (found["prior"] - expected) / spread} if spread > 1e-12 else {}
-    return {**found, "expected_log_loss": expected, **share}
+    found = {"prior": prior, "floor": floor, "expected_log_loss": expected}
+    if prior - floor > 1e-12:
+        found["information_captured"] = (prior - expected) / (prior - floor)
+    return found
 
 
 def distance(p: np.ndarray, q: np.ndarray) -> dict[str, float]:

@@ -128,12 +128,10 @@ def _scores(scores: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def _seeds(report: EvaluationReport) -> pd.DataFrame:
-    key = "seed, fold 0, before calibration"
-    found = _scores(report.seeds.scores, "seed").rename(columns={"seed": key})
-    columns = words().scores.items()
-    mean, std = report.seeds.mean, report.seeds.std
-    spread = {name: f"{mean[k]:.4f} ± {std[k]:.4f}" for k, name in columns if name in found}
-    return pd.concat([found, pd.DataFrame([{key: "mean ± std"} | spread])], ignore_index=True)
+    mean, std = (_scores(report.seeds_spread, "seed").loc[row] for row in ("mean", "std"))
+    spread = pd.DataFrame([mean + " ± " + std]).assign(seed="mean ± std")
+    found = pd.concat([_scores(report.seeds, "seed"), spread], ignore_index=True)
+    return found.rename(columns={"seed": "seed, fold 0, before calibration"})
 
 
 def _spoken(key: str) -> str:

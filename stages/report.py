@@ -9,6 +9,7 @@ stages and what is kept of the versions. Also writes report/run.md, which is no 
 
 import json
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,42 +23,38 @@ from pairpref.evaluation.position import orders_of
 from pairpref.evaluation.report import EvaluationReport, Votes, evaluate
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
-from pairpref.pairs import LABELS, TEXTS
+from pairpref.pairs import TEXTS
 from pairpref.params import Params, flat
 from pairpref.reporting import figures, page, provenance, tables
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
-from pairpref.versions import catalog, evidence, results
+from pairpref.versions import catalog
 from pairpref.versions import tables as version_tables
+from pairpref.versions.predictions import collect_predictions
 from pairpref.versions.results import VersionResults
-
-_RECORDS = {
-    "calibration": paths.CALIBRATION,
-    "clean": paths.CLEAN_COUNTS,
-    "test": paths.TEST_SCORES,
-}
 
 
 def report(params: Params, log: Log) -> None:
     by_seed = pd.read_parquet(paths.SEEDS)
     votes = _votes(params, by_seed)
-    baselines = {
-        name: probabilities(votes.frame[["id"]].merge(p, on="id", how="left", validate="1:1"))
-        for name, p in pd.read_parquet(paths.BASELINES).groupby("baseline", sort=False)
-    }
-    log.say(f"judging {len(votes.frame):,} votes")
+    ids, baselines = votes.frame[["id"]], pd.read_parquet(paths.BASELINES)
+    log.say(f"judging {len(ids):,} votes")
     found = evaluate(
         votes,
-        baselines,
+        {
+            name: probabilities(ids.merge(rows, on="id", how="left", validate="1:1"))
+            for name, rows in baselines.groupby("baseline", sort=False)
+        },
         answers(by_seed, params.inference.dual_order),
         params.report.bins,
         training=pd.read_csv(paths.TRAINING_CURVES),
         calibrator=Calibrator.load(paths.CALIBRATOR),
-        **{name: json.loads(path.read_text(encoding="utf-8")) for name, path in _RECORDS.items()},
+        calibration=_json(paths.CALIBRATION),
+        clean=_json(paths.CLEAN_COUNTS),
+        test=_json(paths.TEST_SCORES),
     )
-    versions = results.results(catalog.load(), evidence.gather(params))
-    _write(found, versions, params)
+    _write(found, VersionResults.load(catalog.load(), collect_predictions(params)), params)
     best = f"best baseline ({found.best.name.replace('_', ' ')}) {found.best.log_loss:.4f}"
     log.say(f"log loss {found.figures['log_loss']:.4f}, {best}; read {paths.PAGE}")
 
@@ -100,61 +97,53 @@ def _lengths() -> pd.DataFrame:
     return pd.DataFrame({"id": tokens.ids, "tokens": lengths})
 
 
+def _json(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _shown(params: Params) -> dict[str, object]:
+    """Params by dotted names, without parallel.*: the number of jobs changes no byte."""
+    named = flat(params.model_dump(mode="json"))
+    return {key: value for key, value in named.items() if not key.startswith("parallel.")}
+
+
+def _defaults() -> Params:
+    # Temporary: `Params()` once defaults are in the models.
+    text = resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8")
+    return Params.model_validate(yaml.safe_load(text))
+
+
 def _write(found: EvaluationReport, versions: VersionResults, params: Params) -> None:
-    by_version = {name: version_tables.trend(versions, name) for name in ("log_loss", "f1_macro")}
-    accuracy = version_tables.accuracy(versions)
-    settings = _shown(params.model_dump(mode="json"))
+    of_versions = {
+        "versions_log_loss": version_tables.trend(versions, "log_loss"),
+        "versions_f1": version_tables.trend(versions, "f1_macro"),
+        "versions_accuracy": version_tables.accuracy(versions),
+    }
+    shown, defaults = _shown(params), _shown(_defaults())
     content = page.Content(
         report=found,
         versions=versions,
-        params=settings,
-        tables=tables.tables(found, settings, _defaults()) | _version_tables(versions),
-        figures=figures.figures(found) | figures.of_versions(*by_version.values(), accuracy),
+        params=shown,
+        tables={
+            **tables.tables(found, shown, defaults),
+            "summary": version_tables.summary(versions),
+            "effects": version_tables.effects(versions),
+            "milestones": version_tables.milestones(versions),
+            "leaderboard": version_tables.leaderboard(versions),
+            "matrix": version_tables.matrix(versions.catalog),
+            "changes": version_tables.changes(versions.catalog),
+            "logs": version_tables.logs(versions),
+        },
+        figures=figures.figures(found) | figures.of_versions(*of_versions.values()),
     )
     write_text(paths.PAGE, page.html(content))
     write_text(paths.REPORT / "report.md", page.markdown(content))
     write_text(paths.REPORT / "run.md", provenance.markdown())
     now = page.sentence("now", versions)
     write_json(paths.HEADLINE, {"figures": found.figures, "ci": found.ci, "versions": now})
-
-    curves = found.reliability.drop(columns="margin")
-    if found.calibrator.method == "none":
-        curves = curves[curves["stage"] == "after"].assign(stage="no")
-    confusion = (
-        pd.DataFrame(found.confusion, LABELS, LABELS).stack().rename_axis(["actual", "predicted"])
-    )
-    levels = found.levels
-    plots = {
-        "reliability": curves,
-        "confusion": confusion.reset_index(name="n"),
-        "buckets": found.buckets,
-        "baselines": levels.assign(name=levels["name"].map(page.words().level)),
-        "versions_log_loss": by_version["log_loss"],
-        "versions_f1": by_version["f1_macro"],
-        "versions_accuracy": accuracy,
-    }
-    for name, table in plots.items():
+    for name, table in (tables.plots(found) | of_versions).items():
         text = table.round(6).to_csv(index=False, lineterminator="\n")
         write_text(paths.PLOTS / f"{name}.csv", text)
-
-
-def _version_tables(versions: VersionResults) -> dict[str, pd.DataFrame]:
-    of = version_tables
-    of_results = ("summary", "effects", "milestones", "leaderboard", "logs")
-    return {name: getattr(of, name)(versions) for name in of_results} | {
-        "matrix": of.matrix(versions.catalog),
-        "changes": of.changes(versions.catalog),
-    }
-
-
-def _shown(params: dict) -> dict[str, object]:
-    """Params by dotted names, without parallel.*: the number of jobs changes no byte."""
-    return {key: value for key, value in flat(params).items() if not key.startswith("parallel.")}
-
-
-def _defaults() -> dict[str, object]:
-    text = resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8")
-    return _shown(yaml.safe_load(text))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
 from stages.tokenize import tokenize
-from stages.baselines import baselines
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
@@ -110,10 +110,10 @@ def test_intervals_are_told_with_the_figures(settings):
     told = json.loads(Path("report/headline.json").read_text())
     assert all(
         low - 1e-9 <= told["figures"][name] <= high + 1e-9
-        for name, (low, high) in told["ends"].items()
+        for name, (low, high) in told["ci"].items()
     )
     assert {"information_captured", "accuracy", "f1_macro", "brier", "expected_log_loss"} <= set(
-        told["ends"]
+        told["ci"]
     )
 
 

@@ -1,7 +1,7 @@
 """The page's figures. They draw what `evaluation` computed.
 
-Colours are mid-tones that work on white and on black; lines also differ in dash and marker. The page
-sets text and grid to its own ink when it draws (see templates/index.html.j2).
+Colours are mid-tones that work on white and on black; lines also differ in dash and marker. The
+page sets text and grid to its own ink when it draws (see templates/index.html.j2).
 """
 
 import pandas as pd

@@ -3,9 +3,8 @@
 Kept apart from what a stage declares as an out, which is the same byte for byte.
 """
 
-from collections.abc import Iterator
-
 from pairpref import monitor
+from pairpref.reporting.page import environment
 
 STAGES = "simulate clean baselines backbone tokenize train oof calibrate predict report".split()
 
@@ -25,35 +24,14 @@ def markdown() -> str:
     """Each stage's last run on this machine: seconds, tokens/s, peak memory, package versions."""
     rows, versions = [], {}
     for stage in STAGES:
-        ended, rate = _event(stage, "ended"), tokens_per_second(stage)
-        figures = ((ended.get("at"), ",.1f"), (rate, ",.0f"), (ended.get("peak_mib"), ",.0f"))
-        cells = (format(x, form) if x is not None else "·" for x, form in figures)
-        rows.append(f"| {stage} | {' | '.join(cells)} |")
-        for fact in (*_facts(_event(stage, "began")), *_facts(_event(stage, "training"))):
-            versions.setdefault(fact, []).append(stage)
-    lines = [
-        "# How this run went",
-        "",
-        "Each stage's last run on this machine, from `logs/`. A dot: no figure, because the stage "
-        "gives none, is still running, or its results came from the cache.",
-        "",
-        "| stage | seconds | tokens/s | peak memory, MiB |",
-        "|---|---:|---:|---:|",
-        *rows,
-        "",
-        "| what ran, and on what | version or value | in |",
-        "|---|---|---|",
-    ]
-    for (name, value), stages in sorted(versions.items()):
-        lines.append(f"| {name} | {value} | {'all' if stages == STAGES else ', '.join(stages)} |")
-    return "\n".join([*lines, ""])
+        ended = _event(stage, "ended")
+        rows.append((stage, ended.get("at"), tokens_per_second(stage), ended.get("peak_mib")))
+        for name, value in (_event(stage, "began") | _event(stage, "training")).items():
+            if name not in ("event", "at", "run", "steps"):
+                versions.setdefault((name.replace("_", " "), str(value)), []).append(stage)
+    template = environment(False).get_template("run.md.j2")
+    return template.render(rows=rows, versions=sorted(versions.items()), stages=STAGES)
 
 
 def _event(stage: str, name: str) -> dict:
     return next((event for event in monitor.last(stage) if event["event"] == name), {})
-
-
-def _facts(event: dict) -> Iterator[tuple[str, str]]:
-    for name, value in event.items():
-        if name not in ("event", "at", "run", "steps"):
-            yield name.replace("_", " "), str(value)

@@ -25,7 +25,7 @@ def tables(
         "reliability": _reliability(report),
         "buckets": _buckets(report),
         "confusion": pd.DataFrame(
-            [[voted, *map("{:,}".format, row)] for voted, row in zip(LABELS, report.confusion)],
+            [[LABELS[k], *map("{:,}".format, row)] for k, row in enumerate(report.confusion)],
             columns=["voted", *(f"most likely {label}" for label in LABELS)],
         ),
         "training": pd.DataFrame(
@@ -57,6 +57,20 @@ def tables(
     return found | ({"changed": pd.DataFrame(changed)} if changed else {})
 
 
+def plots(report: EvaluationReport) -> dict[str, pd.DataFrame]:
+    """What plots/<name>.csv hold."""
+    curves, levels = report.reliability.drop(columns="margin"), report.levels
+    if report.calibrator.method == "none":
+        curves = curves[curves["stage"] == "after"].assign(stage="no")
+    confusion = pd.DataFrame(report.confusion, LABELS, LABELS).stack()
+    return {
+        "reliability": curves,
+        "confusion": confusion.rename_axis(["actual", "predicted"]).reset_index(name="n"),
+        "buckets": report.buckets,
+        "baselines": levels.assign(name=levels["name"].map(words().level)),
+    }
+
+
 def _baselines(report: EvaluationReport) -> pd.DataFrame:
     named = words()
     return pd.DataFrame(
@@ -74,10 +88,8 @@ def _baselines(report: EvaluationReport) -> pd.DataFrame:
 
 def _reliability(report: EvaluationReport) -> pd.DataFrame:
     named = words()
-    rows = report.errors
-    if report.calibrator.method == "none":
-        rows = rows[rows["stage"] == "after"]
     stages = named.stages if report.calibrator.method != "none" else {"after": "as reported"}
+    rows = report.errors[report.errors["stage"].isin(stages)]
     return pd.DataFrame(
         {
             "calibration error": f"{named.curves[row['class']]}, {stages[row['stage']]}",

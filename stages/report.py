@@ -134,7 +134,8 @@ def _write(found: EvaluationReport, versions: VersionResults, params: Params) ->
             "changes": version_tables.changes(versions.catalog),
             "logs": version_tables.logs(versions),
         },
-        figures=figures.figures(found) | figures.of_versions(*of_versions.values()),
+        figures=figures.figures(found)
+        | (figures.of_versions(*of_versions.values()) if versions.replayed else {}),
     )
     write_text(paths.PAGE, page.html(content))
     write_text(paths.REPORT / "report.md", page.markdown(content))

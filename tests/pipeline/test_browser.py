@@ -1,4 +1,4 @@
-"""The pages as a browser shows them, without a network: nothing in the console, everything drawn, on a phone and in the dark."""
+"""The pages in a browser without network: a silent console, all drawn, on a phone, in the dark."""
 
 import html
 import json

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from pairpref.versions import catalog
 from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
@@ -63,7 +65,8 @@ def settings(tmp_path, monkeypatch):
     Path("plots/train.csv").write_text(
         "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n"
     )
-    shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
+    catalog.CATALOG.parent.mkdir(exist_ok=True)
+    shutil.copy(PARAMS.parent / catalog.CATALOG, catalog.CATALOG)
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
     baselines(settings, Log("baselines"))
@@ -103,6 +106,13 @@ def test_plots_are_what_dvc_expects(settings):
     assert buckets.loc[0, "log_loss"] == pytest.approx(found["log_loss"], abs=1e-6)
     assert set(buckets["kind"]) == {"all", "length", "turns", "truncated"}
     assert list(levels["name"])[-2:] == ["model uncalibrated", "model"]
+
+
+def test_every_figure_that_is_drawn_has_its_place(settings):
+    run(settings)
+    html = Path("report/index.html").read_text(encoding="utf-8")
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', html)[1])
+    assert len(drawn) == 9 and all(f'id="figure-{name}"' in html for name in drawn)
 
 
 def test_intervals_are_told_with_the_figures(settings):

@@ -17,7 +17,8 @@ from pairpref.evaluation.metrics import losses
 from pairpref.evaluation.report import EvaluationReport, Votes, evaluate, examples
 from pairpref.evaluation.truth import entropy
 from pairpref.reporting import figures, page, tables
-from pairpref.versions import catalog, results
+from pairpref.versions import catalog
+from pairpref.versions.results import VersionResults
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
 ALL = (
@@ -42,7 +43,7 @@ PARAMS = {
     "data.folds": 3,
 }
 DEFAULTS = PARAMS | {"data.train": "votes.csv"}
-VERSIONS = Path(__file__).parents[2] / "versions.yaml"
+ROOT = Path(__file__).parents[2]
 
 
 def judged(
@@ -104,8 +105,8 @@ def report() -> EvaluationReport:
 
 
 @cache
-def no_versions() -> results.VersionResults:
-    return results.results(catalog.load(VERSIONS), root=Path("nowhere"))
+def no_versions() -> VersionResults:
+    return VersionResults.load(catalog.load(ROOT / catalog.CATALOG), root=Path("nowhere"))
 
 
 def content(of: EvaluationReport, params: dict = PARAMS, defaults: dict = DEFAULTS) -> page.Content:
@@ -271,10 +272,11 @@ def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get()
 
 
 def test_ties_that_one_temperature_cannot_correct_are_named():
-    row = (report().errors["class"] == "TIE") & (report().errors["stage"] == "after")
-    for said, told in ((0.9, True), (report().ties["happened"], False)):
-        errors = report().errors.assign(said=report().errors["said"].where(~row, said))
-        assert ("cannot correct ties" in text_of(replace(report(), errors=errors))) is told
+    assert not report().ties_off and "cannot correct ties" not in text_of(report())
+    off = replace(report(), ties_off=True)
+    assert "cannot correct ties" in text_of(off)
+    biased = replace(off, calibrator=Calibrator("temperature_tie", 1.2, 0.1))
+    assert "cannot correct ties" not in text_of(biased)
 
 
 def test_a_table_of_verdicts_says_what_chance_makes_of_it():

@@ -12,7 +12,7 @@ from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
-from pairpref.pairs import LABELS, TEXTS
+from pairpref.pairs import LABELS, TEXTS, TIE
 
 Interval = tuple[float, float]
 
@@ -84,6 +84,9 @@ class EvaluationReport:
     seeds_against: Comparison  # all of them, with the best baseline
     reliability: pd.DataFrame  # with stage (before, after) and margin: two standard errors
     errors: pd.DataFrame  # `calibration_error`, with stage
+    least_reliable: pd.Series  # the row of `errors` of the worst label that was voted, after
+    ties: pd.Series  # the row of ties
+    ties_off: bool  # said and happened shares of ties differ by over two standard errors
     gain: Comparison  # after calibration, with before
     confusion: np.ndarray  # counts; shape (3, 3), rows voted, columns most likely
     buckets: pd.DataFrame
@@ -123,21 +126,6 @@ class EvaluationReport:
         return self.folds["above_truth" if "above_truth" in self.folds else "log_loss"].std()
 
     @property
-    def least_reliable(self) -> dict[str, float]:
-        """The row of `errors` with the largest error, of the labels that were voted."""
-        rows = self.errors[(self.errors["stage"] == "after") & (self.errors["happened"] > 0)]
-        rows = rows[rows["class"] != CONFIDENCE]
-        return rows.loc[rows["error"].idxmax()].to_dict()
-
-    @property
-    def ties(self) -> dict[str, float]:
-        """The row of `errors` about ties, with margin: two standard errors of what happened."""
-        rows = self.errors[(self.errors["stage"] == "after") & (self.errors["class"] == LABELS[2])]
-        row = rows.iloc[0].to_dict()
-        share = row["happened"]
-        return row | {"margin": 2 * (share * (1 - share) / self.figures["n"]) ** 0.5}
-
-    @property
     def confusion_shares(self) -> np.ndarray:
         """`confusion` as shares of its rows."""
         return self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
@@ -169,13 +157,15 @@ def evaluate(
     for stage, p in (("before", votes.before), ("after", votes.after)):
         curves.append(reliability(labels, p, bins).assign(stage=stage))
         errors.append(calibration_error(labels, p, groups, bins).assign(stage=stage))
-    of_labels = errors[-1].loc[errors[-1]["class"] != CONFIDENCE, "error"]
+    final = errors[-1].set_index("class").drop(CONFIDENCE)
+    ties = final.loc[LABELS[TIE]]
+    margin = 2 * (ties["happened"] * (1 - ties["happened"]) / len(labels)) ** 0.5
     points, share = pd.concat(curves), pd.concat(curves)["observed"]
     compared = [_baseline(name, p, votes) for name, p in baselines.items()]
     compared.sort(key=lambda baseline: -baseline.log_loss)
     parts = sorted(_parts(votes, baselines["class_prior"]), key=lambda p: -p.against.difference)
     figures, ci = _figures(votes)
-    calibration = {"calibration_error": float(np.sqrt((of_labels**2).mean()))}
+    calibration = {"calibration_error": float(np.sqrt((final["error"] ** 2).mean()))}
     seeds, seeds_against = _seeds(by_seed, votes, baselines[compared[-1].name])
     orders = votes.orders
     return EvaluationReport(
@@ -189,6 +179,9 @@ def evaluate(
         seeds_against=seeds_against,
         reliability=points.assign(margin=2 * np.sqrt(share * (1 - share) / points["n"])),
         errors=pd.concat(errors, ignore_index=True),
+        least_reliable=final.loc[final["error"].where(final["happened"] > 0).idxmax()],
+        ties=ties,
+        ties_off=abs(ties["said"] - ties["happened"]) > margin,
         gain=_against(votes.after, votes.before, votes),
         confusion=metrics.confusion(labels, votes.after),
         buckets=buckets.table(labels, votes.after, groups, votes.kinds),

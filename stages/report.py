@@ -9,7 +9,6 @@ stages and what is kept of the versions. Also writes report/run.md, which is no 
 
 import json
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,9 +49,9 @@ def report(params: Params, log: Log) -> None:
         params.report.bins,
         training=pd.read_csv(paths.TRAINING_CURVES),
         calibrator=Calibrator.load(paths.CALIBRATOR),
-        calibration=_json(paths.CALIBRATION),
-        clean=_json(paths.CLEAN_COUNTS),
-        test=_json(paths.TEST_SCORES),
+        calibration=json.loads(paths.CALIBRATION.read_text("utf-8")),
+        clean=json.loads(paths.CLEAN_COUNTS.read_text("utf-8")),
+        test=json.loads(paths.TEST_SCORES.read_text("utf-8")),
     )
     _write(found, VersionResults.load(catalog.load(), collect_predictions(params)), params)
     best = f"best baseline ({found.best.name.replace('_', ' ')}) {found.best.log_loss:.4f}"
@@ -95,10 +94,6 @@ def _lengths() -> pd.DataFrame:
     template = tokenizers.Template.of(tokenizers.load(str(paths.TOKENIZER)))
     lengths = composed_lengths(tokens.lengths(), tokens.single, template)
     return pd.DataFrame({"id": tokens.ids, "tokens": lengths})
-
-
-def _json(path: Path) -> dict[str, float]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _shown(params: Params) -> dict[str, object]:

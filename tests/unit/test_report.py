@@ -30,7 +30,7 @@ OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """A workplace in which every stage before calibrate has run on 600 made-up votes, with known truth."""
+    """Every stage before calibrate has run on 600 made-up votes, with known truth."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     n = 600

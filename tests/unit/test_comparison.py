@@ -11,7 +11,7 @@ from pairpref.evaluation.comparison import by_luck, compare
 def differences(
     rng, seeds: int, of_seed: float, prompts: int = 150
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Differences with luck of the prompt, of the vote and of the seed, around 0; and the prompt of each vote."""
+    """Differences around 0 with luck of prompt, vote and seed; and the prompt of each vote."""
     groups = np.repeat(np.arange(prompts), rng.integers(1, 4, prompts))
     luck = 0.3 * rng.normal(size=prompts)[groups] + 0.3 * rng.normal(size=(seeds, len(groups)))
     return luck + of_seed * rng.normal(size=(seeds, 1)), groups
@@ -102,7 +102,7 @@ def test_one_prompt_shows_nothing():
 
 
 def test_a_table_of_comparisons_is_called_better_by_luck_as_often_as_it_says():
-    """Nine models against one anchor, on the same votes and none of them different: the verdicts hang together, their number does not."""
+    """Nine equal models against one anchor: verdicts are correlated, their number holds."""
     rng, better, worse = np.random.default_rng(7), [], []
     for _ in range(150):
         anchor = rng.normal(size=(1, 300))

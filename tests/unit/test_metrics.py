@@ -43,7 +43,7 @@ def test_scores_by_hand(row):
 
 @pytest.mark.parametrize("score", ["log_loss", "brier"])
 def test_no_answer_is_expected_to_score_better_than_the_truth(score):
-    """Proper scoring: over all outcomes, weighted by their probability, any other answer costs more."""
+    """Proper scoring: in expectation over all outcomes, any other answer costs more."""
     p, _ = drawn(40, 5)
     for name, q in {"bolder": p**1.3, "more careful": p**0.7, "tilted": p * [1.2, 1, 1]}.items():
         q = q / q.sum(axis=1, keepdims=True)
@@ -163,7 +163,7 @@ def test_equal_probabilities_are_not_binned_by_the_order_of_the_file():
 
 
 def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_be():
-    """Of 60 perfect models of 600 votes each: the interval reaches down to 0 for nearly all, and the estimates are small."""
+    """Of 60 perfect models nearly all intervals reach down to 0, and the estimates are small."""
     errors = []
     for seed in range(60):
         p, labels = drawn(600, seed)

@@ -107,19 +107,12 @@ def _levels(levels: pd.DataFrame) -> go.Figure:
     figure = go.Figure(layout=_LAYOUT | {"height": 60 + 34 * len(rows), "showlegend": False})
     for row in rows.itertuples():
         last, name = row.name == "log_loss", str(words().level(row.name))
-        marker = {"symbol": "square" if last else "circle-open", "size": 9}
-        spread = {"type": "data", "symmetric": False}
-        spread |= {
-            "array": [round(row.high - row.log_loss, 5)],
-            "arrayminus": [round(row.log_loss - row.low, 5)],
-        }
-        figure.add_scatter(
-            x=[round(row.log_loss, 5)],
-            y=[name],
-            error_x=spread,
-            mode="markers",
-            marker=marker | {"color": ORANGE if last else BLUE},
-        )
+        symbol, color = ("square", ORANGE) if last else ("circle-open", BLUE)
+        marker = {"symbol": symbol, "color": color, "size": 9}
+        up, down = (round(abs(end - row.log_loss), 5) for end in (row.high, row.low))
+        spread = {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
+        x = [round(row.log_loss, 5)]
+        figure.add_scatter(x=x, y=[name], error_x=spread, mode="markers", marker=marker)
         text = {"text": f"{row.log_loss:.4f}", "xanchor": "left", "xshift": 6}
         figure.add_annotation(x=row.high, y=name, showarrow=False, **text)
     for x in floor:

@@ -39,14 +39,14 @@ def show() -> None:
             f"{HEADLINE}: missing or damaged. `dvc repro` makes it; run from the repository's root."
         ) from None
     console = Console()
+    roomy = console.width >= _ROOM_FOR_MEANINGS
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column("95 % CI", no_wrap=True)
-    if roomy := console.width >= _ROOM_FOR_MEANINGS:
-        table.add_column(style="dim")
+    table.add_column(style="dim")
     for *figures, meaning in rows(told):
-        table.add_row(*figures, *([meaning] if roomy else []))
+        table.add_row(*figures, meaning if roomy else "")
     console.print(table)
     if told["versions"]:
         console.print(f"\n{told['versions']}", highlight=False)

@@ -82,16 +82,12 @@ def headline_rows(
     figures: dict[str, float], intervals: dict[str, tuple[float, float]]
 ) -> list[tuple[str, str, str, str]]:
     """Name, value, 95% CI ("" if there is none) and meaning of the figures that there are."""
-    return [
-        (
-            name,
-            num(figures[key], form),
-            ci(intervals[key], form) if key in intervals else "",
-            meaning,
-        )
-        for key, (name, form, meaning) in words().figures.items()
-        if key in figures
-    ]
+    rows = []
+    for key, (name, form, meaning) in words().figures.items():
+        if key in figures:
+            interval = ci(intervals[key], form) if key in intervals else ""
+            rows.append((name, num(figures[key], form), interval, meaning))
+    return rows
 
 
 def num(value: float, form: str) -> str:

@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairpref.evaluation.metrics import scores
 from pairpref.evaluation.baselines import (
     boosting,
     class_prior,
@@ -11,6 +10,7 @@ from pairpref.evaluation.baselines import (
     plain_features,
     tfidf,
 )
+from pairpref.evaluation.metrics import scores
 
 
 def votes(n: int, longer_wins: float, seed: int = 0) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def test_missing_texts_have_no_length():
 
 
 def votes_on_words(n: int, rule, seed: int = 0) -> pd.DataFrame:
-    """Votes between two answers of three words each, of which `rule(prompt, answer)` says how good one is."""
+    """Votes between answers of three words; `rule(prompt, answer)` says how good one is."""
     rng = np.random.default_rng(seed)
     words = np.array("anchor broth comet dough elm flute".split())
     prompts, answers = rng.choice(words, n), rng.choice(words, size=(n, 2, 3))

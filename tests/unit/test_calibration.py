@@ -169,6 +169,7 @@ def test_few_votes_leave_the_calibration_open(n, few):
 @pytest.mark.parametrize(
     "p", [[1 / 3] * 3, [1, 0, 0], [0, 0, 1]], ids=["knows nothing", "always A", "always a tie"]
 )
+@settings(deadline=None)
 @given(n=st.integers(1, 20), label=st.integers(0, 2), method=METHODS)
 def test_votes_that_say_nothing_of_the_temperature_leave_it_alone_or_finite(p, n, label, method):
     fitted = Calibrator.fit(np.tile(np.array(p, float), (n, 1)), np.full(n, label), method)

@@ -17,7 +17,7 @@ from pairpref.pairs import swap_probabilities
 def models(
     count: int, n: int, seed: int, noise: float = 0.6
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True probabilities, votes, and what models say that know the truth but for errors of their own, and are too bold."""
+    """True probabilities, votes, and models that know the truth but for errors, too bold."""
     p, labels = drawn(n, seed)
     errors = noise * np.random.default_rng(seed).normal(size=(count, n, 3))
     return p, labels, softmax(1.4 * (np.log(p) + errors), axis=-1)
@@ -92,7 +92,7 @@ def test_models_that_know_nothing_or_contradict_each_other_are_no_division_by_ze
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_pooled_models_are_calibrated_by_a_temperature_fitted_on_single_ones(count):
-    """Against the best that any sharpening could do, on the truth; without one the mean is far too careful."""
+    """Compared with the best possible sharpening; without any, the mean is far too careful."""
     _, labels, p = models(count, 10_000, 0, 0.5)
     truth, _, new = models(count, 10_000, 1, 0.5)
     calibrator = Calibrator.fit(p.reshape(-1, 3), np.tile(labels, count))

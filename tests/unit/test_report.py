@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from pairpref.versions import catalog
+from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
 from stages.tokenize import tokenize
-from stages.baselines import baselines
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
@@ -27,7 +29,7 @@ OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """A workplace in which every stage before calibrate has run on 600 made-up votes, with known truth."""
+    """Every stage before calibrate has run on 600 made-up votes, with known truth."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     n = 600
@@ -62,7 +64,8 @@ def settings(tmp_path, monkeypatch):
     Path("plots/train.csv").write_text(
         "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n"
     )
-    shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
+    catalog.CATALOG.parent.mkdir(exist_ok=True)
+    shutil.copy(PARAMS.parent / catalog.CATALOG, catalog.CATALOG)
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
     baselines(settings, Log("baselines"))
@@ -104,15 +107,22 @@ def test_plots_are_what_dvc_expects(settings):
     assert list(levels["name"])[-2:] == ["model uncalibrated", "model"]
 
 
+def test_every_figure_that_is_drawn_has_its_place(settings):
+    run(settings)
+    html = Path("report/index.html").read_text(encoding="utf-8")
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', html)[1])
+    assert len(drawn) == 9 and all(f'id="figure-{name}"' in html for name in drawn)
+
+
 def test_intervals_are_told_with_the_figures(settings):
     run(settings)
     told = json.loads(Path("report/headline.json").read_text())
     assert all(
         low - 1e-9 <= told["figures"][name] <= high + 1e-9
-        for name, (low, high) in told["ends"].items()
+        for name, (low, high) in told["ci"].items()
     )
     assert {"information_captured", "accuracy", "f1_macro", "brier", "expected_log_loss"} <= set(
-        told["ends"]
+        told["ci"]
     )
 
 

@@ -1,11 +1,17 @@
-"""What a model must beat to have learned anything: answers that read less than it does, cross-fitted over the model's own folds."""
+"""Simple answers that a model must beat, each cross-fitted over the model's own folds.
+
+A baseline takes pairs, a frame of all votes with the columns prompt, response_a, response_b, label
+(0 = A, 1 = B, 2 = tie) and fold, and returns probabilities of A, B and tie; shape (n, 3). To add
+one, add it to `BASELINES`, and its name to `reporting/templates/captions.j2`.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, vstack
+from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -32,61 +38,46 @@ _MOST_WORDS, _FEWEST_TEXTS = 20_000, 2  # of the TF-IDF vocabulary; answers that
 
 
 def uniform(pairs: pd.DataFrame) -> np.ndarray:
-    """A third each; shape (n, 3)."""
+    """A third each."""
     return np.full((len(pairs), len(LABELS)), 1 / len(LABELS))
 
 
 def class_prior(pairs: pd.DataFrame) -> np.ndarray:
-    """The shares of A, B and tie among the votes of the other folds; shape (n, 3).
-
-    Args:
-        pairs: columns label and fold, all rows of all folds.
-    """
+    """The shares of A, B and tie among the votes of the other folds."""
     return _cross_fitted(DummyClassifier(strategy="prior"), np.zeros((len(pairs), 1)), pairs)
 
 
 def length_only(pairs: pd.DataFrame) -> np.ndarray:
-    """Multinomial logistic regression on the lengths alone, fitted on the other folds; shape (n, 3).
-
-    Args:
-        pairs: columns prompt, response_a, response_b, label and fold, all rows of all folds.
-    """
-    return _cross_fitted(
-        make_pipeline(StandardScaler(), LogisticRegression()), length_features(pairs), pairs
-    )
+    """Multinomial logistic regression on the lengths alone."""
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    return _cross_fitted(model, length_features(pairs), pairs)
 
 
 def length_features(pairs: pd.DataFrame) -> np.ndarray:
-    """log(1 + characters) of prompt, A and B, and |log A − log B|, which is what a tie depends on; shape (n, 4)."""
-    prompt, a, b = (
-        np.log1p(pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64)) for name in TEXTS
-    )
+    """log(1 + characters) of prompt, A and B, and |log A − log B| (for ties); shape (n, 4)."""
+    lengths = [pairs[name].str.len().fillna(0).to_numpy(dtype=np.float64) for name in TEXTS]
+    prompt, a, b = np.log1p(lengths)
     return np.column_stack([prompt, a, b, np.abs(a - b)])
 
 
 def tfidf(pairs: pd.DataFrame, strengths: Sequence[float] = (1.0, 0.1, 0.3, 3.0)) -> np.ndarray:
-    """Multinomial logistic regression on the TF-IDF of A's words minus that of B's; shape (n, 3).
+    """Multinomial logistic regression on the TF-IDF of A's words minus that of B's.
 
-    Vocabulary, document frequencies, weights and their strength all come from the other folds. The
-    strength is chosen by log loss on one of them, after a fit on the rest of them.
+    Vocabulary, document frequencies, weights and regularisation come from the other folds.
 
     Args:
-        pairs: columns response_a, response_b, label and fold, all rows of all folds.
-        strengths: values of scikit-learn's C to choose from; with two folds the first is taken.
+        strengths: values of scikit-learn's C, chosen by log loss on one of the other folds; with
+            two folds the first is taken.
     """
     a, b = _word_counts(pairs)
-    labels, folds, p = (
-        pairs["label"].to_numpy(),
-        pairs["fold"].to_numpy(),
-        np.zeros((len(pairs), len(LABELS))),
-    )
+    labels, folds = pairs["label"].to_numpy(), pairs["fold"].to_numpy()
+    p = np.zeros((len(pairs), len(LABELS)))
     with threadpool_limits(1):
         for fold in np.unique(folds):
             rest, judged = folds != fold, folds == fold
             x = _difference(a, b, rest)
             strength = _best_strength(x[rest], labels[rest], folds[rest], strengths)
-            model = _regression(x[rest], labels[rest], strength)
-            p[np.ix_(judged, model.classes_)] = model.predict_proba(x[judged])
+            p[judged] = _predicted(x[rest], labels[rest], x[judged], strength)
     return p
 
 
@@ -101,7 +92,7 @@ def _word_counts(pairs: pd.DataFrame) -> tuple[csr_matrix, csr_matrix]:
 
 
 def _difference(a: csr_matrix, b: csr_matrix, rows: np.ndarray) -> csr_matrix:
-    """TF-IDF of A's words minus B's, for the commonest words of some rows and by their document frequencies."""
+    """TF-IDF of A minus B; vocabulary and document frequencies from the given rows."""
     seen = vstack([a[rows], b[rows]]).tocsc()
     commonest = np.argsort(-np.asarray(seen.sum(axis=0)).ravel(), kind="stable")
     kept = np.sort(commonest[np.diff(seen.indptr)[commonest] >= _FEWEST_TEXTS][:_MOST_WORDS])
@@ -119,29 +110,25 @@ def _best_strength(
         return strengths[0]
 
     def loss(strength: float) -> float:
-        model = _regression(x[~held_out], labels[~held_out], strength)
-        p = np.zeros((held_out.sum(), len(LABELS)))
-        p[:, model.classes_] = model.predict_proba(x[held_out])
+        p = _predicted(x[~held_out], labels[~held_out], x[held_out], strength)
         return log_loss(labels[held_out], p, labels=range(len(LABELS)))
 
     return min(strengths, key=loss)
 
 
-def _regression(
-    x: csr_matrix, labels: np.ndarray, strength: float
-) -> LogisticRegression | DummyClassifier:
-    shares = DummyClassifier(strategy="prior")  # where there is no word to go by
-    return (LogisticRegression(C=strength, max_iter=1000, tol=1e-3) if x.shape[1] else shares).fit(
-        x, labels
-    )
+def _predicted(
+    x: csr_matrix, labels: np.ndarray, judged: csr_matrix, strength: float
+) -> np.ndarray:
+    """Probabilities of the judged rows by a regression on the others; without words, the shares."""
+    regression = LogisticRegression(C=strength, max_iter=1000, tol=1e-3)
+    model = (regression if x.shape[1] else DummyClassifier(strategy="prior")).fit(x, labels)
+    p = np.zeros((judged.shape[0], len(LABELS)))
+    p[:, model.classes_] = model.predict_proba(judged)
+    return p
 
 
 def boosting(pairs: pd.DataFrame) -> np.ndarray:
-    """Gradient-boosted trees on `plain_features`, fitted on the other folds; shape (n, 3).
-
-    Args:
-        pairs: columns prompt, response_a, response_b, label and fold, all rows of all folds.
-    """
+    """Gradient-boosted trees on `plain_features`."""
     trees = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=0)
     return _cross_fitted(trees, plain_features(pairs).to_numpy(), pairs)
 
@@ -149,18 +136,16 @@ def boosting(pairs: pd.DataFrame) -> np.ndarray:
 def plain_features(pairs: pd.DataFrame) -> pd.DataFrame:
     """What can be counted in a pair without knowing a word; a column a feature, n rows.
 
-    Of A, and as the difference A − B: log lengths in characters and words, share of different words, share of its words that are in
-    the prompt and of the prompt's words that are in it, and how often each of `_MARKS` occurs (per character; newlines and code
-    as log counts). Further log lengths of the prompt, and the share of words that A and B have in common.
+    Log lengths of the prompt; share of words that A and B have in common; and of A, and as the
+    difference A − B: log lengths, share of distinct words, overlap with the prompt in both
+    directions, and how often each of `_MARKS` occurs (newlines and code as log counts).
     """
     rows = zip(*(pairs[name].fillna("") for name in TEXTS), strict=True)
     return pd.DataFrame([_plain(*texts) for texts in rows], index=pairs.index)
 
 
 def _plain(prompt: str, a: str, b: str) -> dict[str, float]:
-    asked, said_a, said_b = (
-        [word.lower() for word in _WORD.findall(text)] for text in (prompt, a, b)
-    )
+    asked, said_a, said_b = (list(map(str.lower, _WORD.findall(t))) for t in (prompt, a, b))
     of_a, of_b = _of_answer(a, said_a, set(asked)), _of_answer(b, said_b, set(asked))
     return {
         "prompt_characters": np.log1p(len(prompt)),
@@ -173,17 +158,17 @@ def _plain(prompt: str, a: str, b: str) -> dict[str, float]:
 
 def _of_answer(text: str, words: list[str], asked: set[str]) -> dict[str, float]:
     unique = set(words)
-    counts = {name: len(mark.findall(text)) for name, mark in _MARKS.items()}
+    marks = {}
+    for name, mark in _MARKS.items():
+        n = len(mark.findall(text))
+        marks[name] = np.log1p(n) if name in _COUNTED else _share(n, len(text))
     return {
         "characters": np.log1p(len(text)),
         "words": np.log1p(len(words)),
         "unique": _share(len(unique), len(words)),
         "in_prompt": _share(sum(word in asked for word in words), len(words)),
         "of_prompt": _share(len(unique & asked), len(asked)),
-        **{
-            name: np.log1p(n) if name in _COUNTED else _share(n, len(text))
-            for name, n in counts.items()
-        },
+        **marks,
     }
 
 
@@ -191,26 +176,21 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _cross_fitted(estimator, x: np.ndarray | csr_matrix, pairs: pd.DataFrame) -> np.ndarray:
+def _cross_fitted(estimator: ClassifierMixin, x: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
     p = np.zeros((len(pairs), len(LABELS)))
-    # So little work an iteration that a second thread makes it slower, and twenty times so on a busy machine.
+    # Iterations are so short that a second thread slows them down, and much more on a busy machine.
+    across = {"groups": pairs["fold"], "cv": LeaveOneGroupOut(), "method": "predict_proba"}
     with threadpool_limits(1):
-        # A column for each label that occurs: votes without ties never have one.
-        p[:, np.unique(pairs["label"])] = cross_val_predict(
-            estimator,
-            x,
-            pairs["label"],
-            groups=pairs["fold"],
-            cv=LeaveOneGroupOut(),
-            method="predict_proba",
-        )
+        found = cross_val_predict(estimator, x, pairs["label"], **across)
+    p[:, np.unique(pairs["label"])] = found  # votes without ties have two columns
     return p
 
 
-YARDSTICKS = {
-    "uniform": uniform,
-    "class_prior": class_prior,
-    "length_only": length_only,
-    "tfidf": tfidf,
-    "boosting": boosting,
-}
+_ALL: tuple[Callable[[pd.DataFrame], np.ndarray], ...] = (
+    uniform,
+    class_prior,
+    length_only,
+    tfidf,
+    boosting,
+)
+BASELINES = {baseline.__name__: baseline for baseline in _ALL}

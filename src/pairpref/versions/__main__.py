@@ -15,9 +15,9 @@ from pairpref.errors import UserError
 from pairpref.evaluation.comparison import Comparison
 from pairpref.files import write_text
 from pairpref.monitor import Log
-from pairpref.reporting import tables, versions
 from pairpref.versions import catalog as catalogs
-from pairpref.versions import evidence, standing
+from pairpref.versions import evidence, standing, tables
+from pairpref.versions import tables as versions
 from pairpref.versions.catalog import Catalog, spelled
 from pairpref.versions.history import Repository
 
@@ -109,9 +109,9 @@ def table(catalog: Catalog, form: str) -> None:
             sys.stdout, index=False, float_format="%.6f", lineterminator="\n"
         )
     elif form == "md":
-        print(tables.markdown(versions.table(stood)), end="")
+        print(tables.markdown(versions.summary(stood)), end="")
     else:
-        print(tables.plain(versions.table(stood)))
+        print(tables.plain(versions.summary(stood)))
 
 
 def check(catalog: Catalog, name: str) -> Comparison:

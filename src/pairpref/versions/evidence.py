@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.errors import UserError
-from pairpref.evaluation import additive, intervals, truth
+from pairpref.evaluation import intervals, sufficient_statistics, truth
 from pairpref.evaluation.calibration import CALIBRATED, cross_fitted
 from pairpref.evaluation.comparison import Comparison, compare, effective_groups, margin_of
 from pairpref.evaluation.metrics import answers, losses, probabilities, scores
@@ -195,13 +195,13 @@ def f1_macro(new: pd.DataFrame, old: pd.DataFrame) -> tuple[float, float, float]
     a, b = _paired(new, old)
     groups, seeds = _first(a)["group"].to_numpy(), a["seed"].nunique()
     cells = [
-        additive.cells(p["label"].to_numpy(int), probabilities(p, final(p)))
+        sufficient_statistics.cells(p["label"].to_numpy(int), probabilities(p, final(p)))
         for t in (a, b)
         for _, p in _by_seed(t)
     ]
 
     def differences(sums: np.ndarray) -> np.ndarray:
-        each = additive.f1(sums.reshape(*sums.shape[:-1], 2, seeds, 3, 3)).mean(axis=-1)
+        each = sufficient_statistics.f1(sums.reshape(*sums.shape[:-1], 2, seeds, 3, 3)).mean(axis=-1)
         return each[..., 0, :] - each[..., 1, :]
 
     columns = np.concatenate(cells, axis=1)

@@ -10,12 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from pairpref.files import write_text
-from pairpref.reporting import versions as tables
-from pairpref.reporting.tables import Table, markdown
-from pairpref.versions import standing
+from pairpref.versions import standing, tables
 from pairpref.versions.catalog import Catalog, spelled
 from pairpref.versions.history import TRAILER
 from pairpref.versions.standing import Effect, Row
+from pairpref.versions.tables import markdown
 
 LOG, README = Path("experiments.md"), Path("README.md")
 _OPENING = """# Experiments
@@ -75,17 +74,17 @@ def update(
             text = f"{title}, {now.get(key) or dates.get(key, 'undated')}\n\n{_GENERATED}{generated}{_BY_HAND}"
             parts.append(f"{text}\n{prose[key]}" if prose.get(key) else text.rstrip())
     write_text(path, "\n\n## ".join([opening.strip(), *parts, *notes]) + "\n")
-    _tabulate(root / README, {"versions": tables.table(stood), "features": tables.effects(stood)})
+    _tabulate(root / README, {"versions": tables.summary(stood), "features": tables.effects(stood)})
 
 
-def _tabulate(path: Path, generated: Mapping[str, Table]) -> None:
+def _tabulate(path: Path, generated: Mapping[str, pd.DataFrame]) -> None:
     """Put tables where a Markdown file has a place for them: between <!-- name --> and <!-- /name -->."""
     text = old = path.read_text(encoding="utf-8") if path.exists() else ""
     for name, table in generated.items():
         place = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
         text = place.sub(
             lambda found, table=table: (
-                f"{found[1]}{markdown(table) if table.rows else ''}{found[2]}"
+                f"{found[1]}{markdown(table) if len(table) else ''}{found[2]}"
             ),
             text,
         )

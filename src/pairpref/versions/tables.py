@@ -1,17 +1,13 @@
-"""The versions in tables, figures and words: for the page, for report.md and for `python -m pairpref.versions table`."""
+"""The versions as tables of ready-to-print strings."""
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
-from pairpref.evaluation.comparison import Comparison, by_luck
-from pairpref.reporting import figures
-from pairpref.reporting.glossary import spaced, written
-from pairpref.reporting.tables import Table
+from pairpref.evaluation.comparison import Comparison
 from pairpref.versions.catalog import COLUMNS, Catalog, spelled
-from pairpref.versions.standing import Gap, Row, Standing
+from pairpref.versions.standing import Row, Standing
 
 NONE = "·"
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -36,7 +32,7 @@ _FEATURES = {
 }
 
 
-def table(stood: Standing) -> Table:
+def summary(stood: Standing) -> pd.DataFrame:
     """Every version: measured mean ± std over seeds, as documented, and against the anchor."""
     anchor, rows = stood.catalog.anchor, []
     for row in stood.rows:
@@ -66,7 +62,7 @@ def table(stood: Standing) -> Table:
         "macro F1",
         "published",
     )
-    return Table(columns, rows, (f"than {anchor}",))
+    return _frame(columns, rows, (f"than {anchor}",))
 
 
 def numbers(stood: Standing) -> pd.DataFrame:
@@ -82,8 +78,8 @@ def numbers(stood: Standing) -> pd.DataFrame:
             against = row.to_anchor
             line |= {
                 "to_anchor": against.difference,
-                "low": against.low,
-                "high": against.high,
+                "low": against.ci[0],
+                "high": against.ci[1],
                 "verdict": against.verdict,
             }
         rows.append(line)
@@ -114,56 +110,6 @@ def accuracy(stood: Standing) -> pd.DataFrame:
     )
 
 
-def drawn(stood: Standing) -> dict[str, go.Figure]:
-    """Log loss and macro F1 by version, measured with mean ± std, and as documented; log loss against accuracy."""
-    points = accuracy(stood)
-    return {
-        "versions-log-loss": figures.trend(trend(stood, "log_loss"), "log loss (nats)"),
-        "versions-f1": figures.trend(trend(stood, "f1_macro"), "macro F1"),
-        "versions-accuracy": figures.scatter(
-            points[points["series"] == "measured"], "accuracy", "log_loss", "version"
-        ),
-    }
-
-
-def words(stood: Standing) -> str:
-    """What the version table says, and what it cannot say."""
-    catalog, replayed = stood.catalog, stood.replayed
-    if stood.elsewhere and not replayed:
-        return (
-            f"{stood.elsewhere} versions were replayed on other votes than these, so they don't compare. "
-            "`python -m pairpref.versions replay` runs them on the votes of params.yaml."
-        )
-    if not replayed:
-        return "No version has been replayed. `python -m pairpref.versions replay` runs them all on the votes of params.yaml."
-    best, first = (
-        min(replayed, key=lambda row: row.measured["log_loss_final"]),
-        replayed[0].measured,
-    )
-    sentences = [
-        f"{len(replayed)} of {len(stood.rows)} versions have been replayed, each from {first['seeds']:.0f} seeds, and judged on the same "
-        f"{first['n']:,.0f} votes of fold 0: mean ± standard deviation over seeds, after calibration where a version calibrates. "
-        f"The lowest log loss is {best.name}'s, {best.measured['log_loss_final']:.4f}."
-    ]
-    if any(row.to_anchor for row in replayed):
-        of = {
-            verdict: _listed(
-                [r.name for r in replayed if r.to_anchor and r.to_anchor.verdict == verdict]
-            )
-            for verdict in VERDICTS
-        }
-        sentences.append(
-            f"Better than {catalog.anchor}: {of['better']}. Worse: {of['worse']}. No difference shown: {of['not shown']}. Compared vote "
-            f"by vote and seed by seed. {luck(sum(row.to_anchor is not None for row in replayed))}"
-        )
-    sentences.append(
-        "\n\nVersions differ in several things at once, so this table does not say what a feature is worth; the one on features does. "
-        "The published figures are of other votes and another model: which version is better may compare, by how much does not. "
-        f"Of the other {UNDOCUMENTED} of the 22 versions nothing is documented."
-    )
-    return spaced(" ".join(sentences).replace(" \n\n", "\n\n"))
-
-
 def spread(row: Row, name: str, form: str = ".4f") -> str:
     """A measured figure: mean and, of several seeds, ± standard deviation."""
     if not row.measured or name not in row.measured:
@@ -174,45 +120,21 @@ def spread(row: Row, name: str, form: str = ".4f") -> str:
 
 def said(found: Comparison) -> str:
     """A comparison in a line."""
-    if found.difference == found.low == found.high == 0:
+    if found.difference == found.ci[0] == found.ci[1] == 0:
         return f"the same probabilities, to the last of {found.votes:,} votes"
     seeds = f"; {found.seeds} seeds" if found.seeds > 1 else f"; {_ONE_SEED}"
-    return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}{seeds})"
+    return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.ci[0]:+.4f} to {found.ci[1]:+.4f}{seeds})"
 
 
-def luck(count: int) -> str:
-    """What a table of several verdicts shows by chance."""
-    expected = f"{by_luck(count):.1f}" if by_luck(count) >= 0.05 else "less than 0.1"
-    of = f"Of {count} comparison{'s' * (count != 1)}"
-    return f"{of}, luck alone would call about {expected} better and as many worse, if nothing made a difference."
-
-
-def now(stood: Standing) -> str:
-    """The run in question against the anchor, in a sentence; empty where they were judged on different votes."""
-    if stood.now is None:
-        return ""
-    found, anchor = stood.now, stood.catalog.anchor
-    what = {
-        "better": f"It is better than {anchor}",
-        "worse": f"It is worse than {anchor}",
-        "not shown": f"That it is better or worse than {anchor} is not shown",
-    }
-    luck = "" if found.seeds > 1 else f"; by {_ONE_SEED}"
-    return spaced(
-        f"{what[found.verdict]}: on the {found.votes:,} votes of fold 0 its log loss is {abs(found.difference):.4f} "
-        f"{'higher' if found.difference > 0 else 'lower'} (95 % interval of the difference {found.low:+.4f} to {found.high:+.4f}{luck})."
-    )
-
-
-def matrix(catalog: Catalog) -> Table:
+def matrix(catalog: Catalog) -> pd.DataFrame:
     """Which version has what."""
     names = catalog.ordered()
     params = [catalog.changes(name) for name in names]
     rows = [(feature, *(_mark(of(p)) for p in params)) for feature, of in _FEATURES.items()]
-    return Table(("feature", *names), rows)
+    return _frame(("feature", *names), rows)
 
 
-def changes(catalog: Catalog) -> Table:
+def changes(catalog: Catalog) -> pd.DataFrame:
     """Each version's modules as documented, its changes as params, its hypothesis, and what had to be assumed."""
     rows = []
     for name in catalog.ordered():
@@ -230,10 +152,10 @@ def changes(catalog: Catalog) -> Table:
             )
         )
     columns = ("version", "parent", "modules", "params changed", "hypothesis", "assumed")
-    return Table(columns, rows, columns[1:])
+    return _frame(columns, rows, columns[1:])
 
 
-def effects(stood: Standing) -> Table:
+def effects(stood: Standing) -> pd.DataFrame:
     """What each feature does, all else equal."""
     rows = []
     for effect in stood.effects:
@@ -247,7 +169,7 @@ def effects(stood: Standing) -> Table:
                 f"{effect.with_:.4f}",
                 f"{effect.without:.4f}",
                 f"{loss.difference:+.4f}",
-                f"{loss.low:+.4f} to {loss.high:+.4f}",
+                f"{loss.ci[0]:+.4f} to {loss.ci[1]:+.4f}",
                 loss.verdict,
                 {"-": "lower", "0": "no difference", "+": "higher"}[feature.expect.sign],
                 _agrees(feature.expect.sign, loss.verdict),
@@ -271,56 +193,10 @@ def effects(stood: Standing) -> Table:
         "95 % interval ",
         "claimed ",
     )
-    return Table(columns, rows, ("log loss is", "expected", "expectation"))
+    return _frame(columns, rows, ("log loss is", "expected", "expectation"))
 
 
-def effects_words(stood: Standing) -> str:
-    """How to read the table of features, and what becomes of the documentation's core finding."""
-    catalog = stood.catalog
-    notes = [
-        f"† {f.name}: {f.claimed.note}"
-        for f in catalog.features.values()
-        if f.claimed and f.claimed.note
-    ]
-    unchanging = ", ".join(
-        f"{name} ({Path(test).name})" for name, test in catalog.unchanging.items()
-    )
-    return spaced(
-        "Here two runs differ in one switch and in nothing else, on the same votes and from "
-        f"{stood.effects[0].log_loss.seeds} seeds. A difference below 0 means that the feature lowers the log loss. The sign expected was "
-        f"written down before the first measurement; the claimed figures are the documentation's. {luck(len(stood.effects))} "
-        f"{_core(stood)}\n\n"
-        f"{' '.join(f'{note}.' for note in notes)} What changes no probability by construction is shown by tests, not by seeds: "
-        f"{unchanging}."
-    )
-
-
-def _core(stood: Standing) -> str:
-    """The documentation's core findings, as hypotheses about these votes."""
-    found = {effect.key: effect.log_loss for effect in stood.effects}
-    parts = []
-    for name, keys in (
-        ("Data cleaning", ("utf8_clean", "flatten")),
-        ("A/B augmentation", ("ab_both",)),
-    ):
-        verdicts = [found[key].verdict for key in keys if key in found]
-        if verdicts:
-            outcome = (
-                "confirmed"
-                if all(v == "better" for v in verdicts)
-                else "refuted"
-                if "worse" in verdicts
-                else "not confirmed"
-            )
-            parts.append(f"“{name} is decisive”: {outcome} on these votes")
-    return (
-        "; ".join(parts) + ". (Confirmed: each of its switches lowers the log loss beyond luck.)"
-        if parts
-        else ""
-    )
-
-
-def milestones(stood: Standing) -> Table:
+def milestones(stood: Standing) -> pd.DataFrame:
     """What the roadmap expects, and what was measured against the anchor."""
     rows = []
     for key, milestone in stood.catalog.milestones.items():
@@ -334,7 +210,7 @@ def milestones(stood: Standing) -> Table:
                 adds,
                 milestone.expects,
                 f"{measured.difference:+.4f}" if measured else NONE,
-                f"{measured.low:+.4f} to {measured.high:+.4f}" if measured else NONE,
+                f"{measured.ci[0]:+.4f} to {measured.ci[1]:+.4f}" if measured else NONE,
                 measured.verdict
                 if measured
                 else "no version yet"
@@ -343,10 +219,10 @@ def milestones(stood: Standing) -> Table:
             )
         )
     columns = ("milestone", "version", "adds", "expected", "log loss", "95 % interval", "verdict")
-    return Table(columns, rows, ("version", "adds", "expected", "verdict"))
+    return _frame(columns, rows, ("version", "adds", "expected", "verdict"))
 
 
-def logs(stood: Standing) -> Table:
+def logs(stood: Standing) -> pd.DataFrame:
     """Each version's training log, epoch by epoch: measured (first seed, fold 0) beside published."""
     rows = []
     for row in stood.rows:
@@ -362,7 +238,7 @@ def logs(stood: Standing) -> Table:
             ]
             rows.append((row.name, str(epoch), *cells))
     names = ("training loss", "log loss", "accuracy", "macro F1")
-    return Table(
+    return _frame(
         (
             "version",
             "epoch",
@@ -372,7 +248,7 @@ def logs(stood: Standing) -> Table:
     )
 
 
-def leaderboard(stood: Standing) -> Table:
+def leaderboard(stood: Standing) -> pd.DataFrame:
     """Held-out log loss beside the leaderboard's, by version and regime."""
     rows = [
         (
@@ -403,33 +279,28 @@ def leaderboard(stood: Standing) -> Table:
         "warning",
         "note",
     )
-    return Table(columns, rows, ("date", "regime", "warning", "note"))
+    return _frame(columns, rows, ("date", "regime", "warning", "note"))
 
 
-def leaderboard_words(gaps: list[Gap]) -> str:
-    """What the gap between held-out votes and a leaderboard says."""
-    growing = [gap.version for gap in gaps if gap.grows]
-    regimes = {gap.regime for gap in gaps}
-    simulated = (
-        " In the regime “simulated” the arena's own solution file plays the leaderboard."
-        if "simulated" in regimes
-        else ""
-    )
-    unknown = (
-        " Elsewhere the number of votes is not known here: the luck is that of as many as fold 0 has, on as many prompts."
-        if regimes - {"simulated"}
-        else ""
-    )
-    warning = (
-        f"The gap grew beyond luck with {_listed(growing)}: what was gained on held-out votes was not gained there."
-        if growing
-        else "Nowhere has the gap grown beyond luck."
-    )
-    return spaced(
-        "Log loss of the same model (first seed, after calibration where it calibrates) on held-out votes and on a leaderboard: private "
-        "where known, public otherwise. A gap that grows from version to version means that versions are chosen to fit the votes at hand. "
-        f"{warning} The luck is twice the standard error of the change, clustered by prompt.{simulated}{unknown}"
-    )
+def _frame(columns, rows, text=()) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=[column.strip() for column in columns])
+
+
+def spaced(text: str) -> str:
+    return re.sub(r"\s*%", PERCENT, text)
+
+
+def written(value: float, form: str) -> str:
+    return spaced(format(value, form))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def plain(table: pd.DataFrame) -> str:
+    return table.to_string(index=False)
 
 
 def _is_calibrated(row: Row) -> bool:
@@ -440,7 +311,7 @@ def _compared(row: Row, anchor: str) -> tuple[str, str, str]:
     found = row.to_anchor
     if found is None:
         return NONE, NONE, "the anchor" if row.name == anchor and row.measured else "not replayed"
-    return f"{found.difference:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", found.verdict
+    return f"{found.difference:+.4f}", f"{found.ci[0]:+.4f} to {found.ci[1]:+.4f}", found.verdict
 
 
 def _agrees(sign: str, verdict: str) -> str:
@@ -456,7 +327,3 @@ def _mark(value: object) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if np.isfinite(value) else NONE
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"

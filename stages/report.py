@@ -4,7 +4,7 @@ Everything the other stages found, for a person to read: one page, the same tabl
 
 Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
 data/oof/, models/calibrator.json, data/clean/counts.json, data/test.json, plots/train.csv, data.truth where it is known, and what is
-kept of the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
+measured of the versions: versions/. Writes report/index.html, report/report.md,
 report/headline.json, plots/{reliability,confusion,buckets,baselines,versions_*}.csv and, no declared out because
 it holds times, report/run.md.
 """
@@ -32,7 +32,9 @@ from pairpref.reporting.sections import sections
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
-from pairpref.versions import catalog, evidence, standing
+from pairpref.versions import catalog, tables
+from pairpref.versions.predictions import collect_predictions
+from pairpref.versions.results import VersionResults
 
 PLOTS, REPORT = Path("plots"), Path("report")
 PAIRS, TOKENS, TOKENIZER = (
@@ -68,7 +70,7 @@ def report(params: Params, log: Log) -> None:
         curves=pd.read_csv(PLOTS / "train.csv"),
         calibrator=Calibrator.load(CALIBRATOR),
         **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
-        versions=standing.stand(catalog.load(), evidence.gather(params)),
+        versions=VersionResults.load(catalog.load(), collect_predictions(params)),
         params=_told(params.model_dump(mode="json")),
         defaults=_told(
             yaml.safe_load(
@@ -157,16 +159,16 @@ def _write(found: Findings) -> None:
     curves = found.reliability
     if found.calibrator.method == "none":
         curves = curves[curves["stage"] == "after"].assign(stage="no")
-    tables = {
+    plots = {
         "reliability": curves,
         "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
         "buckets": found.buckets,
         "baselines": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
-        "versions_log_loss": versions.trend(found.versions, "log_loss"),
-        "versions_f1": versions.trend(found.versions, "f1_macro"),
-        "versions_accuracy": versions.accuracy(found.versions),
+        "versions_log_loss": tables.trend(found.versions, "log_loss"),
+        "versions_f1": tables.trend(found.versions, "f1_macro"),
+        "versions_accuracy": tables.accuracy(found.versions),
     }
-    for name, table in tables.items():
+    for name, table in plots.items():
         write_text(PLOTS / f"{name}.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
 
 

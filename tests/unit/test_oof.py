@@ -11,6 +11,7 @@ import pytest
 from pairpref.evaluation.metrics import answers, losses, probabilities
 from pairpref.monitor import Log
 from stages import oof as stage
+from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.clean import clean
 from stages.predict import predict
@@ -18,7 +19,6 @@ from stages.report import report
 from stages.simulate import simulate
 from stages.tokenize import tokenize
 from stages.train import train
-from stages.baselines import baselines
 
 BEFORE = (simulate, clean, baselines, tokenize, train)
 AFTER = (calibrate, predict, report)
@@ -27,7 +27,8 @@ AFTER = (calibrate, predict, report)
 @pytest.fixture(autouse=True)
 def versions(here, params_yaml):
     """What the report tells of besides the run."""
-    shutil.copy(params_yaml.with_name("versions.yaml"), here)
+    (here / "versions").mkdir()
+    shutil.copy(params_yaml.with_name("versions") / "catalog.yaml", here / "versions")
 
 
 def read(path):

@@ -13,10 +13,10 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
 from stages.tokenize import tokenize
-from stages.baselines import baselines
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
@@ -63,7 +63,8 @@ def settings(tmp_path, monkeypatch):
     Path("plots/train.csv").write_text(
         "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n"
     )
-    shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
+    Path("versions").mkdir()
+    shutil.copy(PARAMS.with_name("versions") / "catalog.yaml", "versions/catalog.yaml")
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
     baselines(settings, Log("baselines"))

@@ -15,7 +15,8 @@ from pairpref.reporting.examples import hardest, shortened, surprising
 from pairpref.reporting.findings import Findings, Votes, find
 from pairpref.reporting.sections import sections
 from pairpref.reporting.tables import Table, markdown
-from pairpref.versions import catalog, standing
+from pairpref.versions import catalog
+from pairpref.versions.results import VersionResults
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
 KNOWN = "run headline baselines truth reliability buckets confusion order training luck test versions examples clean params".split()
@@ -89,8 +90,8 @@ def judged(
         test=TEST if known else {"n": 0},
         params=params,
         defaults=params | {"data.train": "votes.csv"},
-        versions=standing.stand(
-            catalog.load(Path(__file__).parents[2] / "versions.yaml"), root=Path("nowhere")
+        versions=VersionResults.load(
+            catalog.load(Path(__file__).parents[2] / "versions/catalog.yaml"), root=Path("nowhere")
         ),
     )
 

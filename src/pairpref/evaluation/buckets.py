@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from pairpref.evaluation import intervals
-from pairpref.evaluation.additive import cells, f1, macro_f1
 from pairpref.evaluation.metrics import losses
+from pairpref.evaluation.sufficient_statistics import cells, f1, macro_f1
 from pairpref.pairs import LABELS
 
 ALL = "all"

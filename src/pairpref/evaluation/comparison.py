@@ -19,7 +19,7 @@ class Comparison:
         difference: mean over votes and seeds.
         rows_error: its standard error over prompt groups.
         seeds_error: its standard error over seeds; nan where there is one.
-        low, high: 95 % interval.
+        ci: 95 % interval.
         favour: share of resamples of groups and seeds in which the new model is better.
         votes, groups, seeds: how many there were.
     """
@@ -27,8 +27,7 @@ class Comparison:
     difference: float
     rows_error: float
     seeds_error: float
-    low: float
-    high: float
+    ci: tuple[float, float]
     favour: float
     votes: int
     groups: int
@@ -37,7 +36,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """better, worse, or not shown: the interval holds 0."""
-        return "better" if self.high < 0 else "worse" if self.low > 0 else "not shown"
+        return "better" if self.ci[1] < 0 else "worse" if self.ci[0] > 0 else "not shown"
 
     def __str__(self) -> str:
         luck = (
@@ -46,7 +45,7 @@ class Comparison:
             else f"{self.seeds} seeds, whose t has {self.seeds - 1} degree{'s' * (self.seeds > 2)} of freedom"
         )
         return (
-            f"{self.verdict}: log loss {self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}; in favour "
+            f"{self.verdict}: log loss {self.difference:+.4f} (95 % interval {self.ci[0]:+.4f} to {self.ci[1]:+.4f}; in favour "
             f"{self.favour:.1%} of resamples; {self.votes:,} votes on {self.groups:,} prompts; {luck})"
         )
 
@@ -80,8 +79,7 @@ def compare(
         difference=float(mean),
         rows_error=float(rows_error),
         seeds_error=float(seeds_error),
-        low=float(mean - margin),
-        high=float(mean + margin),
+        ci=(float(mean - margin), float(mean + margin)),
         favour=_favour(sums, count, seed),
         votes=n,
         groups=len(by_group),

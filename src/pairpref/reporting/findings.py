@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pairpref.evaluation import additive, buckets, intervals, metrics, position, truth
+from pairpref.evaluation import buckets, intervals, metrics, position, sufficient_statistics, truth
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
 from pairpref.pairs import ORDERS
 from pairpref.reporting.examples import Example, hardest, surprising
-from pairpref.versions.standing import Standing
+from pairpref.versions.results import VersionResults
 
 Ends = tuple[float, float]
 
@@ -131,7 +131,7 @@ class Findings:
     test: dict[str, float]
     params: dict[str, object]
     defaults: dict[str, object]
-    versions: Standing
+    versions: VersionResults
 
 
 def find(
@@ -190,10 +190,12 @@ def _headline(votes: Votes) -> tuple[dict[str, float], dict[str, Ends]]:
     figures, ends = {}, {}
     for suffix, p in (("_before", votes.before), ("", votes.after)):
         low, high = intervals.bounds(
-            intervals.resampled(additive.summands(labels, p), groups, additive.figures)
+            intervals.resampled(
+                sufficient_statistics.summands(labels, p), groups, sufficient_statistics.figures
+            )
         )
         scored = metrics.scores(labels, p)
-        for i, name in enumerate(additive.FIGURES):
+        for i, name in enumerate(sufficient_statistics.FIGURES):
             if not suffix or name == "log_loss":
                 figures[name + suffix] = scored[name]
                 ends[name + suffix] = float(low[i]), float(high[i])
@@ -245,9 +247,11 @@ def _folds(votes: Votes) -> Iterator[dict[str, float]]:
 
 def _baseline(name: str, p: np.ndarray, votes: Votes) -> Baseline:
     low, high = intervals.bounds(
-        intervals.resampled(additive.summands(votes.labels, p), votes.groups, additive.figures)[
-            :, :1
-        ]
+        intervals.resampled(
+            sufficient_statistics.summands(votes.labels, p),
+            votes.groups,
+            sufficient_statistics.figures,
+        )[:, :1]
     )
     loss = metrics.scores(votes.labels, p)["log_loss"]
     return Baseline(name, loss, (float(low[0]), float(high[0])), _against(votes.after, p, votes))

@@ -156,7 +156,7 @@ def _history(found: Findings) -> Iterator[Section]:
     stood = found.versions
     if not stood.replayed:
         return
-    text = "From the params of versions.yaml."
+    text = "From the params of versions/catalog.yaml."
     yield Section("matrix", "What each version has", text, tables=(versions.matrix(stood.catalog),))
     text = "As documented, and as params. What has no param is structural, and not replayed."
     title = "What each version changed, and what had to be assumed"
@@ -176,7 +176,7 @@ def _baselines(found: Findings) -> Iterator[Section]:
                 glossary.NAMES.get(baseline.name, baseline.name),
                 written(baseline.log_loss, ".4f"),
                 f"{against.difference:+.4f}",
-                f"{against.low:+.4f} to {against.high:+.4f}",
+                f"{against.ci[0]:+.4f} to {against.ci[1]:+.4f}",
                 written(against.favour, ".1%"),
                 against.verdict,
             )

@@ -2,131 +2,68 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pairpref.evaluation.comparison import Comparison, by_luck
+from pairpref.evaluation.comparison import by_luck
 from pairpref.reporting import figures
-from pairpref.reporting.glossary import spaced, written
+from pairpref.reporting.glossary import spaced
 from pairpref.reporting.tables import Table
-from pairpref.versions.catalog import COLUMNS, Catalog, spelled
-from pairpref.versions.standing import Gap, Row, Standing
+from pairpref.versions import tables
+from pairpref.versions.catalog import Catalog
+from pairpref.versions.results import Gap, VersionResults
 
-NONE = "·"
-PERCENT = "\N{NO-BREAK SPACE}%"
 VERDICTS = ("better", "worse", "not shown")
 UNDOCUMENTED = 13
 _ONE_SEED = "one seed of each, so that the luck of training is not in the interval"
 
-_FIGURES = ("log_loss", "accuracy", "f1_macro")
-# Section 9.2 of the documentation prints these names and no marks; what marks them here are the params.
-_FEATURES = {
-    "resume training": lambda p: p["train.resume"],
-    "A/B augmentation": lambda p: p["augment.mode"] if p["augment.ab"] else False,
-    "UTF-8 cleaning": lambda p: p["clean.utf8"],
-    "list flattening": lambda p: p["clean.flatten"],
-    "OOF export": lambda p: p["oof.enabled"],
-    "early stopping": lambda p: p["train.patience"] is not None,
-    "temperature": lambda p: p["calibrate.method"] != "none",
-    "dual-order inference": lambda p: p["inference.dual_order"],
-    "epochs": lambda p: str(p["train.epochs"]),
-    "batch": lambda p: str(p["train.batch_size"]),
-    "learning rate": lambda p: f"{p['train.lr']:.0e}",
-}
+
+def _shown(frame: pd.DataFrame, *text: str) -> Table:
+    rows = list(frame.itertuples(index=False, name=None))
+    return Table(tuple(frame.columns), rows, tuple(frame.columns[1:]) if text == ("*",) else text)
 
 
-def table(stood: Standing) -> Table:
-    """Every version: measured mean ± std over seeds, as documented, and against the anchor."""
-    anchor, rows = stood.catalog.anchor, []
-    for row in stood.rows:
-        published = row.version.published
-        rows.append(
-            (
-                row.name,
-                spread(row, "log_loss_final"),
-                *_compared(row, anchor),
-                spread(row, "log_loss") if _is_calibrated(row) else NONE,
-                spread(row, "information_captured", ".1%"),
-                spread(row, "accuracy", ".3f"),
-                spread(row, "f1_macro", ".3f"),
-                " / ".join(f"{getattr(published, name):g}" for name in _FIGURES)
-                if published
-                else NONE,
-            )
-        )
-    compared = (f"minus {anchor}", "95 % interval", f"than {anchor}")
-    columns = (
-        "version",
-        "log loss",
-        *compared,
-        "before calibration",
-        "captured",
-        "accuracy",
-        "macro F1",
-        "published",
-    )
-    return Table(columns, rows, (f"than {anchor}",))
+def table(stood: VersionResults) -> Table:
+    return _shown(tables.summary(stood), f"than {stood.catalog.anchor}")
 
 
-def numbers(stood: Standing) -> pd.DataFrame:
-    """The same as plain numbers, a row a version, for a spreadsheet or a notebook."""
-    rows = []
-    for row in stood.rows:
-        line: dict[str, object] = {"version": row.name, "parent": row.version.parent} | (
-            row.measured or {}
-        )
-        if row.version.published:
-            line |= {f"{name}_published": getattr(row.version.published, name) for name in _FIGURES}
-        if row.to_anchor:
-            against = row.to_anchor
-            line |= {
-                "to_anchor": against.difference,
-                "low": against.low,
-                "high": against.high,
-                "verdict": against.verdict,
-            }
-        rows.append(line)
-    return pd.DataFrame(rows)
+def effects(stood: VersionResults) -> Table:
+    return _shown(tables.effects(stood), "log loss is", "expected", "expectation")
 
 
-def trend(stood: Standing, name: str) -> pd.DataFrame:
-    """A figure version by version: version, series (measured, published), value, low and high (mean ∓ std over seeds), in natural order."""
-    rows = []
-    for row in stood.rows:
-        if row.measured:
-            # The log loss of a version is that of its last word, as it is compared.
-            kept = "log_loss_final" if name == "log_loss" else name
-            mean, std = row.measured[kept], row.measured.get(f"{kept}_std", np.nan)
-            rows.append((row.name, "measured", mean, mean - std, mean + std))
-        if row.version.published:
-            rows.append((row.name, "published", getattr(row.version.published, name), None, None))
-    return pd.DataFrame(rows, columns=["version", "series", "value", "low", "high"]).astype(
-        {"low": float, "high": float}
-    )
+def milestones(stood: VersionResults) -> Table:
+    return _shown(tables.milestones(stood), "version", "adds", "expected", "verdict")
 
 
-def accuracy(stood: Standing) -> pd.DataFrame:
-    """Accuracy and log loss of each version and series."""
-    loss = trend(stood, "log_loss")
-    return loss[["version", "series"]].assign(
-        accuracy=trend(stood, "accuracy")["value"], log_loss=loss["value"]
-    )
+def leaderboard(stood: VersionResults) -> Table:
+    return _shown(tables.leaderboard(stood), "date", "regime", "warning", "note")
 
 
-def drawn(stood: Standing) -> dict[str, go.Figure]:
+def matrix(catalog: Catalog) -> Table:
+    return _shown(tables.matrix(catalog))
+
+
+def changes(catalog: Catalog) -> Table:
+    return _shown(tables.changes(catalog), "*")
+
+
+def logs(stood: VersionResults) -> Table:
+    return _shown(tables.logs(stood))
+
+
+def drawn(stood: VersionResults) -> dict[str, go.Figure]:
     """Log loss and macro F1 by version, measured with mean ± std, and as documented; log loss against accuracy."""
-    points = accuracy(stood)
+    points = tables.accuracy(stood)
     return {
-        "versions-log-loss": figures.trend(trend(stood, "log_loss"), "log loss (nats)"),
-        "versions-f1": figures.trend(trend(stood, "f1_macro"), "macro F1"),
+        "versions-log-loss": figures.trend(tables.trend(stood, "log_loss"), "log loss (nats)"),
+        "versions-f1": figures.trend(tables.trend(stood, "f1_macro"), "macro F1"),
         "versions-accuracy": figures.scatter(
             points[points["series"] == "measured"], "accuracy", "log_loss", "version"
         ),
     }
 
 
-def words(stood: Standing) -> str:
+def words(stood: VersionResults) -> str:
     """What the version table says, and what it cannot say."""
     catalog, replayed = stood.catalog, stood.replayed
     if stood.elsewhere and not replayed:
@@ -164,22 +101,6 @@ def words(stood: Standing) -> str:
     return spaced(" ".join(sentences).replace(" \n\n", "\n\n"))
 
 
-def spread(row: Row, name: str, form: str = ".4f") -> str:
-    """A measured figure: mean and, of several seeds, ± standard deviation."""
-    if not row.measured or name not in row.measured:
-        return NONE
-    mean, std = written(row.measured[name], form), row.measured.get(f"{name}_std")
-    return mean if std is None else f"{mean.removesuffix(PERCENT)} ± {written(std, form)}"
-
-
-def said(found: Comparison) -> str:
-    """A comparison in a line."""
-    if found.difference == found.low == found.high == 0:
-        return f"the same probabilities, to the last of {found.votes:,} votes"
-    seeds = f"; {found.seeds} seeds" if found.seeds > 1 else f"; {_ONE_SEED}"
-    return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}{seeds})"
-
-
 def luck(count: int) -> str:
     """What a table of several verdicts shows by chance."""
     expected = f"{by_luck(count):.1f}" if by_luck(count) >= 0.05 else "less than 0.1"
@@ -187,7 +108,7 @@ def luck(count: int) -> str:
     return f"{of}, luck alone would call about {expected} better and as many worse, if nothing made a difference."
 
 
-def now(stood: Standing) -> str:
+def now(stood: VersionResults) -> str:
     """The run in question against the anchor, in a sentence; empty where they were judged on different votes."""
     if stood.now is None:
         return ""
@@ -200,81 +121,11 @@ def now(stood: Standing) -> str:
     luck = "" if found.seeds > 1 else f"; by {_ONE_SEED}"
     return spaced(
         f"{what[found.verdict]}: on the {found.votes:,} votes of fold 0 its log loss is {abs(found.difference):.4f} "
-        f"{'higher' if found.difference > 0 else 'lower'} (95 % interval of the difference {found.low:+.4f} to {found.high:+.4f}{luck})."
+        f"{'higher' if found.difference > 0 else 'lower'} (95 % interval of the difference {found.ci[0]:+.4f} to {found.ci[1]:+.4f}{luck})."
     )
 
 
-def matrix(catalog: Catalog) -> Table:
-    """Which version has what."""
-    names = catalog.ordered()
-    params = [catalog.changes(name) for name in names]
-    rows = [(feature, *(_mark(of(p)) for p in params)) for feature, of in _FEATURES.items()]
-    return Table(("feature", *names), rows)
-
-
-def changes(catalog: Catalog) -> Table:
-    """Each version's modules as documented, its changes as params, its hypothesis, and what had to be assumed."""
-    rows = []
-    for name in catalog.ordered():
-        version = catalog.versions[name]
-        modules = "; ".join([*version.added, *(f"without {module}" for module in version.removed)])
-        assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
-        rows.append(
-            (
-                name,
-                version.parent or NONE,
-                modules,
-                spelled(version.changes),
-                version.hypothesis,
-                assumed or NONE,
-            )
-        )
-    columns = ("version", "parent", "modules", "params changed", "hypothesis", "assumed")
-    return Table(columns, rows, columns[1:])
-
-
-def effects(stood: Standing) -> Table:
-    """What each feature does, all else equal."""
-    rows = []
-    for effect in stood.effects:
-        feature, loss = stood.catalog.features[effect.key], effect.log_loss
-        f1, low, high = effect.f1_macro
-        claim = feature.claimed
-        mark = " †" if claim and claim.note else ""
-        rows.append(
-            (
-                feature.name,
-                f"{effect.with_:.4f}",
-                f"{effect.without:.4f}",
-                f"{loss.difference:+.4f}",
-                f"{loss.low:+.4f} to {loss.high:+.4f}",
-                loss.verdict,
-                {"-": "lower", "0": "no difference", "+": "higher"}[feature.expect.sign],
-                _agrees(feature.expect.sign, loss.verdict),
-                f"{claim.log_loss:+.2f}{mark}" if claim else NONE,
-                f"{f1:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                f"{claim.f1_macro:+.2f}{mark}" if claim else NONE,
-            )
-        )
-    columns = (
-        "feature",
-        "log loss with",
-        "without",
-        "difference",
-        "95 % interval",
-        "log loss is",
-        "expected",
-        "expectation",
-        "claimed",
-        "macro F1",
-        "95 % interval ",
-        "claimed ",
-    )
-    return Table(columns, rows, ("log loss is", "expected", "expectation"))
-
-
-def effects_words(stood: Standing) -> str:
+def effects_words(stood: VersionResults) -> str:
     """How to read the table of features, and what becomes of the documentation's core finding."""
     catalog = stood.catalog
     notes = [
@@ -295,7 +146,7 @@ def effects_words(stood: Standing) -> str:
     )
 
 
-def _core(stood: Standing) -> str:
+def _core(stood: VersionResults) -> str:
     """The documentation's core findings, as hypotheses about these votes."""
     found = {effect.key: effect.log_loss for effect in stood.effects}
     parts = []
@@ -318,92 +169,6 @@ def _core(stood: Standing) -> str:
         if parts
         else ""
     )
-
-
-def milestones(stood: Standing) -> Table:
-    """What the roadmap expects, and what was measured against the anchor."""
-    rows = []
-    for key, milestone in stood.catalog.milestones.items():
-        row = next((row for row in stood.rows if row.version.milestone == key), None)
-        measured = row.to_anchor if row else None
-        adds = milestone.adds or (", ".join(row.version.added) if row else "")
-        rows.append(
-            (
-                key,
-                row.name if row else NONE,
-                adds,
-                milestone.expects,
-                f"{measured.difference:+.4f}" if measured else NONE,
-                f"{measured.low:+.4f} to {measured.high:+.4f}" if measured else NONE,
-                measured.verdict
-                if measured
-                else "no version yet"
-                if row is None
-                else "not replayed",
-            )
-        )
-    columns = ("milestone", "version", "adds", "expected", "log loss", "95 % interval", "verdict")
-    return Table(columns, rows, ("version", "adds", "expected", "verdict"))
-
-
-def logs(stood: Standing) -> Table:
-    """Each version's training log, epoch by epoch: measured (first seed, fold 0) beside published."""
-    rows = []
-    for row in stood.rows:
-        curve = stood.curves[row.name].to_dict("records") if row.name in stood.curves else []
-        measured = {int(line["epoch"]): line for line in curve}
-        documented = row.version.published.epochs if row.version.published else ()
-        published = {line[0]: dict(zip(COLUMNS, line, strict=True)) for line in documented}
-        for epoch in sorted({*measured, *published}):
-            cells = [
-                f"{source[epoch][name]:.4f}" if epoch in source else NONE
-                for name in ("train_loss", "log_loss", "accuracy", "f1_macro")
-                for source in (measured, published)
-            ]
-            rows.append((row.name, str(epoch), *cells))
-    names = ("training loss", "log loss", "accuracy", "macro F1")
-    return Table(
-        (
-            "version",
-            "epoch",
-            *(column for name in names for column in (name, f"{name}, published")),
-        ),
-        rows,
-    )
-
-
-def leaderboard(stood: Standing) -> Table:
-    """Held-out log loss beside the leaderboard's, by version and regime."""
-    rows = [
-        (
-            gap.version,
-            gap.date,
-            gap.regime,
-            f"{gap.holdout:.4f}",
-            _number(gap.public),
-            _number(gap.private),
-            f"{gap.gap:+.4f}",
-            f"{gap.growth:+.4f}" if np.isfinite(gap.growth) else NONE,
-            f"±{2 * gap.noise:.4f}" if np.isfinite(gap.noise) else NONE,
-            "grows" if gap.grows else "",
-            gap.note,
-        )
-        for gap in stood.gaps
-    ]
-    columns = (
-        "version",
-        "date",
-        "regime",
-        "holdout",
-        "public",
-        "private",
-        "gap",
-        "change",
-        "luck",
-        "warning",
-        "note",
-    )
-    return Table(columns, rows, ("date", "regime", "warning", "note"))
 
 
 def leaderboard_words(gaps: list[Gap]) -> str:
@@ -430,32 +195,6 @@ def leaderboard_words(gaps: list[Gap]) -> str:
         "where known, public otherwise. A gap that grows from version to version means that versions are chosen to fit the votes at hand. "
         f"{warning} The luck is twice the standard error of the change, clustered by prompt.{simulated}{unknown}"
     )
-
-
-def _is_calibrated(row: Row) -> bool:
-    return bool(row.measured) and row.measured["log_loss_final"] != row.measured["log_loss"]
-
-
-def _compared(row: Row, anchor: str) -> tuple[str, str, str]:
-    found = row.to_anchor
-    if found is None:
-        return NONE, NONE, "the anchor" if row.name == anchor and row.measured else "not replayed"
-    return f"{found.difference:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", found.verdict
-
-
-def _agrees(sign: str, verdict: str) -> str:
-    measured = {"better": "-", "worse": "+", "not shown": "0"}[verdict]
-    if measured == "0":
-        return "not contradicted" if sign == "0" else "not shown"
-    return "confirmed" if sign == measured else "refuted"
-
-
-def _mark(value: object) -> str:
-    return value if isinstance(value, str) else "✓" if value else NONE
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else NONE
 
 
 def _listed(names: list[str]) -> str:

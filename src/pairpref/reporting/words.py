@@ -3,7 +3,7 @@
 from pairpref.evaluation import buckets
 from pairpref.evaluation.comparison import Comparison
 from pairpref.reporting import versions
-from pairpref.reporting.findings import Findings, Part, Baseline
+from pairpref.reporting.findings import Baseline, Findings, Part
 from pairpref.reporting.glossary import between, spaced
 
 _SIMULATED = "These votes are simulated, so the true probability of each is known."
@@ -156,8 +156,8 @@ _VERDICTS = {"better": "better", "worse": "worse", "not shown": "no difference i
 
 def _short(comparison: Comparison) -> str:
     return (
-        f"{_VERDICTS[comparison.verdict]}: log loss {comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to "
-        f"{comparison.high:+.4f}"
+        f"{_VERDICTS[comparison.verdict]}: log loss {comparison.difference:+.4f}, 95 % interval {comparison.ci[0]:+.4f} to "
+        f"{comparison.ci[1]:+.4f}"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.copies import Repository as Copy
-from pairpref.versions.history import Repository
+from pairpref.versions.git import Repository
 from pairpref.versions.replay import machine
 
 ROOT = Path(__file__).parents[2]

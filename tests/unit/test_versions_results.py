@@ -347,7 +347,7 @@ def test_a_version_that_cannot_be_run_is_not_listed(root, capsys):
         (["table"], "version        log loss minus v2.0"),
         (["table", "--csv"], "version,parent,"),
         (["table", "--md"], "| version   | log loss "),
-        (["leaderboard"], "no scores of replayed versions in versions/leaderboard.csv"),
+        (["leaderboard"], "versions/leaderboard.csv has no scores"),
     ],
 )
 def test_what_is_printed(root, capsys, arguments, begins):

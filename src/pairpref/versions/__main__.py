@@ -4,11 +4,11 @@ What each version is, what it measured, and how to run it again.
 """
 
 import argparse
+import inspect
 import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
 
 import pandas as pd
 
@@ -20,14 +20,17 @@ from pairpref.versions import catalog as catalogs
 from pairpref.versions import predictions, tables
 from pairpref.versions.catalog import Catalog, natural, spelled
 from pairpref.versions.git import Repository
-from pairpref.versions.results import REGIMES, SCORES, VersionResults, predictions_path
+from pairpref.versions.results import VersionResults, predictions_path
 
 REFUSED = 2
 _PROGRAM = "python -m pairpref.versions"
-_UNDOCUMENTED = 13
 
 
 def list_versions(catalog: Catalog, _: argparse.Namespace) -> None:
+    """What each version is, changes, should show and did show
+
+    Example: python -m pairpref.versions list
+    """
     settings = params.load().model_dump(mode="json")
     for name in catalog.versions:
         catalogs.changed(settings, catalog.changes(name), name)
@@ -46,10 +49,16 @@ def list_versions(catalog: Catalog, _: argparse.Namespace) -> None:
         for title, text in lines.items():
             if text:
                 print(textwrap.fill(f"    {title}: {text}", 100, subsequent_indent=" " * 8))
-    print(f"\nThe other {_UNDOCUMENTED} of the 22 versions are not documented.")
+    print("\nThe other 13 of the 22 versions are not documented.")
 
 
 def replay(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """Run versions again: params, pipeline, commit, tag
+
+    Up-to-date versions are skipped. Ctrl-C is safe: the same command resumes.
+
+    Example: python -m pairpref.versions replay v17.0 v18.0
+    """
     from pairpref.versions.replay import session
 
     if unknown := [name for name in arguments.names if name not in catalog.versions]:
@@ -62,6 +71,12 @@ def replay(catalog: Catalog, arguments: argparse.Namespace) -> None:
 
 
 def impact(catalog: Catalog, _: argparse.Namespace) -> None:
+    """Run the pipeline with and without each feature, all else equal
+
+    The versions that features start from must be replayed first.
+
+    Example: python -m pairpref.versions impact
+    """
     from pairpref.versions.replay import session
 
     log = Log("impact")
@@ -71,6 +86,10 @@ def impact(catalog: Catalog, _: argparse.Namespace) -> None:
 
 
 def tag(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """Restore the versions' tags from their commits
+
+    Example: python -m pairpref.versions tag
+    """
     repository = Repository()
     found = {n: commit for n, commit in repository.versions().items() if n in catalog.versions}
     made, left = repository.tag(found, arguments.move)
@@ -88,17 +107,27 @@ def tag(catalog: Catalog, arguments: argparse.Namespace) -> None:
 
 
 def table(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """All versions: measured, against the anchor, and published
+
+    Example: python -m pairpref.versions table --csv > versions.csv
+    """
     results = VersionResults.load(catalog, features=False)
-    if arguments.form == "csv":
+    if arguments.csv:
         frame = tables.numbers(results)
         frame.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
-    elif arguments.form == "md":
+    elif arguments.md:
         print(tables.summary(results).to_markdown(index=False, disable_numparse=True))
     else:
         _print(tables.summary(results).drop(columns="before calibration"))
 
 
 def check(catalog: Catalog, arguments: argparse.Namespace) -> int:
+    """Whether the current run is worse than a version, beyond chance
+
+    Exits with 1 if it is, with 2 if they don't compare, otherwise with 0.
+
+    Example: python -m pairpref.versions check --against v5.0
+    """
     name = arguments.against or catalog.anchor
     path = predictions_path(name)
     # A commit older than the version's lacks its predictions, but its tag has them.
@@ -121,11 +150,21 @@ def check(catalog: Catalog, arguments: argparse.Namespace) -> int:
 
 
 def leaderboard(catalog: Catalog, _: argparse.Namespace) -> None:
+    """Log loss on held-out votes beside leaderboard scores
+
+    To add a score, add a row to versions/leaderboard.csv:
+      version   e.g. v17.0
+      date      e.g. 2024-08-31
+      regime    simulated, public-2024, private-2024 or rolling
+      public    log loss on the public part
+      private   log loss on the private part; empty where it is not known
+      note      anything
+
+    Example: python -m pairpref.versions leaderboard
+    """
     frame = tables.leaderboard(VersionResults.load(catalog, features=False))
     if frame.empty:
-        print(
-            f"no scores of replayed versions in {LEADERBOARD}; add a row ({_PROGRAM} -h says how)"
-        )
+        print(f"{LEADERBOARD} has no scores of replayed versions; `leaderboard -h` says how to add")
     else:
         _print(frame)
 
@@ -141,72 +180,34 @@ def _print(frame: pd.DataFrame) -> None:
         print(f"(No room for: {', '.join(dropped)}. Widen the terminal.)")
 
 
-def main(argv: list[str] | None = None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__.split("\n\n")[1])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = {}
+    for run in (list_versions, replay, impact, tag, table, check, leaderboard):
+        text, name = inspect.getdoc(run), run.__name__.removesuffix("_versions")
+        form = argparse.RawDescriptionHelpFormatter
+        help = text.splitlines()[0]
+        added[name] = commands.add_parser(name, help=help, description=text, formatter_class=form)
+        added[name].set_defaults(run=run)
+    added["replay"].add_argument("names", nargs="*", metavar="ID", help="all if none is named")
+    added["tag"].add_argument("--move", action="store_true", help="also move misplaced tags")
+    form = added["table"].add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="as Markdown")
+    form.add_argument("--csv", action="store_true", help="as plain numbers")
+    added["check"].add_argument("--against", metavar="ID", help="the anchor if not given")
+    return parser
 
-    def command(
-        run: Callable[[Catalog, argparse.Namespace], int | None],
-        name: str,
-        text: str,
-        example: str = "",
-        more: str = "",
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}. {more}",
-            epilog=f"example: {_PROGRAM} {example or name}",
-        )
-        added.set_defaults(run=run)
-        return added
 
-    command(list_versions, "list", "what each version is, changes and should show")
-    command(
-        replay,
-        "replay",
-        "run versions again: params, pipeline, commit, tag",
-        "replay v17.0 v18.0",
-        "Up-to-date versions are skipped. Ctrl-C is safe: the same command resumes.",
-    ).add_argument("names", nargs="*", metavar="ID", help="e.g. v17.0; all if none is named")
-    command(
-        impact,
-        "impact",
-        "run the pipeline with and without each feature, all else equal",
-        more="The versions that features start from must be replayed first.",
-    )
-    command(tag, "tag", "restore the versions' tags from their commits").add_argument(
-        "--move", action="store_true", help="also move tags that are on older commits"
-    )
-    form = command(
-        table, "table", "all versions: measured, against the anchor, and published", "table --md"
-    ).add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_const", dest="form", const="md", help="as Markdown")
-    form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as numbers")
-    command(
-        check,
-        "check",
-        "whether the current run is worse than a version, beyond chance",
-        "check --against v5.0",
-        "Exits with 1 if so, with 2 if they don't compare, otherwise with 0.",
-    ).add_argument("--against", metavar="ID", help="the version; the anchor if not given")
-    command(
-        leaderboard,
-        "leaderboard",
-        "held-out log loss beside leaderboard scores",
-        more=f"To add a score, add a row to {LEADERBOARD}: {', '.join(SCORES)}. The regime is one "
-        f"of {', '.join(REGIMES)}; scores are log losses; private may be empty.",
-    )
-    arguments = parser.parse_args(argv)
+def main(argv: list[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
     with errors.command("versions", REFUSED):
         try:
             code = arguments.run(catalogs.load(), arguments)
         except stopping.Stopped as stop:
             name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
-            print(
-                f"versions: stopped by {name}; your files are unchanged, the same command resumes",
-                file=sys.stderr,
-            )
+            text = f"stopped by {name}; your files are unchanged, the same command resumes"
+            print(f"versions: {text}", file=sys.stderr)
             code = 128 + stop.signum
     sys.exit(code or 0)
 

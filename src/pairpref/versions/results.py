@@ -17,13 +17,6 @@ from pairpref.evaluation.comparison import Comparison, compare
 from pairpref.paths import LEADERBOARD, MEASURED, TEST_SCORES, VERSIONS
 from pairpref.versions import predictions as kept
 from pairpref.versions.catalog import Catalog, Changes, Version
-from pairpref.versions.predictions import (
-    class_shares,
-    difference,
-    f1_difference,
-    measure,
-    same_votes,
-)
 
 FEATURES = VERSIONS / "features"
 TRAINING = "training.csv"
@@ -117,7 +110,7 @@ class VersionResults:
         votes = run
         if votes is None:
             votes = found.get(catalog.anchor, next(iter(found.values()), None))
-        same = {name: frame for name, frame in found.items() if same_votes(frame, votes)}
+        same = {name: frame for name, frame in found.items() if kept.same_votes(frame, votes)}
         anchor = same.get(catalog.anchor)
         rows = [
             Row(
@@ -136,7 +129,7 @@ class VersionResults:
             effects=_effects(catalog, root, votes) if features and votes is not None else [],
             gaps=_gaps(read_leaderboard(root / LEADERBOARD), same, root / TEST_SCORES),
             elsewhere=len(found) - len(same),
-            now=None if run is None or anchor is None else difference(run, anchor),
+            now=None if run is None or anchor is None else kept.difference(run, anchor),
         )
 
 
@@ -219,8 +212,8 @@ def _against(name: str, other: str | None, same: dict[str, pd.DataFrame]) -> Com
     if name not in same or name == other:
         return None
     if other is None:
-        return difference(same[name], class_shares(same[name]))
-    return difference(same[name], same[other]) if other in same else None
+        return kept.difference(same[name], kept.class_shares(same[name]))
+    return kept.difference(same[name], same[other]) if other in same else None
 
 
 def _effects(catalog: Catalog, root: Path, votes: pd.DataFrame) -> list[Effect]:
@@ -228,9 +221,9 @@ def _effects(catalog: Catalog, root: Path, votes: pd.DataFrame) -> list[Effect]:
     for key in catalog.features:
         paths = [root / side_path(catalog, changes) for changes in catalog.sides(key)]
         sides = [kept.read(path) for path in paths if path.exists()]
-        if len(sides) == 2 and all(same_votes(side, votes) for side in sides):
-            levels = [measure(side)["log_loss_final"] for side in sides]
-            found.append(Effect(key, *levels, difference(*sides), f1_difference(*sides)))
+        if len(sides) == 2 and all(kept.same_votes(side, votes) for side in sides):
+            levels = [kept.measure(side)["log_loss_final"] for side in sides]
+            found.append(Effect(key, *levels, kept.difference(*sides), kept.f1_difference(*sides)))
     return found
 
 

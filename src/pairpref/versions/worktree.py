@@ -1,5 +1,6 @@
 """The git worktree in which versions run, work/replay; it shares the repository's DVC cache."""
 
+import contextlib
 import io
 import os
 import shutil
@@ -101,9 +102,9 @@ class Worktree:
             return "it has never been replayed"
         self.set(changes)
         (self.folder / "dvc.lock").write_bytes(self.main.show(commit.sha, "dvc.lock") or b"")
-        repo = Repo(self.folder)
-        made = [str(out) for out in repo.index.outs]
-        status = repo.status(targets=["predict"], with_deps=True)
+        with contextlib.chdir(self.folder), Repo() as repo:
+            made = [str(out) for out in repo.index.outs]
+            status = repo.status(targets=["predict"], with_deps=True)
         self._reset()
         for stage, differences in status.items():
             for found in differences:

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -93,14 +92,13 @@ def test_each_commit_holds_its_run(replayed, tmp_path):
 
 def test_a_second_replay_does_nothing(replayed):
     head = replayed.git("rev-parse", "HEAD")
-    began = time.monotonic()
     done = replayed.run(*VERSIONS, "replay", "v17.0", "v18.0")
     assert (
         done.returncode == 0
         and "nothing to do" in done.stdout
         and "Running stage" not in done.stdout
     )
-    assert replayed.git("rev-parse", "HEAD") == head and time.monotonic() - began < 120
+    assert replayed.git("rev-parse", "HEAD") == head
 
 
 def test_edits_are_refused_and_stay(replayed):

@@ -9,9 +9,13 @@ from pairpref.versions.results import Row, VersionResults
 
 NONE = "·"
 _PUBLISHED = ("log_loss", "accuracy", "f1_macro")
-_EPOCH = dict(
-    zip(EPOCH[1:], ("training loss", "", "log loss", "accuracy", "macro F1"), strict=True)
-)
+_LOGGED = {
+    "train_loss": "training loss",
+    "log_loss": "log loss",
+    "accuracy": "accuracy",
+    "f1_macro": "macro F1",
+}
+_EXPECTED = {"-": "lower", "0": "no difference", "+": "higher"}
 # Section 9.2 of the documentation names these features without marks; the params give the marks.
 _FEATURES = {
     "resume training": lambda p: p["train.resume"],
@@ -65,9 +69,7 @@ def effects(results: VersionResults) -> pd.DataFrame:
                 "log loss with": f"{effect.with_:.4f}",
                 "without": f"{effect.without:.4f}",
                 **_compared(effect.log_loss, "difference", "log loss is"),
-                "expected": {"-": "lower", "0": "no difference", "+": "higher"}[
-                    feature.expect.sign
-                ],
+                "expected": _EXPECTED[feature.expect.sign],
                 "expectation": _agrees(feature.expect.sign, effect.log_loss.verdict),
                 "claimed": f"{claim.log_loss:+.2f}{mark}" if claim else NONE,
                 "macro F1": f"{f1:+.4f}",
@@ -154,19 +156,17 @@ def logs(results: VersionResults) -> pd.DataFrame:
     """Each version's training log: measured (first seed, fold 0) beside published."""
     rows = []
     for row in results.rows:
-        curve, published = results.curves.get(row.name), row.version.published
-        measured = {} if curve is None else curve.set_index("epoch").to_dict("index")
-        documented = (
-            {line[0]: dict(zip(EPOCH, line, strict=True)) for line in published.epochs}
-            if published
-            else {}
-        )
-        for epoch in sorted({*measured, *documented}):
-            line = {"version": row.name, "epoch": str(epoch)}
-            for key, title in filter(lambda item: item[1], _EPOCH.items()):
-                line[title] = _number(measured.get(epoch, {}).get(key))
-                line[f"{title}, published"] = _number(documented.get(epoch, {}).get(key))
-            rows.append(line)
+        measured, published = {}, {}
+        if row.name in results.curves:
+            measured = results.curves[row.name].set_index("epoch").to_dict("index")
+        for line in row.version.published.epochs if row.version.published else ():
+            published[line[0]] = dict(zip(EPOCH, line, strict=True))
+        for epoch in sorted({*measured, *published}):
+            cells = {"version": row.name, "epoch": str(epoch)}
+            for key, title in _LOGGED.items():
+                cells[title] = _number(measured.get(epoch, {}).get(key))
+                cells[f"{title}, published"] = _number(published.get(epoch, {}).get(key))
+            rows.append(cells)
     return pd.DataFrame(rows)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pairpref.evaluation.calibration import CALIBRATED
 from pairpref.pairs import PROBABILITIES
-from pairpref.versions.evidence import rounded
+from pairpref.versions.predictions import rounded
 
 
 def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +23,7 @@ rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
 def predictions(
     n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False
 ) -> pd.DataFrame:
-    """Predictions of a model that knows the truth but for some noise, from several seeds, as `evidence.gather` gives them."""
+    """Predictions of a model that knows the truth but for some noise, from several seeds, as `collect_predictions` gives them."""
     p, labels = drawn(n, 0)
     rng = np.random.default_rng(1000 + seed)
     parts = []

@@ -46,6 +46,7 @@ VERSIONS = Path("versions")
 CATALOG = VERSIONS / "catalog.yaml"
 MEASURED = VERSIONS / "measured.csv"
 LEADERBOARD = VERSIONS / "leaderboard.csv"
+LOG = VERSIONS / "LOG.md"
 
 LOGS = Path("logs")
 WORK = Path("work")

@@ -28,7 +28,8 @@ AFTER = (calibrate, predict, report)
 @pytest.fixture(autouse=True)
 def versions(here, params_yaml):
     """What the report tells of besides the run."""
-    shutil.copy(params_yaml.with_name("versions.yaml"), here)
+    (here / "versions").mkdir()
+    shutil.copy(params_yaml.with_name("versions") / "catalog.yaml", here / "versions")
 
 
 def read(path):

@@ -137,7 +137,8 @@ def read(small_params, tmp_path_factory) -> dict[str, Spy]:
     settings, found = small_params(train__seeds=[0, 1]), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("spied"))
-        Path("versions.yaml").write_bytes((ROOT / "versions.yaml").read_bytes())
+        Path("versions").mkdir()
+        Path("versions/catalog.yaml").write_bytes((ROOT / "versions/catalog.yaml").read_bytes())
         for stage in DECLARED:
             with pytest.MonkeyPatch.context() as spying:
                 found[stage] = Spy(settings, spying)

@@ -1,22 +1,22 @@
-"""The versions as tables of ready-to-print strings."""
-
-import re
+"""The versions as tables: ready-to-print strings for people, numbers for spreadsheets and plots."""
 
 import numpy as np
 import pandas as pd
 
 from pairpref.evaluation.comparison import Comparison
-from pairpref.versions.catalog import COLUMNS, Catalog, spelled
-from pairpref.versions.standing import Row, Standing
+from pairpref.versions.catalog import EPOCH, Catalog, spelled
+from pairpref.versions.results import Row, VersionResults
 
 NONE = "·"
-PERCENT = "\N{NO-BREAK SPACE}%"
-VERDICTS = ("better", "worse", "not shown")
-UNDOCUMENTED = 13
-_ONE_SEED = "one seed of each, so that the luck of training is not in the interval"
-
-_FIGURES = ("log_loss", "accuracy", "f1_macro")
-# Section 9.2 of the documentation prints these names and no marks; what marks them here are the params.
+_PUBLISHED = ("log_loss", "accuracy", "f1_macro")
+_LOGGED = {
+    "train_loss": "training loss",
+    "log_loss": "log loss",
+    "accuracy": "accuracy",
+    "f1_macro": "macro F1",
+}
+_EXPECTED = {"-": "lower", "0": "no difference", "+": "higher"}
+# Section 9.2 of the documentation names these features without marks; the params give the marks.
 _FEATURES = {
     "resume training": lambda p: p["train.resume"],
     "A/B augmentation": lambda p: p["augment.mode"] if p["augment.ab"] else False,
@@ -32,298 +32,232 @@ _FEATURES = {
 }
 
 
-def summary(stood: Standing) -> pd.DataFrame:
-    """Every version: measured mean ± std over seeds, as documented, and against the anchor."""
-    anchor, rows = stood.catalog.anchor, []
-    for row in stood.rows:
-        published = row.version.published
+def summary(results: VersionResults) -> pd.DataFrame:
+    """Every version: mean ± std over seeds, against the anchor, and as published."""
+    anchor, rows = results.catalog.anchor, []
+    for row in results.rows:
+        measured, published = row.measured or {}, row.version.published
+        calibrated = measured.get("log_loss_final") != measured.get("log_loss")
+        no_verdict = "the anchor" if measured and row.name == anchor else "not replayed"
         rows.append(
-            (
-                row.name,
-                spread(row, "log_loss_final"),
-                *_compared(row, anchor),
-                spread(row, "log_loss") if _is_calibrated(row) else NONE,
-                spread(row, "information_captured", ".1%"),
-                spread(row, "accuracy", ".3f"),
-                spread(row, "f1_macro", ".3f"),
-                " / ".join(f"{getattr(published, name):g}" for name in _FIGURES)
+            {
+                "version": row.name,
+                "log loss": spread(row, "log_loss_final"),
+                **_compared(row.to_anchor, f"minus {anchor}", f"than {anchor}", no_verdict),
+                "before calibration": spread(row, "log_loss") if calibrated else NONE,
+                "captured": spread(row, "information_captured"),
+                "accuracy": spread(row, "accuracy", ".3f"),
+                "macro F1": spread(row, "f1_macro", ".3f"),
+                "published": " / ".join(f"{getattr(published, name):g}" for name in _PUBLISHED)
                 if published
                 else NONE,
-            )
-        )
-    compared = (f"minus {anchor}", "95 % interval", f"than {anchor}")
-    columns = (
-        "version",
-        "log loss",
-        *compared,
-        "before calibration",
-        "captured",
-        "accuracy",
-        "macro F1",
-        "published",
-    )
-    return _frame(columns, rows, (f"than {anchor}",))
-
-
-def numbers(stood: Standing) -> pd.DataFrame:
-    """The same as plain numbers, a row a version, for a spreadsheet or a notebook."""
-    rows = []
-    for row in stood.rows:
-        line: dict[str, object] = {"version": row.name, "parent": row.version.parent} | (
-            row.measured or {}
-        )
-        if row.version.published:
-            line |= {f"{name}_published": getattr(row.version.published, name) for name in _FIGURES}
-        if row.to_anchor:
-            against = row.to_anchor
-            line |= {
-                "to_anchor": against.difference,
-                "low": against.ci[0],
-                "high": against.ci[1],
-                "verdict": against.verdict,
             }
+        )
+    return pd.DataFrame(rows)
+
+
+def effects(results: VersionResults) -> pd.DataFrame:
+    """What each feature does, all else equal, as expected, as measured and as claimed."""
+    rows = []
+    for effect in results.effects:
+        feature = results.catalog.features[effect.key]
+        claim, (f1, *f1_ci) = feature.claimed, effect.f1_macro
+        mark = " †" if claim and claim.note else ""
+        rows.append(
+            {
+                "feature": feature.name,
+                "log loss with": f"{effect.with_:.4f}",
+                "without": f"{effect.without:.4f}",
+                **_compared(effect.log_loss, "difference", "log loss is"),
+                "expected": _EXPECTED[feature.expect.sign],
+                "expectation": _agrees(feature.expect.sign, effect.log_loss.verdict),
+                "claimed": f"{claim.log_loss:+.2f}{mark}" if claim else NONE,
+                "macro F1": f"{f1:+.4f}",
+                "macro F1, 95 % interval": _interval(f1_ci),
+                "macro F1, claimed": f"{claim.f1_macro:+.2f}{mark}" if claim else NONE,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def milestones(results: VersionResults) -> pd.DataFrame:
+    """What the roadmap expects, and what was measured against the anchor."""
+    by_milestone = {row.version.milestone: row for row in results.rows}
+    rows = []
+    for key, milestone in results.catalog.milestones.items():
+        row = by_milestone.get(key)
+        rows.append(
+            {
+                "milestone": key,
+                "version": row.name if row else NONE,
+                "adds": milestone.adds or (", ".join(row.version.added) if row else ""),
+                "expected": milestone.expects,
+                **_compared(
+                    row.to_anchor if row else None,
+                    "log loss",
+                    "verdict",
+                    "not replayed" if row else "no version yet",
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def leaderboard(results: VersionResults) -> pd.DataFrame:
+    """Log loss on held-out votes beside the leaderboard's, by version and regime."""
+    rows = [
+        {
+            "version": gap.version,
+            "date": gap.date,
+            "regime": gap.regime,
+            "holdout": f"{gap.holdout:.4f}",
+            "public": _number(gap.public),
+            "private": _number(gap.private),
+            "gap": f"{gap.gap:+.4f}",
+            "change": _number(gap.growth, "+.4f"),
+            "luck": _number(2 * gap.noise, ".4f", "±"),
+            "warning": "grows" if gap.grows else "",
+            "note": gap.note,
+        }
+        for gap in results.gaps
+    ]
+    return pd.DataFrame(rows)
+
+
+def matrix(catalog: Catalog) -> pd.DataFrame:
+    """Which version has which feature."""
+    table = pd.DataFrame({"feature": list(_FEATURES)})
+    for name in catalog.ordered():
+        marks = [mark(catalog.changes(name)) for mark in _FEATURES.values()]
+        table[name] = [m if isinstance(m, str) else "✓" if m else NONE for m in marks]
+    return table
+
+
+def changes(catalog: Catalog) -> pd.DataFrame:
+    """What each version changes, should show, and assumes."""
+    rows = []
+    for name in catalog.ordered():
+        version = catalog.versions[name]
+        assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
+        rows.append(
+            {
+                "version": name,
+                "parent": version.parent or NONE,
+                "modules": "; ".join(version.modules),
+                "params changed": spelled(version.changes),
+                "hypothesis": version.hypothesis,
+                "assumed": assumed or NONE,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def logs(results: VersionResults) -> pd.DataFrame:
+    """Each version's training log: measured (first seed, fold 0) beside published."""
+    rows = []
+    for row in results.rows:
+        measured, published = {}, {}
+        if row.name in results.curves:
+            measured = results.curves[row.name].set_index("epoch").to_dict("index")
+        for line in row.version.published.epochs if row.version.published else ():
+            published[line[0]] = dict(zip(EPOCH, line, strict=True))
+        for epoch in sorted({*measured, *published}):
+            cells = {"version": row.name, "epoch": str(epoch)}
+            for key, title in _LOGGED.items():
+                cells[title] = _number(measured.get(epoch, {}).get(key))
+                cells[f"{title}, published"] = _number(published.get(epoch, {}).get(key))
+            rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def numbers(results: VersionResults) -> pd.DataFrame:
+    """The summary as plain numbers, for a spreadsheet or a notebook."""
+    rows = []
+    for row in results.rows:
+        line: dict[str, object] = {"version": row.name, "parent": row.version.parent}
+        line |= row.measured or {}
+        if published := row.version.published:
+            line |= {f"{name}_published": getattr(published, name) for name in _PUBLISHED}
+        if found := row.to_anchor:
+            line |= {"to_anchor": found.difference, "low": found.ci[0], "high": found.ci[1]}
+            line["verdict"] = found.verdict
         rows.append(line)
     return pd.DataFrame(rows)
 
 
-def trend(stood: Standing, name: str) -> pd.DataFrame:
-    """A figure version by version: version, series (measured, published), value, low and high (mean ∓ std over seeds), in natural order."""
+def trend(results: VersionResults, name: str) -> pd.DataFrame:
+    """A figure by version: version, series (measured, published), value, low and high.
+
+    low and high are mean ∓ std over seeds. "log_loss" is the final one, which is compared.
+    """
     rows = []
-    for row in stood.rows:
+    for row in results.rows:
         if row.measured:
-            # The log loss of a version is that of its last word, as it is compared.
             kept = "log_loss_final" if name == "log_loss" else name
             mean, std = row.measured[kept], row.measured.get(f"{kept}_std", np.nan)
             rows.append((row.name, "measured", mean, mean - std, mean + std))
         if row.version.published:
-            rows.append((row.name, "published", getattr(row.version.published, name), None, None))
-    return pd.DataFrame(rows, columns=["version", "series", "value", "low", "high"]).astype(
-        {"low": float, "high": float}
-    )
+            value = getattr(row.version.published, name)
+            rows.append((row.name, "published", value, np.nan, np.nan))
+    table = pd.DataFrame(rows, columns=["version", "series", "value", "low", "high"])
+    return table.astype({"low": float, "high": float})
 
 
-def accuracy(stood: Standing) -> pd.DataFrame:
+def accuracy(results: VersionResults) -> pd.DataFrame:
     """Accuracy and log loss of each version and series."""
-    loss = trend(stood, "log_loss")
+    loss = trend(results, "log_loss")
     return loss[["version", "series"]].assign(
-        accuracy=trend(stood, "accuracy")["value"], log_loss=loss["value"]
+        accuracy=trend(results, "accuracy")["value"], log_loss=loss["value"]
     )
 
 
 def spread(row: Row, name: str, form: str = ".4f") -> str:
-    """A measured figure: mean and, of several seeds, ± standard deviation."""
+    """A measured figure: the mean and, of several seeds, ± standard deviation."""
     if not row.measured or name not in row.measured:
         return NONE
-    mean, std = written(row.measured[name], form), row.measured.get(f"{name}_std")
-    return mean if std is None else f"{mean.removesuffix(PERCENT)} ± {written(std, form)}"
+    scale, unit = 1, ""
+    if name == "information_captured":
+        scale, unit, form = 100, "\N{NO-BREAK SPACE}%", ".1f"
+    std = row.measured.get(f"{name}_std")
+    deviation = "" if std is None else f" ± {scale * std:{form}}"
+    return f"{scale * row.measured[name]:{form}}{deviation}{unit}"
 
 
-def said(found: Comparison) -> str:
-    """A comparison in a line."""
-    if found.difference == found.ci[0] == found.ci[1] == 0:
-        return f"the same probabilities, to the last of {found.votes:,} votes"
-    seeds = f"; {found.seeds} seeds" if found.seeds > 1 else f"; {_ONE_SEED}"
-    return f"{found.verdict}: log loss {found.difference:+.4f} (95 % interval {found.ci[0]:+.4f} to {found.ci[1]:+.4f}{seeds})"
-
-
-def matrix(catalog: Catalog) -> pd.DataFrame:
-    """Which version has what."""
-    names = catalog.ordered()
-    params = [catalog.changes(name) for name in names]
-    rows = [(feature, *(_mark(of(p)) for p in params)) for feature, of in _FEATURES.items()]
-    return _frame(("feature", *names), rows)
-
-
-def changes(catalog: Catalog) -> pd.DataFrame:
-    """Each version's modules as documented, its changes as params, its hypothesis, and what had to be assumed."""
-    rows = []
-    for name in catalog.ordered():
-        version = catalog.versions[name]
-        modules = "; ".join([*version.added, *(f"without {module}" for module in version.removed)])
-        assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
-        rows.append(
-            (
-                name,
-                version.parent or NONE,
-                modules,
-                spelled(version.changes),
-                version.hypothesis,
-                assumed or NONE,
-            )
-        )
-    columns = ("version", "parent", "modules", "params changed", "hypothesis", "assumed")
-    return _frame(columns, rows, columns[1:])
-
-
-def effects(stood: Standing) -> pd.DataFrame:
-    """What each feature does, all else equal."""
-    rows = []
-    for effect in stood.effects:
-        feature, loss = stood.catalog.features[effect.key], effect.log_loss
-        f1, low, high = effect.f1_macro
-        claim = feature.claimed
-        mark = " †" if claim and claim.note else ""
-        rows.append(
-            (
-                feature.name,
-                f"{effect.with_:.4f}",
-                f"{effect.without:.4f}",
-                f"{loss.difference:+.4f}",
-                f"{loss.ci[0]:+.4f} to {loss.ci[1]:+.4f}",
-                loss.verdict,
-                {"-": "lower", "0": "no difference", "+": "higher"}[feature.expect.sign],
-                _agrees(feature.expect.sign, loss.verdict),
-                f"{claim.log_loss:+.2f}{mark}" if claim else NONE,
-                f"{f1:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                f"{claim.f1_macro:+.2f}{mark}" if claim else NONE,
-            )
-        )
-    columns = (
-        "feature",
-        "log loss with",
-        "without",
-        "difference",
-        "95 % interval",
-        "log loss is",
-        "expected",
-        "expectation",
-        "claimed",
-        "macro F1",
-        "95 % interval ",
-        "claimed ",
-    )
-    return _frame(columns, rows, ("log loss is", "expected", "expectation"))
-
-
-def milestones(stood: Standing) -> pd.DataFrame:
-    """What the roadmap expects, and what was measured against the anchor."""
-    rows = []
-    for key, milestone in stood.catalog.milestones.items():
-        row = next((row for row in stood.rows if row.version.milestone == key), None)
-        measured = row.to_anchor if row else None
-        adds = milestone.adds or (", ".join(row.version.added) if row else "")
-        rows.append(
-            (
-                key,
-                row.name if row else NONE,
-                adds,
-                milestone.expects,
-                f"{measured.difference:+.4f}" if measured else NONE,
-                f"{measured.ci[0]:+.4f} to {measured.ci[1]:+.4f}" if measured else NONE,
-                measured.verdict
-                if measured
-                else "no version yet"
-                if row is None
-                else "not replayed",
-            )
-        )
-    columns = ("milestone", "version", "adds", "expected", "log loss", "95 % interval", "verdict")
-    return _frame(columns, rows, ("version", "adds", "expected", "verdict"))
-
-
-def logs(stood: Standing) -> pd.DataFrame:
-    """Each version's training log, epoch by epoch: measured (first seed, fold 0) beside published."""
-    rows = []
-    for row in stood.rows:
-        curve = stood.curves[row.name].to_dict("records") if row.name in stood.curves else []
-        measured = {int(line["epoch"]): line for line in curve}
-        documented = row.version.published.epochs if row.version.published else ()
-        published = {line[0]: dict(zip(COLUMNS, line, strict=True)) for line in documented}
-        for epoch in sorted({*measured, *published}):
-            cells = [
-                f"{source[epoch][name]:.4f}" if epoch in source else NONE
-                for name in ("train_loss", "log_loss", "accuracy", "f1_macro")
-                for source in (measured, published)
-            ]
-            rows.append((row.name, str(epoch), *cells))
-    names = ("training loss", "log loss", "accuracy", "macro F1")
-    return _frame(
-        (
-            "version",
-            "epoch",
-            *(column for name in names for column in (name, f"{name}, published")),
-        ),
-        rows,
+def compared(found: Comparison) -> str:
+    """A comparison in one line."""
+    if found.difference == 0 and found.ci == (0, 0):
+        return f"the same probabilities on all {found.votes:,} votes"
+    seeds = f"{found.seeds} seeds"
+    if found.seeds == 1:
+        seeds = "one seed, so the interval does not include the variation between trainings"
+    return (
+        f"{found.verdict}: log loss {found.difference:+.4f} "
+        f"(95 % interval {_interval(found.ci)}; {seeds})"
     )
 
 
-def leaderboard(stood: Standing) -> pd.DataFrame:
-    """Held-out log loss beside the leaderboard's, by version and regime."""
-    rows = [
-        (
-            gap.version,
-            gap.date,
-            gap.regime,
-            f"{gap.holdout:.4f}",
-            _number(gap.public),
-            _number(gap.private),
-            f"{gap.gap:+.4f}",
-            f"{gap.growth:+.4f}" if np.isfinite(gap.growth) else NONE,
-            f"±{2 * gap.noise:.4f}" if np.isfinite(gap.noise) else NONE,
-            "grows" if gap.grows else "",
-            gap.note,
-        )
-        for gap in stood.gaps
-    ]
-    columns = (
-        "version",
-        "date",
-        "regime",
-        "holdout",
-        "public",
-        "private",
-        "gap",
-        "change",
-        "luck",
-        "warning",
-        "note",
-    )
-    return _frame(columns, rows, ("date", "regime", "warning", "note"))
-
-
-def _frame(columns, rows, text=()) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=[column.strip() for column in columns])
-
-
-def spaced(text: str) -> str:
-    return re.sub(r"\s*%", PERCENT, text)
-
-
-def written(value: float, form: str) -> str:
-    return spaced(format(value, form))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
-
-
-def plain(table: pd.DataFrame) -> str:
-    return table.to_string(index=False)
-
-
-def _is_calibrated(row: Row) -> bool:
-    return bool(row.measured) and row.measured["log_loss_final"] != row.measured["log_loss"]
-
-
-def _compared(row: Row, anchor: str) -> tuple[str, str, str]:
-    found = row.to_anchor
+def _compared(
+    found: Comparison | None, difference: str, verdict: str, otherwise: str = ""
+) -> dict[str, str]:
+    """Three cells: the difference, its interval and the verdict, under the given headings."""
     if found is None:
-        return NONE, NONE, "the anchor" if row.name == anchor and row.measured else "not replayed"
-    return f"{found.difference:+.4f}", f"{found.ci[0]:+.4f} to {found.ci[1]:+.4f}", found.verdict
+        return {difference: NONE, "95 % interval": NONE, verdict: otherwise}
+    return {
+        difference: f"{found.difference:+.4f}",
+        "95 % interval": _interval(found.ci),
+        verdict: found.verdict,
+    }
+
+
+def _interval(ci: tuple[float, float] | list[float]) -> str:
+    return f"{ci[0]:+.4f} to {ci[1]:+.4f}"
 
 
 def _agrees(sign: str, verdict: str) -> str:
-    measured = {"better": "-", "worse": "+", "not shown": "0"}[verdict]
-    if measured == "0":
+    if verdict == "not shown":
         return "not contradicted" if sign == "0" else "not shown"
-    return "confirmed" if sign == measured else "refuted"
+    return "confirmed" if sign == {"better": "-", "worse": "+"}[verdict] else "refuted"
 
 
-def _mark(value: object) -> str:
-    return value if isinstance(value, str) else "✓" if value else NONE
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else NONE
+def _number(value: float | None, form: str = ".4f", sign: str = "") -> str:
+    return NONE if value is None or np.isnan(value) else f"{sign}{value:{form}}"

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from pairpref.errors import UserError
-from pairpref.versions.history import Repository
+from pairpref.versions import log as logs
+from pairpref.versions.git import Repository
 from pairpref.versions.replay import Replay
+from pairpref.versions.worktree import Worktree
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +58,12 @@ def test_a_version_is_the_newest_commit_with_its_trailer(repository):
     assert found["v1.0"].message == "v1.0: not shown\n\n- Measured again"
 
 
-def test_commits_need_no_identity_and_nothing_new_is_no_commit(repository):
+def test_commits_need_no_identity_and_the_same_twice_is_one_commit(repository):
     head = step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
-    assert step(repository, "2", "again\n") == head
-    assert "pairpref" in repository.versions()["v1.0"].committer
-    repository.commit("measured again\n\nMeasured: features\n", "params.yaml", even_empty=True)
-    assert repository.marked("Measured")["features"].sha == repository.head() != head
+    assert repository.versions()["v1.0"].committer[0] == "pairpref"
+    assert step(repository, "2", "v1.0: better\n\nVersion: v1.0\n") == head
+    measured = step(repository, "2", "measured again\n\nMeasured: features\n")
+    assert repository.versions("Measured")["features"].sha == measured != head
 
 
 def test_a_branch_of_a_tags_name_and_odd_settings_change_nothing(repository):
@@ -116,7 +118,7 @@ def test_a_tag_is_never_moved_unasked(repository):
         repository.tag(repository.versions()) == ([], ["v1.0"]) and repository.tags()["v1.0"] == old
     )
     assert (
-        repository.tag(repository.versions(), move=True) == (["v1.0"], ["v1.0"])
+        repository.tag(repository.versions(), move=True) == (["v1.0"], [])
         and repository.tags()["v1.0"] == new
     )
 
@@ -127,13 +129,13 @@ def test_a_users_own_tag_counts_as_a_tag(repository):
     assert repository.tag(repository.versions()) == ([], [])
 
 
-def test_a_shallow_clone_knows_that_it_is_one(repository, tmp_path):
+def test_a_shallow_clone_has_the_versions_of_its_commits(repository, tmp_path):
     step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     step(repository, "3", "v2.0: better\n\nVersion: v2.0\n")
     source = repository.folder.as_uri()
     subprocess.run(["git", "clone", "--quiet", "--depth=1", source, tmp_path / "there"], check=True)
     there = Repository(tmp_path / "there")
-    assert there.is_shallow() and not repository.is_shallow() and set(there.versions()) == {"v2.0"}
+    assert set(there.versions()) == {"v2.0"}
 
 
 def test_variables_of_a_hook_do_not_lead_elsewhere(repository, tmp_path, monkeypatch):
@@ -148,9 +150,7 @@ def test_edits_are_listed(repository):
     (repository.folder / "params.yaml").write_text("other")
     (repository.folder / "new").mkdir()
     (repository.folder / "new" / "file").write_text("")
-    assert repository.changed() == ["params.yaml", "new/file"] and repository.changed("new") == [
-        "new/file"
-    ]
+    assert repository.changed() == ["params.yaml", "new/file"]
     assert (
         repository.show("HEAD", "params.yaml") == b"1"
         and repository.show("HEAD", "nowhere") is None
@@ -158,15 +158,38 @@ def test_edits_are_listed(repository):
 
 
 def test_outside_of_git(tmp_path):
-    with pytest.raises(UserError, match="lies in no git repository"):
+    with pytest.raises(UserError, match="is in no git repository"):
         Repository(tmp_path).versions()
 
 
 def test_a_branch_that_was_switched_to_meanwhile_gets_nothing(repository, monkeypatch):
+    step(repository, "{}", "params\n")
     replay = Replay(None, None, repository.folder)
-    for of, name in ((replay, "_set"), (replay, "_dvc"), (replay.there, "commit")):
+    monkeypatch.setattr(logs, "write", lambda *_: None)
+    for of, name in ((replay.tree, "set"), (replay.tree, "dvc"), (replay.tree.git, "commit")):
         monkeypatch.setattr(of, name, lambda *_, **__: None)
-    replay.begun = repository.head(), repository.branch()
     repository.git("switch", "--quiet", "--create", "other")
     with pytest.raises(UserError, match="another branch was checked out"):
         replay._finish("done")
+
+
+def test_edits_are_refused(repository):
+    (repository.folder / "params.yaml").write_text("mine")
+    with pytest.raises(UserError, match="params.yaml differ from the last commit"):
+        Replay(None, None, repository.folder)
+
+
+def test_a_damaged_worktree_is_made_anew(repository):
+    """Without its .git file, git commands in it would reset the user's own repository."""
+    step(repository, "data: {}\nmodel: {backbone: null}\n", "params\n")
+    subprocess.run(["dvc", "init", "--quiet"], cwd=repository.folder, check=True)
+    repository.commit("dvc\n", ".dvc", ".dvcignore")
+    tree = Worktree(repository.folder)
+    tree.open()
+    (tree.folder / ".git").unlink()
+    (repository.folder / "params.yaml").write_text("edited since")
+    tree.open()
+    assert (tree.folder / ".git").exists() and tree.git.head() == repository.head()
+    assert (repository.folder / "params.yaml").read_text() == "edited since"
+    tree.close()
+    assert len(repository.git("worktree", "list").splitlines()) == 1

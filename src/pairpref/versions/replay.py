@@ -33,8 +33,8 @@ from pairpref.evaluation import truth
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.params import ARENA, PARAMS, Params, in_arena
-from pairpref.typed_yaml import flat
 from pairpref.training import determinism
+from pairpref.typed_yaml import flat
 from pairpref.versions import evidence, experiments, standing
 from pairpref.versions.catalog import Catalog, Changes, changed, natural
 from pairpref.versions.history import Commit, Repository, environment

@@ -13,7 +13,6 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
-from pairpref.versions import catalog
 from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
@@ -93,10 +92,7 @@ def test_headline_of_simulated_votes(settings):
 def test_plots_are_what_dvc_expects(settings):
     found = run(settings)
     curves, votes, buckets, levels, *_ = (pd.read_csv(path) for path in PLOTS)
-    assert len(curves) == 2 * 4 * 15 and set(curves["stage"]) == {
-        "before",
-        "after",
-    }
+    assert len(curves) == 2 * 4 * 15 and set(curves["stage"]) == {"before", "after"}
     assert (
         list(votes) == ["actual", "predicted", "n"]
         and votes["n"].sum() == 600

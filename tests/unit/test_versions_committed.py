@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from pairpref.typed_yaml import flat
 from pairpref.paths import LEADERBOARD, LOG, MEASURED, VERSIONS
+from pairpref.typed_yaml import flat
 from pairpref.versions import catalog as catalogs
 from pairpref.versions import log, results
 from pairpref.versions import predictions as kept

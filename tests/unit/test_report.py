@@ -13,6 +13,7 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from pairpref.versions import catalog
 from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report

@@ -11,8 +11,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pairpref.errors import UserError
 from pairpref.params import Params
-from pairpref.typed_yaml import Section, flat, read, validated
 from pairpref.paths import CATALOG
+from pairpref.typed_yaml import Section, flat, read, validated
 
 Name = Annotated[str, StringConstraints(pattern=r"^v\d+(\.\d+)+$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]

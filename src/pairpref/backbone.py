@@ -73,7 +73,7 @@ def _link(folder: Path) -> None:
     files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
     if broken := [file.relative_to(folder) for file in files if not file.exists()]:
         raise UserError(
-            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a file that is not there. "
+            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a missing file. "
             "Remove it, or bring the file back."
         )
     files = [file for file in files if file.is_file()]
@@ -98,7 +98,8 @@ def _commit(name: str, revision: str) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache  # half a second to import
 
     try:
-        return str(HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha)
+        sha = HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha
+        return str(sha)
     except Exception as error:  # also those of its HTTP client, which change with its version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     try:
@@ -108,7 +109,7 @@ def _commit(name: str, revision: str) -> str:
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise UserError(
-        f"model.backbone {name!r} with model.revision {revision!r}: the hub does not give it "
-        f"({reason}), and its cache on this machine has no such model. Give {SMALL}, a hub name "
-        "with a branch, tag or commit, or a local folder."
+        f"model.backbone {name!r} with model.revision {revision!r}: not found on the hub "
+        f"({reason}) nor in its cache on this machine. Give {SMALL}, a hub name with a branch, tag "
+        "or commit, or a local folder."
     )

@@ -12,7 +12,7 @@ import textwrap
 
 import pandas as pd
 
-from pairpref import errors, params, stopping
+from pairpref import cli, errors, params, stopping
 from pairpref.errors import UserError
 from pairpref.monitor import Log
 from pairpref.paths import LEADERBOARD
@@ -181,7 +181,8 @@ def _print(frame: pd.DataFrame) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__.split("\n\n")[1])
+    about = (__doc__ or "").split("\n\n")[1]
+    parser = cli.parser("versions", about, "pairpref versions replay v17.1")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     added = {}
     for run in (list_versions, replay, impact, tag, table, check, leaderboard):

@@ -21,7 +21,7 @@ test: $(VENV)/installed-dev
 	@python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/installed-dev
-	@python -m pytest -n 2 --dist loadfile -m slow
+	@HYPOTHESIS_PROFILE=thorough python -m pytest -n 2 --dist loadfile -m "slow or hypothesis"
 
 ray: $(VENV)/installed-ray
 

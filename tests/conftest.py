@@ -15,8 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from pairpref import params
+
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 _SMALL = {

@@ -110,7 +110,7 @@ class TestTruth:
         assert np.abs(p.sum(axis=1) - 1).max() < 1e-9 and (p >= 0).all()
         assert np.array_equal(p, p.round(6))
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.integers(0, 10_000), st.floats(-20, 5), st.floats(-3, 3))
     def test_they_swap_with_the_answers_when_nobody_prefers_the_first(
         self, small_params, row, tie, relevance

@@ -9,7 +9,7 @@ from pairpref.evaluation import buckets, metrics
 from tests.made_up import drawn
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(20, 120), st.integers(0, 2**32 - 1))
 def test_each_bucket_is_scored_as_its_rows_alone_would_be(n, seed):
     p, labels = drawn(n, seed)

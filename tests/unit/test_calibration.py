@@ -29,7 +29,7 @@ cases = st.builds(spoken, st.integers(1, 200), st.integers(0, 2**32 - 1), st.flo
 METHODS = st.sampled_from(["temperature", "temperature_tie"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cases, METHODS)
 def test_calibration_never_worsens_the_loss_it_was_fitted_on(case, method):
     p, labels = case
@@ -38,7 +38,6 @@ def test_calibration_never_worsens_the_loss_it_was_fitted_on(case, method):
     assert calibrator.n == len(labels)
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0.05, 20), st.floats(-3, 3))
 def test_swapping_the_answers_swaps_the_calibrated_probabilities(case, temperature, tie):
     p, _ = case
@@ -48,7 +47,7 @@ def test_swapping_the_answers_swaps_the_calibrated_probabilities(case, temperatu
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(cases, METHODS)
 def test_swapped_votes_give_the_same_calibrator(case, method):
     p, labels = case
@@ -59,7 +58,6 @@ def test_swapped_votes_give_the_same_calibrator(case, method):
     )
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0.2, 5))
 def test_the_ranking_of_the_three_stays(case, temperature):
     p, _ = case
@@ -169,7 +167,6 @@ def test_few_votes_leave_the_calibration_open(n, few):
 @pytest.mark.parametrize(
     "p", [[1 / 3] * 3, [1, 0, 0], [0, 0, 1]], ids=["knows nothing", "always A", "always a tie"]
 )
-@settings(deadline=None)
 @given(n=st.integers(1, 20), label=st.integers(0, 2), method=METHODS)
 def test_votes_that_say_nothing_of_the_temperature_leave_it_alone_or_finite(p, n, label, method):
     fitted = Calibrator.fit(np.tile(np.array(p, float), (n, 1)), np.full(n, label), method)

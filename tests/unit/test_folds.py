@@ -11,7 +11,7 @@ from pairpref.errors import UserError
 
 
 @pytest.mark.fault(16)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_folds_are_stratified_and_share_no_group(seed, number):
     rng = np.random.default_rng(seed)

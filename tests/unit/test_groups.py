@@ -63,7 +63,7 @@ def test_recall_at_the_threshold():
     assert np.mean(joined[near]) > 0.98
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(alphabet="ab c", max_size=12), max_size=20))
 def test_a_group_is_named_by_its_first_row_and_equal_prompts_share_it(keys):
     groups = group(keys, 0.8)

@@ -13,7 +13,6 @@ from tests.made_up import drawn, rows
 COVERED = (0.92, 0.98)
 
 
-@settings(deadline=None)
 @given(rows)
 def test_figures_of_sums_are_those_of_the_votes(row):
     p, labels = row
@@ -23,7 +22,6 @@ def test_figures_of_sums_are_those_of_the_votes(row):
     )
 
 
-@settings(deadline=None)
 @given(rows)
 def test_known_truth_of_sums_is_that_of_the_votes(row):
     p, _ = row
@@ -41,7 +39,7 @@ def test_known_truth_of_sums_is_that_of_the_votes(row):
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(5, 60), st.integers(0, 2**32 - 1))
 def test_resamples_are_sums_of_whole_groups(n, seed):
     groups = np.random.default_rng(seed).integers(0, 5, n)

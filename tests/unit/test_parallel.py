@@ -16,6 +16,7 @@ from pairpref.params import ParallelParams
 ROOT = Path(__file__).parents[2]
 TWO = ParallelParams(backend="loky", jobs=2)
 RAY = ParallelParams(backend="ray", jobs=2)
+WITH_RAY = pytest.param("ray", marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture(params=["alone", "loky", "ray"])
+@pytest.fixture(params=["alone", "loky", WITH_RAY])
 def parallel(request) -> ParallelParams:
     if request.param == "ray":
         request.getfixturevalue("cluster")
@@ -131,6 +132,7 @@ def test_ray_not_installed_is_one_line(monkeypatch):
         list(each(process, counted(2), RAY))
 
 
+@pytest.mark.slow
 def test_ray_workers_are_like_lokys(cluster, here):
     many = RAY.model_copy(update={"jobs": 9})
     folders, *threads, _ = zip(*each(surroundings, counted(4), many), strict=True)
@@ -139,11 +141,13 @@ def test_ray_workers_are_like_lokys(cluster, here):
     assert set(gpus) == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_killed_ray_worker_is_one_line(cluster):
     with pytest.raises(UserError, match=r"^a worker process was killed.*lower parallel\.jobs.*$"):
         list(each(killed, counted(5), RAY))
 
 
+@pytest.mark.slow
 def test_an_address_of_no_cluster_is_one_line(here):
     pytest.importorskip("ray", reason="Ray is not installed: make ray")
     code = (
@@ -172,7 +176,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("backend", ["loky", "ray"])
+@pytest.mark.parametrize("backend", ["loky", WITH_RAY])
 def test_a_function_of_the_main_module(here, backend):
     """As stages are run; and Ray starts and ends a cluster of its own."""
     if backend == "ray":
@@ -227,7 +231,7 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
     assert not left and len(gone) == 2
 
 
-@pytest.mark.parametrize("parallel", ["loky", "ray"], indirect=True)
+@pytest.mark.parametrize("parallel", ["loky", WITH_RAY], indirect=True)
 def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, monkeypatch):
     # Imported here, as the processes of the other tests import this file.
     from pairpref.monitor import Log
@@ -243,7 +247,7 @@ def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, m
         }
 
     monkeypatch.setattr("pairpref.text.tokens.SHARD", 50)
-    monkeypatch.setattr(tokenize, "ROWS_A_PROCESS", 50)
+    monkeypatch.setattr(tokenize, "_ROWS_A_PROCESS", 50)
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1))
     assert len(alone) == 9

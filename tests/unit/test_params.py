@@ -221,7 +221,7 @@ class TestCompanions:
         assert (data.test, data.truth, data.solution) == ("test.csv", None, "solution.csv")
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.booleans(),
     st.lists(st.tuples(st.sampled_from(sorted(flat(SOURCE))), st.sampled_from(VALUES)), max_size=9),

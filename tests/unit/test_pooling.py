@@ -38,7 +38,7 @@ calibrators = st.builds(
     sharpening=st.floats(1, 3),
 )
 
-FEW = settings(deadline=None, max_examples=30)
+FEW = settings(max_examples=30)
 
 
 @FEW

@@ -1,7 +1,7 @@
 """What the order of the answers does to a model."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pairpref.evaluation import position
@@ -9,7 +9,6 @@ from pairpref.pairs import swap_probabilities
 from tests.made_up import drawn
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 2**32 - 1))
 def test_averaging_makes_a_model_consistent_to_the_last_bit(n, seed):
     (ab, labels), (ba, _) = drawn(n, seed), drawn(n, seed + 1)

@@ -85,7 +85,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS)
 def test_repairing_twice_is_repairing_once(text):
     once, kinds = repair_and_explain(text)
@@ -93,7 +93,7 @@ def test_repairing_twice_is_repairing_once(text):
     assert bool(kinds) == (once != text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS)
 def test_repaired_text_can_be_stored_and_holds_no_controls(text):
     repaired = repair(text)
@@ -101,7 +101,7 @@ def test_repaired_text_can_be_stored_and_holds_no_controls(text):
     assert not any(ord(c) < 32 and c not in "\n\t" or 127 <= ord(c) < 160 for c in repaired)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.text(
         alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]) | st.sampled_from("\n\t")

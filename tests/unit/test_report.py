@@ -28,9 +28,23 @@ OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def settings(before, tmp_path, monkeypatch):
     """Every stage before calibrate has run on 600 made-up votes, with known truth."""
+    shutil.copytree(before, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return params.load(PARAMS)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("before")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _make()
+    return folder
+
+
+def _make() -> None:
     rng = np.random.default_rng(0)
     n = 600
     logits = rng.normal(size=(n, 3))
@@ -69,7 +83,6 @@ def settings(tmp_path, monkeypatch):
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
     baselines(settings, Log("baselines"))
-    return settings
 
 
 def run(settings) -> dict:

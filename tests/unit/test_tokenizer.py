@@ -54,7 +54,7 @@ class TestByteLevel:
         assert len(tokenizers.train_bpe(texts, 300)) == 300
         assert 260 <= len(tokenizers.train_bpe(["a"], 5000)) < 300
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(TEXT | TEXT.map("[SEP]{}[CLS]".format))
     def test_every_text_comes_back(self, bpe, text):
         [ids] = Encoder(bpe)([text])

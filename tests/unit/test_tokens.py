@@ -36,7 +36,7 @@ def files(folder) -> dict[str, bytes]:
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.lists(st.tuples(LISTS, LISTS, LISTS), min_size=1, max_size=6), single=st.booleans())
 def test_what_is_saved_comes_back(tmp_path_factory, pairs_of, rows, single):
     tokens = pairs_of(rows, single=single)

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up import drawn, predictions
 
@@ -13,7 +13,6 @@ from pairpref.paths import PAIRS, SEEDS
 from pairpref.versions import predictions as kept
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 3), st.booleans(), st.floats(0.01, 30))
 def test_kept_predictions_are_read_as_they_were(tmp_path_factory, n, seeds, calibrated, noise):
     path = tmp_path_factory.mktemp("kept") / "predictions.parquet"
@@ -25,7 +24,6 @@ def test_kept_predictions_are_read_as_they_were(tmp_path_factory, n, seeds, cali
     pd.testing.assert_frame_equal(kept.read(path.read_bytes()), kept.read(path))
 
 
-@settings(deadline=None)
 @given(st.floats(0.01, 100))
 def test_rounding_leaves_no_probability_of_zero(noise):
     frame = predictions(50, 1, noise)

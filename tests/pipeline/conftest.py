@@ -17,7 +17,7 @@ def repository(tmp_path_factory) -> Repository:
 
 @pytest.fixture
 def clean_tree(repository):
-    """The repository as its small run left it, before and after a test that runs experiments in it."""
+    """The repository after its small run, restored after a test that runs experiments in it."""
     yield repository
     repository.git("reset", "--hard", "--quiet")
     repository.git("clean", "-d", "--force", "--quiet")

@@ -1,10 +1,11 @@
 """python -m benchmarks.arena [--model]
 
-How hard the default arena is: the information captured (see `pairpref.evaluation.truth`) by answers that don't read, or hardly read,
-and with --model by the default model with and without the prompt. The bounds are what makes the arena worth learning.
+How hard the default arena is: the information captured by answers that read little or nothing.
 
-All training votes of params.yaml, made and cleaned in a temporary folder by the stages themselves and cross-fitted over the frozen
-folds; the model is that of fold 0, calibrated across fold 0's prompts.
+With --model also by the default model, with and without the prompt; see `pairpref.evaluation.truth`
+for the measure. The arena is worth learning if all keep their bounds. The stages make and clean
+all training votes of params.yaml in a temporary folder. Answers are cross-fitted over the frozen
+folds. The model is that of fold 0, calibrated across fold 0's prompts.
 """
 
 import argparse

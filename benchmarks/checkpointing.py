@@ -1,7 +1,7 @@
 """python -m benchmarks.checkpointing [--runs 5]
 
-What safety costs: fold 0 of the default trained with checkpoints and without, in turn, `--runs` times each. Prints the medians
-and their ratio. Run the pipeline first: the tokens are its own.
+What checkpoints cost: trains fold 0 of the default with and without them, in turn, `--runs` times
+each. Prints the medians and their ratio. Run the pipeline first: this reads its tokens.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def main() -> None:
             seconds, saves = measure(safe)
             found[safe].append(seconds)
             print(
-                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints {seconds:.2f} s, {saves} saved",
+                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints "
+                f"{seconds:.2f} s, {saves} saved",
                 flush=True,
             )
     safe, bare = (median(found[kind]) for kind in (True, False))

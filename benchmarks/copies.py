@@ -1,4 +1,4 @@
-"""A copy of the working tree in which programs run as they do for a user, cut off from this user's git and DVC settings."""
+"""A copy of the working tree to run programs in, without this user's git and DVC settings."""
 
 import hashlib
 import shutil
@@ -39,7 +39,7 @@ class Repository:
 
     @classmethod
     def at(cls, folder: Path) -> Self:
-        """The repository in `folder`/tree. Its commands are at home beside it, where nothing of the user's is."""
+        """The repository in `folder`/tree; the home folder of its commands is beside it."""
         author = {
             f"GIT_{who}_{what}": "tests@example.org"
             for who in ("AUTHOR", "COMMITTER")
@@ -49,12 +49,15 @@ class Repository:
         return cls(folder / "tree", {**environment, **author, "HF_HUB_OFFLINE": "1"})
 
     def copy(self, folder: Path) -> Self:
-        """The same in another folder: git-ignored files and DVC's cache too, but not what DVC remembers of files by their inodes."""
+        """A copy in another folder, with git-ignored files and DVC's cache.
+
+        What DVC remembers of files by their inodes does not apply to the copy.
+        """
         shutil.copytree(self.path, folder / "tree", symlinks=True)
         return self.at(folder)
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
-        """Run a command to its end, whatever its exit code; output and errors as text in `stdout`."""
+        """Run a command, whatever its exit code; output and errors are text in `stdout`."""
         return subprocess.run(
             command,
             cwd=self.path,
@@ -80,7 +83,7 @@ class Repository:
 
 
 def working_tree(folder: Path, overrides: Sequence[str]) -> Repository:
-    """The working tree as it stands, with some params changed, committed without dvc.lock, and nothing run yet.
+    """The working tree with some params changed, committed without dvc.lock; nothing has run yet.
 
     Args:
         folder: new or empty.
@@ -111,7 +114,7 @@ def stages(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """Path → SHA-256 of every file that dvc.yaml declares as an out, metrics or plot, or that lies in a folder it declares."""
+    """Path → SHA-256 of each out, metrics file and plot in dvc.yaml; of folders, each file."""
     files = {
         file for path in _declared(folder) for file in (path, *path.rglob("*")) if file.is_file()
     }

@@ -1,16 +1,21 @@
 """python -m benchmarks.kill_storm [N] [--seed 0] [--signal KILL|TERM] [--stages train oof …]
 
-Whatever kills a run, the same command finishes it, with the bytes of an undisturbed run: tried with N kills.
+Checks with N kills that a killed run can be finished, with the bytes of an undisturbed run.
 
-A copy of the working tree runs once undisturbed on small data, and is copied again before each stage. A run to be killed starts from such
-a copy: its stage and those after it have never run there, and no cache knows them. `dvc repro` is killed at a moment drawn from the
-stage's length, started again, with some chance killed again, and so on until it succeeds. What is killed is drawn too: the whole
-process group, the stage's process, dvc, or one of the stage's workers where it has any.
+A copy of the working tree runs once undisturbed on small data, and is copied again before each
+stage. A run to be killed starts from such a copy: its stage and those after it have never run
+there, and no cache knows them. `dvc repro` is killed at a random moment of the stage and started
+again, perhaps killed again, and so on until it succeeds. The target is random too: the whole
+process group, the stage's process, dvc, or one of the stage's workers if it has any.
 
-Compared are all outs, metrics and plots that dvc.yaml declares, dvc.lock, and whether the objects in DVC's cache are what their names say.
-Columns: mid-run, kills while the stage's process was there; resumed, kills after which a training was found begun or done; refused,
-starts that ended with a clear line, because a process of the start before was still at work; failed, starts that ended otherwise though
-nobody killed them; mended, garbled files of DVC's own that had to be taken away; strays, processes that outlived the command.
+Compares all outs, metrics and plots of dvc.yaml, and dvc.lock; checks that the objects in DVC's
+cache match their names. Columns:
+mid-run   kills while the stage's process was there
+resumed   kills after which a training was found begun or done
+refused   starts that ended with a clear line: a process of the start before was still at work
+failed    starts that ended otherwise although nothing killed them
+mended    garbled files of DVC's own that had to be removed
+strays    processes that outlived the command
 """
 
 import argparse
@@ -50,7 +55,7 @@ _STRAY_SECONDS = 20.0
 
 @dataclass
 class Run:
-    """A run that was killed. `lost` says why the same command could not finish it; the counts are this module's columns."""
+    """A killed run. `lost` says why it could not be finished; the counts are the columns."""
 
     stage: str
     kills: list[Kill] = field(default_factory=list)
@@ -64,11 +69,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Calm:
-    """An undisturbed run: hashes of all that is compared, seconds of each stage until DVC has recorded it, a copy from before it."""
+    """An undisturbed run."""
 
-    results: dict[str, str]
-    seconds: dict[str, float]
-    before: dict[str, Repository]
+    results: dict[str, str]  # hashes of all that is compared
+    seconds: dict[str, float]  # of each stage until DVC has recorded it
+    before: dict[str, Repository]  # a copy from before each stage
 
 
 def undisturbed(
@@ -90,7 +95,7 @@ def undisturbed(
 
 
 def draw(count: int, stages: Sequence[str], rng: random.Random) -> Iterator[list[Strike]]:
-    """Lists of strikes, each for one run, `count` strikes in all. No stage comes again before the others have come."""
+    """Strikes for each run, `count` in all. Every stage comes once before one comes again."""
     deck: list[str] = []
     while count:
         deck = deck or rng.sample(stages, len(stages))
@@ -108,10 +113,10 @@ def draw(count: int, stages: Sequence[str], rng: random.Random) -> Iterator[list
 def ride_out(
     strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL
 ) -> Run:
-    """Start a run from before the first strike's stage, kill it by each of them in turn, and finish it by the same command.
+    """Run from the first strike's stage on, kill it by each strike in turn, and then finish it.
 
     Args:
-        folder: to be made; all of it is left as it is, and so are processes that outlived the command.
+        folder: is made and kept; processes that outlived the command are left alone.
     """
     run, coming = Run(strikes[0].stage), list(strikes)
     repository = calm.before[run.stage].copy(folder)
@@ -171,7 +176,7 @@ def _mended(folder: Path, printed: str) -> bool:
 
 
 def _results(folder: Path) -> dict[str, str]:
-    """Hashes of what a run leaves: its outputs, dvc.lock whatever its order, and each cached object that is not what its name says."""
+    """Hashes of outputs, of dvc.lock (in any order), and of cached objects with a wrong name."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
     found = {
         **copies.outputs(folder),
@@ -206,7 +211,8 @@ def described(run: Run) -> Iterator[str]:
     for kill in run.kills or [Kill(f"{run.stage:9} ended before it could be killed", True)]:
         beside = "" if kill.hit else ", between stages"
         resumed = f", found {' and '.join(kill.resumed)}" if kill.resumed else ""
-        yield f"{kill.words}{beside}{resumed}: {'killed again' if run.kills and kill is not run.kills[-1] else end}"
+        again = run.kills and kill is not run.kills[-1]
+        yield f"{kill.words}{beside}{resumed}: {'killed again' if again else end}"
 
 
 def table(runs: Sequence[Run], stages: Sequence[str]) -> str:

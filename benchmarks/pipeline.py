@@ -1,10 +1,13 @@
 """python -m benchmarks.pipeline [--runs 3]
 
-What the whole pipeline costs and reaches on the default: the last commit with this folder's params.yaml, cloned into a temporary
-folder and run from nothing `--runs` times (no outs, no cache, no dvc.lock), medians of which are printed; then `dvc repro` with
-nothing to do, the median of 5. Whether all runs wrote the same bytes stands last.
+What the whole pipeline costs and reaches on the default.
 
-Seconds of a stage are its own process's (logs/<stage>.jsonl); what is left over is DVC's. Commit first: other changes are not measured.
+Clones the last commit, with this folder's params.yaml, into a temporary folder and runs it from
+scratch `--runs` times (no outs, no cache, no dvc.lock). Prints the medians; then the median of 5
+runs of `dvc repro` with nothing to do; last, whether all runs wrote the same bytes.
+
+Seconds of a stage are its own process's (logs/<stage>.jsonl); the rest is DVC's. Commit first:
+other changes are not measured.
 """
 
 import argparse
@@ -123,10 +126,11 @@ def table(runs: Sequence[Run], idle: Sequence[Watched]) -> str:
             f"medians of {len(runs)}     seconds   peak MiB",
             *(f"{name:12} {seconds:10.1f} {mib:10,.0f}" for name, (seconds, mib) in stages.items()),
             f"{'DVC':12} {total - sum(seconds for seconds, _ in stages.values()):10.1f}",
-            f"{'in all':12} {total:10.1f} {max(run.whole.peak_mib for run in runs):10,.0f}  (any one process, seen every 0.1 s)",
+            f"{'in all':12} {total:10.1f} {max(run.whole.peak_mib for run in runs):10,.0f}  "
+            "(any one process, seen every 0.1 s)",
             f"{'nothing to do':12} {median(run.seconds for run in idle):9.1f}",
-            f"information captured out of fold: {median(run.before for run in runs):.3f} before calibration, "
-            f"{median(run.after for run in runs):.3f} after",
+            f"information captured out of fold: {median(run.before for run in runs):.3f} before "
+            f"calibration, {median(run.after for run in runs):.3f} after",
             f"bytes of {', '.join(IDENTICAL)} in {len(runs)} runs: {same}",
         ]
     )

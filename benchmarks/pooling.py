@@ -1,10 +1,10 @@
 """python -m benchmarks.pooling [--seeds 5] [--rows 6000] [--test-rows 3000]
 
-What ways of making one answer of all folds' models cost: expected log loss on the arena's test file, whose
-true probabilities are known. Each seed is an arena, a split and a training of its own, made by the stages in
-a temporary folder. The temperature is the pipeline's: fitted on single models' out-of-fold answers. "best" is
-the least that any further sharpening of the same answers could reach, at the factor beside it: nobody knows
-it, but a pool is calibrated where it is near 1.
+Compares ways to pool the answers of all folds' models, by expected log loss on the arena's test
+file, whose true probabilities are known. For each seed the stages make an arena, a split and a
+training in a temporary folder. The temperature is the pipeline's: fitted on single models'
+out-of-fold answers. "best" is the least loss that more sharpening of the same answers could reach;
+the factor for it is beside it. The true best is unknown in practice; near 1, a pool is calibrated.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A command run as a child and watched: how long it takes, and how much memory it and its own children hold meanwhile."""
+"""Runs a command as a child and measures its time, and its memory with that of its children."""
 
 import os
 import subprocess
@@ -33,9 +33,9 @@ class Watched:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The surroundings of a run: this Python first on the path, and nothing of the user's git or DVC settings.
+    """Variables of a run: this Python first on the path, without the user's git or DVC settings.
 
-    As after an editable install, the package that Python finds first is that of this repository, not of a copy it runs in.
+    As after an editable install, Python finds this repository's package first, not the copy's.
     """
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))
@@ -58,9 +58,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
-    """Run a command to its end; its output goes to standard error, so that the table stands alone on standard output.
+    """Run a command; its output goes to standard error, since standard output is for the table.
 
-    Interrupted, it takes all of the command's processes along: DVC alone would leave its stage running.
+    An interrupt ends all of the command's processes: DVC alone would leave its stage running.
 
     Raises:
         subprocess.CalledProcessError: it failed.

@@ -1,12 +1,15 @@
 """python -m benchmarks.throughput [--rows 57477] [--simulate 1000000]
 
-How fast the stages that train nothing go through as many votes as Kaggle's file holds, and in how much memory; how large the page is, and
-where there is a browser how long it takes to open; with --simulate, how fast the arena is made up and whether its memory stays bounded.
-The model that is calibrated and reported on is made up too: the truth, blurred.
+Speed and memory of the stages that train nothing, on as many votes as Kaggle's file holds.
 
-The votes are simulated with every answer long and every conversation of two or three turns (`LIKE_KAGGLE`). That is as long as the
-knobs make them: how long is printed (Kaggle's answers have about 1,300 characters). On the other hand nearly every text holds letters
-beyond ASCII and one in six is mojibake, so that far more of it goes the slow way through the repair than would of Kaggle's.
+Also the size of the page, and if there is a browser, how long it takes to open; with --simulate,
+how fast the arena is made and whether its memory stays bounded. The model that is calibrated and
+reported on is made up: the truth with noise.
+
+Every answer is long and every conversation has two or three turns (`LIKE_KAGGLE`), as long as the
+params allow; the length is printed (Kaggle's answers have about 1,300 characters). But nearly every
+text has letters beyond ASCII and one in six is mojibake, so the repair takes its slow path far more
+often than on Kaggle's.
 """
 
 import argparse
@@ -48,7 +51,7 @@ def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
 
 
 def pretend(folder: Path) -> None:
-    """Leave behind what train, oof and predict would have, of a model that knows the truth but for some noise."""
+    """Write what train, oof and predict would write, for a model that is the truth with noise."""
     pairs = pd.read_parquet(folder / PAIRS, columns=["id", "label", "fold"])
     rng = np.random.default_rng(0)
     known = np.log(truth.read(folder / ARENA / "truth.csv", pairs["id"]))
@@ -68,7 +71,7 @@ def pretend(folder: Path) -> None:
 
 
 def opening(page: Path, times: int = 5) -> float | None:
-    """Median seconds that a browser takes for a page beyond those for an empty one, in turns; None where there is no browser."""
+    """Median seconds to open a page, minus those for an empty one; None without a browser."""
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
@@ -97,8 +100,9 @@ def opening(page: Path, times: int = 5) -> float | None:
 
 def row(name: str, rows: int, size: float, run: Watched) -> str:
     return (
-        f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s {rows / run.seconds:7,.0f} rows/s "
-        f"{run.peak_mib:6,.0f} MiB in any process {run.peak_mib_together:6,.0f} MiB in all"
+        f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s "
+        f"{rows / run.seconds:7,.0f} rows/s {run.peak_mib:6,.0f} MiB in any process "
+        f"{run.peak_mib_together:6,.0f} MiB in all"
     )
 
 

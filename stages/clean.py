@@ -39,7 +39,8 @@ _COLUMNS = pa.schema(
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
     log.say(f"{params.data.train} has the form {votes.form}: {votes.written}")
-    tables, keys, rejected, batch, found = [_table([])], [], [], [], Counter()
+    tables, keys, rejected, batch = [_table([])], [], [], []
+    found: Counter[str] = Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)
     for row in log.track(rows, readers.count_rows(params.data.train), "rows"):
         if isinstance(row, RejectedRow):

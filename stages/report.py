@@ -66,9 +66,9 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
     else:
         predictions = by_seed[by_seed["seed"] == params.train.seeds[0]]
         after = probabilities(answers(predictions, params.inference.dual_order))
-    lengths, cuts = _lengths(), params.report.cuts
-    if cuts == "thirds":  # of all votes: the same for every model of them, whatever its folds
-        cuts = buckets.length_cuts(lengths["tokens"].to_numpy())
+    lengths, wanted = _lengths(), params.report.cuts
+    # Thirds of all votes: the same for every model of them, whatever its folds.
+    cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if wanted == "thirds" else wanted
     frame = predictions[["id", "label"]]
     for known in (pd.read_parquet(paths.PAIRS, columns=["id", *TEXTS, "group", "turns"]), lengths):
         frame = frame.merge(known, on="id", how="left", validate="1:1")

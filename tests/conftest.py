@@ -1,9 +1,9 @@
-"""What several tests stand on: the real params shrunk, an arena run through the stages, backbones of a few thousand weights."""
+"""Fixtures of several tests: small params, an arena run through the stages, tiny backbones."""
 
 import os
 
-# Before any library reads them: nothing is fetched, a small tensor is not worth a second thread, and bits are compared on the CPU
-# unless a device is asked for.
+# Set before any library reads them: nothing is fetched, a small tensor is not worth a second
+# thread, and bits are compared on the CPU unless a device is asked for.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -56,7 +56,7 @@ def raw_params() -> Callable[[], dict]:
 
 @pytest.fixture(scope="session")
 def small_params(raw_params) -> Callable[..., params.Params]:
-    """The real params of a pipeline of seconds, with changes such as augment__ab=False or simulate__judge__tie=1.0."""
+    """Real params of a pipeline of seconds, with changes such as simulate__judge__tie=1.0."""
 
     def make(**changes: object) -> params.Params:
         raw = raw_params()
@@ -79,7 +79,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def word_pieces(tmp_path_factory) -> Callable[..., Path]:
-    """Make a folder with a BERT-like WordPiece tokenizer of single letters and the given extra words."""
+    """Make a folder with a BERT-like WordPiece tokenizer of single letters and the given words."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -112,7 +112,7 @@ BACKBONES = ("deberta-v2", "bert", "modernbert")
 
 @pytest.fixture(scope="session")
 def tiny_backbone(word_pieces, tmp_path_factory) -> Callable[..., Path]:
-    """Save a tiny backbone with random weights and a tokenizer, as from a hub: kind is one of `BACKBONES`; head and dtype as asked."""
+    """Save a tiny backbone of a kind of `BACKBONES`, with random weights and a tokenizer."""
     import torch
     from transformers import AutoModel, AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig
 
@@ -174,7 +174,7 @@ def bpe():
 
 @pytest.fixture(scope="session")
 def pairs_of() -> Callable:
-    """Tokens of rows given as (prompt, a, b) lists of ids; labels, groups, folds and ids as given or counted up."""
+    """Tokens of rows given as (prompt, a, b) lists of ids; other columns as given or counted up."""
     import numpy as np
 
     from pairpref.text.tokens import Tokens
@@ -200,7 +200,7 @@ def pairs_of() -> Callable:
 
 @pytest.fixture(scope="session")
 def canary() -> Callable[[Path], object]:
-    """An object whose unpickling creates the given file; pickle it where nothing may be unpickled."""
+    """An object that creates the given file when unpickled, to show that nothing is unpickled."""
 
     class Canary:
         def __init__(self, path: Path) -> None:

@@ -23,7 +23,7 @@ rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
 def predictions(
     n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False
 ) -> pd.DataFrame:
-    """Predictions of a model that knows the truth but for some noise, from several seeds, as `collect_predictions` gives them."""
+    """Predictions of several seeds, the truth with noise, in the form of `collect_predictions`."""
     p, labels = drawn(n, 0)
     rng = np.random.default_rng(1000 + seed)
     parts = []

@@ -1,4 +1,4 @@
-"""What goes wrong around the pipeline, and the one command that mends it. The numbers are those of the table in docs/faults.md."""
+"""What goes wrong around the pipeline, and the command for it; numbers as in docs/faults.md."""
 
 import hashlib
 import itertools
@@ -80,7 +80,7 @@ def stage_process(repository, stage: str) -> psutil.Process | None:
 
 @pytest.fixture
 def long_training(clean_tree):
-    """The repository with params that make its train stage run for a while, and that no other test has run it with."""
+    """The repository with params of a long training, which no other test has run."""
     apply_overrides(clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{next(SEEDS)}]"])
     return clean_tree
 
@@ -166,7 +166,7 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
 
 @pytest.mark.fault(9)
 def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long_training):
-    """By an experiment that another dvc refuses, for one: it has written its switch into params.yaml before."""
+    """For example by an experiment that is refused, but has already written into params.yaml."""
     with running(long_training, *DVC, "repro", "train") as repro:
         in_the_middle(long_training)
         apply_overrides(long_training.path / "params.yaml", ["train.lr=1e-9"])
@@ -220,7 +220,7 @@ def test_two_repros_at_once_one_is_refused(long_training):
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"schema: '2.0'\nstages:\n  simul"])
 def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
-    """README's command gives back the very same file; nothing runs again but `backbone`, whose outs DVC does not cache."""
+    """README's command restores the same file; only `backbone`, which is not cached, runs again."""
     (clean_tree.path / "dvc.lock").write_bytes(content)
     assert clean_tree.run(*DVC, "repro").returncode != 0 or content.startswith(b"schema")
     done = clean_tree.run("sh", "-c", "rm dvc.lock && dvc repro")
@@ -242,7 +242,7 @@ def test_an_empty_or_garbled_lock_file(clean_tree, name, content):
 
 @pytest.mark.fault(14)
 def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
-    """DVC trusts what is read-only, so the damage even reaches the workspace; README's command finds and mends it."""
+    """DVC trusts read-only files, so the workspace is damaged too; README's command mends it."""
     model = clean_tree.path / "models/train/model.safetensors"
     good = model.read_bytes()
     digest = hashlib.md5(good).hexdigest()

@@ -1,4 +1,4 @@
-"""A local backbone whose weights are changed in place, as its user would find out: by `dvc repro`."""
+"""A local backbone whose weights are changed in place; `dvc repro` notices."""
 
 import hashlib
 import re

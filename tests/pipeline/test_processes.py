@@ -35,7 +35,7 @@ def losses(repository, log: str) -> np.ndarray:
 
 @pytest.mark.parametrize("parts, stages", [(1, ["train", "oof"]), (3, ["train"])])
 def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, parts, stages):
-    """The same global batch, whose last one of an epoch is not a full one: the first 50 losses are equal to 1e-4."""
+    """The same global batch, the last of an epoch not full: the first 50 losses agree to 1e-4."""
     overrides = [
         "train.epochs=2",
         f"train.gradient_accumulation_steps={parts}",

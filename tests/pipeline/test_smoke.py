@@ -1,4 +1,4 @@
-"""The real dvc.yaml on small data: from nothing to a report, again without work, on a user's votes, and with one param changed."""
+"""The real dvc.yaml on small data: from scratch, again, on a user's votes, and with one change."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_one_param_is_one_experiment(clean_tree):
 
 @pytest.mark.fault(25)
 def test_dual_order_inference_is_switched_without_training_again(clean_tree):
-    """Both orders are exported as it is. And README's table of experiments fits a terminal of 160 columns, nothing cut."""
+    """Both orders are exported anyway. README's table of experiments fits in 160 columns."""
     printed = clean_tree.dvc("exp", "run", "--set-param", "inference.dual_order=false")
     assert re.findall(r"Running stage '(\w+)'", printed) == ["calibrate", "predict", "report"]
     oof, orders = (
@@ -139,7 +139,7 @@ def test_plots_show_the_training_curves(repository, tmp_path):
 
 @pytest.mark.fault(27)
 def test_users_votes(clean_tree):
-    """Votes of another form, in Parquet and without ties or a test file: all runs, and nothing is scored against the arena's."""
+    """Votes in Parquet, no ties, no test file: all stages run without the arena's truth."""
     settings = load(clean_tree.path / "params.yaml").simulate.model_copy(update={"seed": 7})
     drawn = [vote for vote in (arena.vote(row, settings) for row in range(300)) if vote.label < 2]
     votes = pd.DataFrame(
@@ -186,7 +186,7 @@ def test_text_and_label_needs_augmentation_off(clean_tree):
     "override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"]
 )
 def test_what_cannot_work_is_one_clear_line(clean_tree, override):
-    """No traceback, and nothing lost: README's restoring line brings back what DVC cleared away to run the stage."""
+    """No traceback, and nothing lost: README's command restores what DVC removed for the stage."""
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", override)
     assert done.returncode != 0 and "Traceback" not in done.stdout
     named = "nowhere.csv" if "nowhere" in override else override.split("=")[0]

@@ -144,9 +144,10 @@ def _part(part: object) -> str:
     """The text of a part; of another part than text its kind, such as [image]."""
     if isinstance(part, str):
         return part
-    kind = (part.get("type") or "text") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return part["text"]
-    if isinstance(kind, str) and kind != "text":
-        return f"[{kind}]"
+    if isinstance(part, dict):
+        kind, text = part.get("type") or "text", part.get("text")
+        if kind == "text" and isinstance(text, str):
+            return text
+        if isinstance(kind, str) and kind != "text":
+            return f"[{kind}]"
     raise RowError("not_text", part)

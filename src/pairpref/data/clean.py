@@ -41,17 +41,17 @@ class Clean:
 def clean_row(row: Row, switches: CleanParams) -> Clean:
     """Repair texts where `utf8` is on and flatten them where `flatten` is on."""
     found = ["ties_bothbad"] if row.both_bad else []
-    prompt, a, b = (
-        _text(cell, switches, found) for cell in (row.prompt, row.response_a, row.response_b)
-    )
+    prompt = _text(row.prompt, switches, found) if row.prompt else ""
+    a = _text(row.response_a, switches, found)
+    b = _text(row.response_b, switches, found) if row.response_b else None
     for answer in filter(None, (row.response_a, row.response_b)):
         if None in answer.turns:
             found.append("null_answers")
-        elif not any(turn.strip() for turn in answer.turns):
+        elif not any(turn and turn.strip() for turn in answer.turns):
             found.append("empty_answers")
     asked = (row.prompt or row.response_a).turns
     key = cells.join([turn and repair(turn) for turn in asked])
-    return Clean(row.line, row.id, prompt or "", a, b, row.label, len(asked), key, tuple(found))
+    return Clean(row.line, row.id, prompt, a, b, row.label, len(asked), key, tuple(found))
 
 
 def clean_rows(
@@ -82,7 +82,8 @@ def read_test(
     Raises:
         UserError: the file as a whole can't be read, or a row has no readable id.
     """
-    rejected, values = [], []
+    rejected: list[RejectedRow] = []
+    values: list[tuple[str, str, str, str | None, bool]] = []
     for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
         _refuse_without_id(row, path)
         if isinstance(row, RejectedRow):
@@ -114,9 +115,7 @@ def _clean_shard(
     return [row if isinstance(row, RejectedRow) else clean_row(row, switches) for row in shard]
 
 
-def _text(cell: Cell | None, switches: CleanParams, found: list[str]) -> str | None:
-    if cell is None:
-        return None
+def _text(cell: Cell, switches: CleanParams, found: list[str]) -> str:
     kinds: set[str] = set()
     texts: list[str | None] = []
     for source in cell.turns if switches.flatten else (cell.source,):

@@ -4,10 +4,14 @@ import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pairpref.data import lines
 from pairpref.data.lines import MAX_CELL, Record, Source
 from pairpref.errors import UserError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 # A whole field: quoted, with quotes inside doubled, or without any quote at its beginning.
 _FIELD = re.compile(r'"[^"]*+(?:""[^"]*+)*+"(?=[,\r\n]|\Z)|(?!")[^,\r\n]*+')
@@ -65,7 +69,7 @@ def _refuse(header: list[str], path: Path) -> None:
 
 
 def _records(
-    rows: "csv._reader", raw: list[str], header: list[str], needed: Collection[str]
+    rows: "Reader", raw: list[str], header: list[str], needed: Collection[str]
 ) -> Iterator[Record]:
     columns = [name for name in header if name in needed]
     width = max(i for i, name in enumerate(header, 1) if name)

@@ -32,7 +32,7 @@ def _of_flags(*flags: object) -> int:
     got = ", ".join(str(flag)[:40] for flag in flags)
     if None in found:
         raise RowError("bad_winner", got)
-    if sum(found) != 1:
+    if found.count(1) != 1:
         raise RowError("several_winners" if any(found) else "no_winner", got)
     return found.index(1)
 
@@ -147,18 +147,17 @@ def find(columns: Collection[str], judged: bool) -> Layout | None:
         UserError: the winner is given twice.
     """
     for name, form in FORMS.items():
-        votes = [vote for vote in form.votes if set(vote.columns) <= set(columns)]
+        votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
         identifier = next((column for column in _IDS if column in columns), None)
         if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
             continue
-        if not judged:
-            votes = [None]
         if len(votes) > 1:
             found = " and as ".join(", ".join(vote.columns) for vote in votes)
             raise UserError(f"the winner is there twice: as {found}. Remove one of them.")
-        if votes:
+        if votes or not judged:
             prompt = (form.prompt,) if form.prompt in columns else ()
-            return Layout(name, form, identifier, (*prompt, *form.texts), votes[0])
+            vote = votes[0] if votes else None
+            return Layout(name, form, identifier, (*prompt, *form.texts), vote)
     return None
 
 

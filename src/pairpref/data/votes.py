@@ -97,7 +97,7 @@ def _row(record: Record, layout: Layout, plain: Collection[str]) -> Row | Reject
         if missing := [name for name in layout.needed if name not in cells]:
             raise RowError("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise RowError("bad_id", cells.get(layout.id))
+            raise RowError("bad_id", layout.id and cells.get(layout.id))
         return Row(record.line, identifier, *layout.read(cells, plain, identifier))
     except RowError as error:
         return RejectedRow(record.line, identifier, error.reason, error.excerpt[:200])

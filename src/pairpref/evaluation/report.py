@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,8 @@ class EvaluationReport:
         """Log loss of baselines, floor (if known) and model: name, log_loss, low, high."""
         rows = [(b.name, b.log_loss, *b.ci) for b in self.baselines]
         if "floor" in self.figures:
-            rows.append(("floor", *[self.figures["floor"]] * 3))
+            floor = self.figures["floor"]
+            rows.append(("floor", floor, floor, floor))
         for name in ("log_loss_before", "log_loss"):
             rows.append((name, self.figures[name], *self.ci[name]))
         return pd.DataFrame(rows, columns=["name", "log_loss", "low", "high"])
@@ -137,11 +139,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    votes: Votes,
-    baselines: dict[str, np.ndarray],
-    by_seed: pd.DataFrame,
-    bins: int,
-    **records: object,
+    votes: Votes, baselines: dict[str, np.ndarray], by_seed: pd.DataFrame, bins: int, **records: Any
 ) -> EvaluationReport:
     """Judge a model.
 

@@ -128,7 +128,7 @@ def _load(
     )
     if method := getattr(config, "quantization_config", None):
         method = method.get("quant_method") if isinstance(method, dict) else method.quant_method
-        raise UserError(f"model.backbone {name!r} is {published.not_trainable(method)}.")
+        raise UserError(f"model.backbone {name!r} is {published.not_trainable(str(method))}.")
     folder = Path(cached_file(path, "config.json", revision=revision, local_files_only=True)).parent
     if key := _integer_weight(folder):
         raise UserError(

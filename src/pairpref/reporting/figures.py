@@ -4,6 +4,8 @@ Colours are mid-tones that work on white and on black; lines also differ in dash
 page sets text and grid to its own ink when it draws (see templates/index.html.j2).
 """
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -13,7 +15,7 @@ from pairpref.pairs import LABELS
 from pairpref.reporting.page import num, words
 
 BLUE, ORANGE, GREY = "#4a8fd6", "#d06a26", "#8a8f98"
-_LAYOUT = {
+_LAYOUT: dict[str, Any] = {
     "template": "none",
     "height": 300,
     "margin": {"l": 52, "r": 12, "t": 40, "b": 44},
@@ -29,7 +31,7 @@ _CELLS = {
     "xgap": 2,
     "ygap": 2,
 }
-_STYLES = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"line": {"color": BLUE, "dash": "dot"}, "marker": {"symbol": "circle-open", "size": 8}},
     {"line": {"color": ORANGE, "dash": "solid"}, "marker": {"symbol": "square", "size": 7}},
 )

@@ -22,7 +22,8 @@ def tokens_per_second(stage: str = "train") -> float | None:
 
 def markdown() -> str:
     """Each stage's last run on this machine: seconds, tokens/s, peak memory, package versions."""
-    rows, versions = [], {}
+    rows = []
+    versions: dict[tuple[str, str], list[str]] = {}
     for stage in STAGES:
         ended = _event(stage, "ended")
         rows.append((stage, ended.get("at"), tokens_per_second(stage), ended.get("peak_mib")))

@@ -42,14 +42,14 @@ def compose(
         swapped: show B first.
     """
     if b is None:
-        parts, segments = [a], (FIRST,)
+        parts, segments = [a], [FIRST]
     else:
-        parts, segments = [prompt, b, a] if swapped else [prompt, a, b], (PROMPT, FIRST, SECOND)
+        parts, segments = [prompt, b, a] if swapped else [prompt, a, b], [PROMPT, FIRST, SECOND]
     at = 0 if template.start is None else 1
     kept = longest_first([len(part) for part in parts], max_length - at - len(parts))
     ids = np.empty(at + len(parts) + sum(kept), dtype=np.int32)
     out = np.empty(len(ids), dtype=np.int8)
-    if at:
+    if template.start is not None:
         ids[0], out[0] = template.start, OUTSIDE
     for part, segment, length in zip(parts, segments, kept, strict=True):
         end = at + length

@@ -57,7 +57,8 @@ class Tokens:
 
     def lengths(self) -> np.ndarray:
         """Tokens of each row's three parts together, uncut; shape (n,)."""
-        return sum(np.diff(offsets) for _, offsets in self.parts)
+        prompt, a, b = (np.diff(offsets) for _, offsets in self.parts)
+        return prompt + a + b
 
 
 def tokenize(

@@ -97,7 +97,7 @@ class State:
     smooth_loss: float = math.log(len(LABELS))
     history: list[dict[str, float]] = field(default_factory=list)  # a row an evaluated epoch
     # The best epoch's weights, and its validation rows' probabilities by order, on the CPU.
-    best: dict[str, torch.Tensor] | None = None
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class CheckpointManager:
@@ -258,13 +258,14 @@ class CheckpointManager:
 def _write_state(
     folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    tensors, numbers = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, float] = {}
     for parameter, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             (tensors if isinstance(value, torch.Tensor) else numbers)[f"{parameter}.{name}"] = value
     save_file(weights.of(model), folder / "model.safetensors")
     save_file(tensors, folder / "optimizer.safetensors")
-    if state.best is not None:
+    if state.best:
         save_file(state.best, folder / "best.safetensors")
     fields = {name: value for name, value in vars(state).items() if name != "best"}
     content = json.dumps({**fields, "optimizer": numbers})
@@ -283,7 +284,7 @@ def _read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": values, "param_groups": groups})
     best = folder / "best.safetensors"
-    return State(**fields, best=load_file(best) if best.exists() else None)
+    return State(**fields, best=load_file(best) if best.exists() else {})
 
 
 def _hash(path: Path) -> str:

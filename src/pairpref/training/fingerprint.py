@@ -31,9 +31,10 @@ class Fingerprint:
         Args:
             data: files and folders that the training reads.
         """
-        read = {"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True}
         chosen = params.model_dump(
-            mode="json", include=read, exclude={"train": {"seeds", "resume"}}
+            mode="json",
+            include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
+            exclude={"train": {"seeds", "resume"}},
         )
         path, chosen["model"]["revision"] = source(params.model)
         parts = {

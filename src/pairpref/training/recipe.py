@@ -33,7 +33,8 @@ def inference_config(params: Params, train: Tokens) -> InferenceConfig:
 
 def optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) without decay of biases and norms."""
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decayed if parameter.ndim > 1 else others).append(parameter)
     groups = [
@@ -67,7 +68,8 @@ def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[f
     present = shown > 0
     weights = np.ones(len(shown))
     weights[present] = 1 / (present.sum() * shown[present])
-    return tuple(weights.tolist())
+    a, b, tie = weights.tolist()
+    return a, b, tie
 
 
 def exhausted(history: list[dict[str, float]], patience: int | None, min_delta: float) -> bool:

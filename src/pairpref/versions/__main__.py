@@ -171,7 +171,8 @@ def leaderboard(catalog: Catalog, _: argparse.Namespace) -> None:
 
 def _print(frame: pd.DataFrame) -> None:
     """Print a table; on a terminal without the last columns that don't fit."""
-    width, dropped = shutil.get_terminal_size((1000, 24)).columns, []
+    width = shutil.get_terminal_size((1000, 24)).columns
+    dropped: list[str] = []
     while (text := frame.to_string(index=False)).index("\n") > width and frame.shape[1] > 2:
         dropped.insert(0, frame.columns[-1])
         frame = frame.iloc[:, :-1]
@@ -186,16 +187,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     added = {}
     for run in (list_versions, replay, impact, tag, table, check, leaderboard):
-        text, name = inspect.getdoc(run), run.__name__.removesuffix("_versions")
+        text, name = inspect.getdoc(run) or "", run.__name__.removesuffix("_versions")
         form = argparse.RawDescriptionHelpFormatter
         help = text.splitlines()[0]
         added[name] = commands.add_parser(name, help=help, description=text, formatter_class=form)
         added[name].set_defaults(run=run)
     added["replay"].add_argument("names", nargs="*", metavar="ID", help="all if none is named")
     added["tag"].add_argument("--move", action="store_true", help="also move misplaced tags")
-    form = added["table"].add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_true", help="as Markdown")
-    form.add_argument("--csv", action="store_true", help="as plain numbers")
+    style = added["table"].add_mutually_exclusive_group()
+    style.add_argument("--md", action="store_true", help="as Markdown")
+    style.add_argument("--csv", action="store_true", help="as plain numbers")
     added["check"].add_argument("--against", metavar="ID", help="the anchor if not given")
     return parser
 

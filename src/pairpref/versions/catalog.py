@@ -149,7 +149,8 @@ def changed(raw: Mapping[str, Any], changes: Changes, whose: str) -> dict[str, A
     Raises:
         UserError: a change names an unknown param or sets a value that is not allowed.
     """
-    result, known = copy.deepcopy(dict(raw)), flat(raw)
+    result = copy.deepcopy(dict(raw))
+    known = flat(result)
     for name, value in changes.items():
         if name not in known:
             raise UserError(

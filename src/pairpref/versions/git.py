@@ -72,12 +72,12 @@ class Repository:
         form = "%x1f".join(["%H", "%cn", "%ce", "%cd", "%B"]) + "%x1e"
         found: dict[str, Commit] = {}
         for record in self.git("log", "--date=raw", f"--format={form}").split("\x1e")[:-1]:
-            sha, *committer, message = record.lstrip("\n").split("\x1f")
+            sha, who, email, time, message = record.lstrip("\n").split("\x1f", 4)
             body, _, last = message.strip().rpartition("\n\n")
             for line in last.splitlines() if body else ():
                 key, _, name = line.partition(": ")
                 if key == trailer:
-                    found.setdefault(name.strip(), Commit(sha, tuple(committer), body))
+                    found.setdefault(name.strip(), Commit(sha, (who, email, time), body))
         return found
 
     def tags(self) -> dict[str, str]:
@@ -100,7 +100,7 @@ class Repository:
         for name in made:
             commit, message = versions[name], f"{versions[name].message}\n"
             tagger = dict(zip(_TAGGER, commit.committer, strict=True))
-            self.git("tag", *options, name, commit.sha, stdin=message, **tagger)
+            self.git("tag", *options, name, commit.sha, stdin=message, check=True, **tagger)
         return made, left
 
     def commit(self, message: str, *paths: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -48,8 +49,8 @@ def commit_message(row: Row) -> str:
         verdict = row.to_parent.verdict
         shown = verdict != "not shown"
         outcome = f"{verdict} than {other}" if shown else f"no difference from {other} is shown"
-    entry = _template().make_module({"rows": [], "features": [], "dates": {}}).version(row)
-    return f"{row.name}: {outcome}\n\n{entry}\n{TRAILER}: {row.name}\n"
+    module: Any = _template().make_module({"rows": [], "features": [], "dates": {}})
+    return f"{row.name}: {outcome}\n\n{module.version(row)}\n{TRAILER}: {row.name}\n"
 
 
 def day(seconds: float) -> str:

@@ -222,17 +222,17 @@ def _effects(catalog: Catalog, root: Path, votes: pd.DataFrame) -> list[Effect]:
         paths = [root / side_path(catalog, changes) for changes in catalog.sides(key)]
         sides = [kept.read(path) for path in paths if path.exists()]
         if len(sides) == 2 and all(kept.same_votes(side, votes) for side in sides):
-            levels = [kept.measure(side)["log_loss_final"] for side in sides]
-            found.append(Effect(key, *levels, kept.difference(*sides), kept.f1_difference(*sides)))
+            with_, without = (kept.measure(side)["log_loss_final"] for side in sides)
+            differences = kept.difference(*sides), kept.f1_difference(*sides)
+            found.append(Effect(key, with_, without, *differences))
     return found
 
 
 def _gaps(table: pd.DataFrame, same: dict[str, pd.DataFrame], test_scores: Path) -> list[Gap]:
     sizes = json.loads(test_scores.read_text(encoding="utf-8")) if test_scores.exists() else {}
     found: list[Gap] = []
-    last: dict[
-        str, tuple[float, np.ndarray]
-    ] = {}  # gap and losses of the version before, by regime
+    # Of each regime: gap and losses of the version before.
+    last: dict[str, tuple[float, np.ndarray]] = {}
     for row in table.to_dict("records"):
         part = "private" if pd.notna(row["private"]) else "public"
         if row["version"] not in same or pd.isna(row[part]):

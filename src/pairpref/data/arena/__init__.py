@@ -6,7 +6,7 @@ order, so the truth is exact whatever the damage.
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ class Vote:
 
     id: int
     models: tuple[str, str]
-    shown: tuple[list, list, list]  # turns of prompt, A and B as the voter sees them
-    stored: tuple[list, list, list]  # the same as they are stored
+    shown: tuple[Sequence[str | None], ...]  # turns of prompt, A and B as the voter sees them
+    stored: tuple[list, ...]  # the same as they are stored
     p: tuple[float, float, float]
     label: int
     public: bool
@@ -44,13 +44,14 @@ def vote(row: int, params: SimulateParams) -> Vote:
     if near:
         prompt[0] = authors.near_repeat(rng, prompt[0])
     a, b = _two_models(rng, params)
-    shown = prompt, *(_answer(rng, topic, prompt, model, params) for model in (a, b))
-    p = judge.vote_probabilities(*shown, params.judge)
+    of_a, of_b = (_answer(rng, topic, prompt, model, params) for model in (a, b))
+    p = judge.vote_probabilities(prompt, of_a, of_b, params.judge)
     u = rng.random()
     label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
     # Kaggle's ids are large and in no order; the row keeps them unique.
     identifier = int(rng.random() * 2**22) * 2**20 + row
     public = rng.random() < PUBLIC_SHARE
+    shown = prompt, of_a, of_b
     stored = tuple(damage.stored(rng, turns, params) for turns in shown)
     return Vote(identifier, (a.name, b.name), shown, stored, p, label, public)
 
@@ -101,7 +102,7 @@ def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, aut
 
 def _answer(
     rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams
-) -> list[str | None]:
+) -> Sequence[str | None]:
     u = rng.random()
     if u < params.null_answers:
         return [None] * len(prompt)

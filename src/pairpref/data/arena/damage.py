@@ -4,6 +4,7 @@ Without lossy damage, clean(damage(text)) == text for every text of the arena (t
 """
 
 import html.entities
+from collections.abc import Sequence
 from random import Random
 
 from pairpref.params import SimulateParams
@@ -13,12 +14,12 @@ _CP1252 = [bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256)]
 _CONTROLS = "\x00\x01\x07\x08\x0b\x1b\x7f"
 
 
-def stored(rng: Random, turns: list[str | None], params: SimulateParams) -> list:
+def stored(rng: Random, turns: Sequence[str | None], params: SimulateParams) -> list:
     """The turns of one cell as an export stores them: damaged, and sometimes in nested lists."""
-    turns = [turn if turn is None else _damaged(rng, turn, params) for turn in turns]
+    cell = [turn if turn is None else _damaged(rng, turn, params) for turn in turns]
     if rng.random() >= params.nested_lists:
-        return turns
-    return [[turn] for turn in turns] if rng.random() < 0.5 else [turns]
+        return cell
+    return [[turn] for turn in cell] if rng.random() < 0.5 else [cell]
 
 
 def mojibake(text: str, cp1252: bool) -> str:

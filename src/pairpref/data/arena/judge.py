@@ -14,6 +14,7 @@ comparison experiments", JASA 65.
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from pairpref.data.arena.lexicon import WORD_QUALITY, WORD_TOPIC
 from pairpref.params import JudgeParams
@@ -33,7 +34,7 @@ def topic_of(prompt: list[str]) -> str | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def utility(topic: str | None, answer: list[str | None], rule: JudgeParams) -> float:
+def utility(topic: str | None, answer: Sequence[str | None], rule: JudgeParams) -> float:
     """How much the voter likes one answer (its turns together) to a prompt on `topic`."""
     seen = [word for turn in answer if turn for word in words(turn)]
     if not seen:
@@ -47,7 +48,7 @@ def utility(topic: str | None, answer: list[str | None], rule: JudgeParams) -> f
 
 
 def vote_probabilities(
-    prompt: list[str], a: list[str | None], b: list[str | None], rule: JudgeParams
+    prompt: list[str], a: Sequence[str | None], b: Sequence[str | None], rule: JudgeParams
 ) -> tuple[float, float, float]:
     """(p_a, p_b, p_tie), rounded to 6 decimals so that every machine draws the same vote."""
     topic = topic_of(prompt)

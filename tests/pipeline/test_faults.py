@@ -108,6 +108,7 @@ def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree):
     assert hashes(clean_tree.path / "models") == before
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8)
 def test_starting_over_is_a_switch(clean_tree):
     """And ends with the same bytes."""
@@ -137,6 +138,7 @@ def test_sigterm_stops_and_the_same_command_goes_on(long_training):
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(5)
 def test_one_worker_told_to_end_ends_the_stage(clean_tree):
     """Without its fold there is nothing to export: the rest alone would look like a result."""
@@ -175,6 +177,7 @@ def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long
     assert "1e-09" not in (long_training.path / "dvc.lock").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(5)
 def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
     """As a person does it: the terminal tells every process of the group."""
@@ -189,6 +192,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(11)
 def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_training):
     with running(long_training, *DVC, "repro", "train") as repro:
@@ -208,6 +212,7 @@ def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_traini
         assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 def test_two_repros_at_once_one_is_refused(long_training):
     with running(long_training, *DVC, "repro", "train"):
@@ -217,6 +222,7 @@ def test_two_repros_at_once_one_is_refused(long_training):
         assert "Unable to acquire lock" in second.stdout or "is busy" in second.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"schema: '2.0'\nstages:\n  simul"])
 def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
@@ -229,6 +235,7 @@ def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
     assert clean_tree.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("name", ["lock", "rwlock"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\0" * 50])
@@ -240,6 +247,7 @@ def test_an_empty_or_garbled_lock_file(clean_tree, name, content):
     assert "Running stage" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(14)
 def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
     """DVC trusts read-only files, so the workspace is damaged too; README's command mends it."""
@@ -274,6 +282,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
     "stage, folder, size",

@@ -9,6 +9,8 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.slow
+
 
 def state(folder: Path) -> dict[str, tuple[str, int]]:
     """Hash and mode of each file."""

@@ -12,6 +12,8 @@ from dvc.utils.hydra import apply_overrides
 
 from benchmarks.copies import outputs
 
+pytestmark = pytest.mark.slow
+
 # What it would be with GPUs; on CPUs the processes speak through gloo.
 TWO = [
     "accelerate",

@@ -85,6 +85,7 @@ def test_second_run_does_nothing(repository):
     assert "up to date" in printed and "Running stage" not in printed
 
 
+@pytest.mark.slow
 def test_forced_run_writes_the_same_bytes(repository):
     """dvc.lock holds the hash of every out, metrics file and plot: it may not change."""
     shutil.rmtree(repository.path / "work")
@@ -100,6 +101,7 @@ def test_one_param_is_one_experiment(clean_tree):
     assert "temperature" in clean_tree.dvc("metrics", "diff")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(25)
 def test_dual_order_inference_is_switched_without_training_again(clean_tree):
     """Both orders are exported anyway. README's table of experiments fits in 160 columns."""
@@ -162,6 +164,7 @@ def test_users_votes(clean_tree):
     assert (clean_tree.path / "submission.unreadable.csv").read_text() == "line,id,reason,excerpt\n"
 
 
+@pytest.mark.slow
 def test_text_and_label_needs_augmentation_off(clean_tree):
     settings = load(clean_tree.path / "params.yaml").simulate
     with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:

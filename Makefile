@@ -1,27 +1,32 @@
-# make repro: environment, pipeline, headline.   make test: every test.   Both need Python 3.11, git and make, nothing else.
-# make ray: Ray, for parallel.backend=ray and its tests.
+# make repro: environment, pipeline, headline. Needs Python 3.11 or later, git and make, nothing else.
+# make test: what a change can break, in minutes. make test-all: the slow rest.
+# make lint: ruff and mypy. make ray: Ray, for parallel.backend=ray and its tests.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell for v in 11 12 13 14; do python3.$$v -c '' 2> /dev/null && echo python3.$$v && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test ray lint clean
+.PHONY: repro test test-all ray lint clean
 
 repro: $(VENV)/installed
-	@python -m pairpref.params
-	@python -m pairpref.versions tag
+	@pairpref params
+	@pairpref versions tag
 	@dvc repro
 	@python -m pairpref.reporting.headline
 
 test: $(VENV)/installed-dev
-	@python -m pytest -n 2 --dist loadfile
+	@python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/installed-dev
+	@HYPOTHESIS_PROFILE=thorough python -m pytest -n 2 --dist loadfile -m "slow or hypothesis"
 
 ray: $(VENV)/installed-ray
 
 lint: $(VENV)/installed-dev
-	@ruff check . && ruff format --check .
+	@ruff check . && ruff format --check . && mypy
 
 # The scripts of a .venv name the folder it was made in: in a copied or renamed one it is made anew.
 MADE_IN := $(shell . $(BIN)/activate 2> /dev/null && echo "$$VIRTUAL_ENV")
@@ -30,21 +35,17 @@ ifneq ($(MADE_IN),$(abspath $(VENV)))
 endif
 
 $(VENV)/installed: requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 repro"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed, as python3.11 … python3.14 or by its path: make PYTHON=/path/to/python repro"; exit 1; }
 	@test ! -e $(BIN)/activate || test "$(MADE_IN)" = "$(abspath $(VENV))" \
 		|| { echo "$(VENV) was made in $(MADE_IN), and is made anew here"; rm -rf $(VENV); }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): a minute or more the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@
-
-$(VENV)/installed-ray: $(VENV)/installed requirements-ray.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
+$(VENV)/installed-%: $(VENV)/installed
+	@$(PIP) -c constraints.txt -e '.[$*]'
 	@touch $@
 
 clean:

@@ -1,7 +1,7 @@
 """python -m benchmarks.checkpointing [--runs 5]
 
-What safety costs: fold 0 of the default trained with checkpoints and without, in turn, `--runs` times each. Prints the medians
-and their ratio. Run the pipeline first: the tokens are its own.
+What checkpoints cost: trains fold 0 of the default with and without them, in turn, `--runs` times
+each. Prints the medians and their ratio. Run the pipeline first: this reads its tokens.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from statistics import median
 
 from pairpref import params
 from pairpref.monitor import Log
-from pairpref.training.checkpoints import Store
-from pairpref.training.folds import TOKENIZER, TOKENS, train_fold
+from pairpref.paths import TOKENIZER, TOKENS
+from pairpref.training.checkpoints import CheckpointManager
+from pairpref.training.folds import train_fold
 
 
 def _train(folder: str, safe: bool, seconds: "multiprocessing.Queue[tuple[float, int]]") -> None:
@@ -27,14 +28,14 @@ def _train(folder: str, safe: bool, seconds: "multiprocessing.Queue[tuple[float,
         path.parent.mkdir(parents=True)
         path.symlink_to(root / path)
     saves = 0
-    save = Store.save
+    save = CheckpointManager.save
 
     def counted(*args: object) -> None:
         nonlocal saves
         saves += 1
         save(*args)
 
-    Store.save = counted if safe else lambda *args: None
+    CheckpointManager.save = counted if safe else lambda *args: None
     log = Log("train", quiet=True)
     began = time.perf_counter()
     train_fold(0, settings.train.seeds[0], settings, log)
@@ -60,7 +61,9 @@ def measure(safe: bool) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpointing", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="trainings of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="trainings of each kind (default: %(default)s)"
+    )
     runs = parser.parse_args().runs
     measure(False)
     found: dict[bool, list[float]] = {False: [], True: []}
@@ -69,7 +72,9 @@ def main() -> None:
             seconds, saves = measure(safe)
             found[safe].append(seconds)
             print(
-                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints {seconds:.2f} s, {saves} saved", flush=True
+                f"{number + 1} of {runs}: {'with' if safe else 'without'} checkpoints "
+                f"{seconds:.2f} s, {saves} saved",
+                flush=True,
             )
     safe, bare = (median(found[kind]) for kind in (True, False))
     print(f"median with {safe:.2f} s, without {bare:.2f} s: {safe / bare - 1:+.1%}")

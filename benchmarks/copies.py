@@ -1,4 +1,4 @@
-"""A copy of the working tree in which programs run as they do for a user, cut off from this user's git and DVC settings."""
+"""A copy of the working tree to run programs in, without this user's git and DVC settings."""
 
 import hashlib
 import shutil
@@ -12,8 +12,8 @@ from typing import Any, Self
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from benchmarks import watched
-from benchmarks.watched import ROOT
+from benchmarks import resource_usage
+from benchmarks.resource_usage import ROOT
 
 DVC = (sys.executable, "-m", "dvc")
 # A pipeline of half a minute.
@@ -39,20 +39,33 @@ class Repository:
 
     @classmethod
     def at(cls, folder: Path) -> Self:
-        """The repository in `folder`/tree. Its commands are at home beside it, where nothing of the user's is."""
-        author = {f"GIT_{who}_{what}": "tests@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        environment = watched.environment(folder / "home")
+        """The repository in `folder`/tree; the home folder of its commands is beside it."""
+        author = {
+            f"GIT_{who}_{what}": "tests@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        environment = resource_usage.environment(folder / "home")
         return cls(folder / "tree", {**environment, **author, "HF_HUB_OFFLINE": "1"})
 
     def copy(self, folder: Path) -> Self:
-        """The same in another folder: git-ignored files and DVC's cache too, but not what DVC remembers of files by their inodes."""
+        """A copy in another folder, with git-ignored files and DVC's cache.
+
+        What DVC remembers of files by their inodes does not apply to the copy.
+        """
         shutil.copytree(self.path, folder / "tree", symlinks=True)
         return self.at(folder)
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
-        """Run a command to its end, whatever its exit code; output and errors as text in `stdout`."""
+        """Run a command, whatever its exit code; output and errors are text in `stdout`."""
         return subprocess.run(
-            command, cwd=self.path, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+            command,
+            cwd=self.path,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
         )
 
     def dvc(self, *arguments: str) -> str:
@@ -70,7 +83,7 @@ class Repository:
 
 
 def working_tree(folder: Path, overrides: Sequence[str]) -> Repository:
-    """The working tree as it stands, with some params changed, committed without dvc.lock, and nothing run yet.
+    """The working tree with some params changed, committed without dvc.lock; nothing has run yet.
 
     Args:
         folder: new or empty.
@@ -78,7 +91,11 @@ def working_tree(folder: Path, overrides: Sequence[str]) -> Repository:
     """
     copy = Repository.at(folder)
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
     )
     for name in filter(lambda n: (ROOT / n).is_file(), listed.stdout.splitlines()):
         (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,12 +114,19 @@ def stages(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """Path → SHA-256 of every file that dvc.yaml declares as an out, metrics or plot, or that lies in a folder it declares."""
-    files = {file for path in _declared(folder) for file in (path, *path.rglob("*")) if file.is_file()}
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    """Path → SHA-256 of each out, metrics file and plot in dvc.yaml; of folders, each file."""
+    files = {
+        file for path in _declared(folder) for file in (path, *path.rglob("*")) if file.is_file()
+    }
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files)
+    }
 
 
 def _declared(folder: Path) -> Iterator[Path]:
     for stage in stages(folder).values():
-        for entry in (entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])):
+        for entry in (
+            entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+        ):
             yield from (folder / path for path in ([entry] if isinstance(entry, str) else entry))

@@ -1,16 +1,21 @@
 """python -m benchmarks.kill_storm [N] [--seed 0] [--signal KILL|TERM] [--stages train oof …]
 
-Whatever kills a run, the same command finishes it, with the bytes of an undisturbed run: tried with N kills.
+Checks with N kills that a killed run can be finished, with the bytes of an undisturbed run.
 
-A copy of the working tree runs once undisturbed on small data, and is copied again before each stage. A run to be killed starts from such
-a copy: its stage and those after it have never run there, and no cache knows them. `dvc repro` is killed at a moment drawn from the
-stage's length, started again, with some chance killed again, and so on until it succeeds. What is killed is drawn too: the whole
-process group, the stage's process, dvc, or one of the stage's workers where it has any.
+A copy of the working tree runs once undisturbed on small data, and is copied again before each
+stage. A run to be killed starts from such a copy: its stage and those after it have never run
+there, and no cache knows them. `dvc repro` is killed at a random moment of the stage and started
+again, perhaps killed again, and so on until it succeeds. The target is random too: the whole
+process group, the stage's process, dvc, or one of the stage's workers if it has any.
 
-Compared are all outs, metrics and plots that dvc.yaml declares, dvc.lock, and whether the objects in DVC's cache are what their names say.
-Columns: mid-run, kills while the stage's process was there; resumed, kills after which a training was found begun or done; refused,
-starts that ended with a clear line, because a process of the start before was still at work; failed, starts that ended otherwise though
-nobody killed them; mended, garbled files of DVC's own that had to be taken away; strays, processes that outlived the command.
+Compares all outs, metrics and plots of dvc.yaml, and dvc.lock; checks that the objects in DVC's
+cache match their names. Columns:
+mid-run   kills while the stage's process was there
+resumed   kills after which a training was found begun or done
+refused   starts that ended with a clear line: a process of the start before was still at work
+failed    starts that ended otherwise although nothing killed them
+mended    garbled files of DVC's own that had to be removed
+strays    processes that outlived the command
 """
 
 import argparse
@@ -36,7 +41,7 @@ import yaml
 from benchmarks import copies
 from benchmarks.copies import SMALL, Repository
 from benchmarks.repro import TARGETS, Kill, Repro, Strike, living, stop
-from benchmarks.watched import ROOT
+from benchmarks.resource_usage import ROOT
 
 # Large enough that train and oof train for some seconds and write several checkpoints.
 PARAMS = [*SMALL, "simulate.rows=3600", "train.epochs=3"]
@@ -50,7 +55,7 @@ _STRAY_SECONDS = 20.0
 
 @dataclass
 class Run:
-    """A run that was killed. `lost` says why the same command could not finish it; the counts are this module's columns."""
+    """A killed run. `lost` says why it could not be finished; the counts are the columns."""
 
     stage: str
     kills: list[Kill] = field(default_factory=list)
@@ -64,14 +69,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Calm:
-    """An undisturbed run: hashes of all that is compared, seconds of each stage until DVC has recorded it, a copy from before it."""
+    """An undisturbed run."""
 
-    results: dict[str, str]
-    seconds: dict[str, float]
-    before: dict[str, Repository]
+    results: dict[str, str]  # hashes of all that is compared
+    seconds: dict[str, float]  # of each stage until DVC has recorded it
+    before: dict[str, Repository]  # a copy from before each stage
 
 
-def undisturbed(repository: Repository, folder: Path, stages: Sequence[str], say: Callable[[str], None] = print) -> Calm:
+def undisturbed(
+    repository: Repository, folder: Path, stages: Sequence[str], say: Callable[[str], None] = print
+) -> Calm:
     """Run a repository's pipeline stage by stage, and copy it before each of `stages`."""
     folder.mkdir(exist_ok=True)
     seconds, before = {}, {}
@@ -88,24 +95,28 @@ def undisturbed(repository: Repository, folder: Path, stages: Sequence[str], say
 
 
 def draw(count: int, stages: Sequence[str], rng: random.Random) -> Iterator[list[Strike]]:
-    """Lists of strikes, each for one run, `count` strikes in all. No stage comes again before the others have come."""
+    """Strikes for each run, `count` in all. Every stage comes once before one comes again."""
     deck: list[str] = []
     while count:
         deck = deck or rng.sample(stages, len(stages))
         stage, strikes, ahead = deck.pop(), [], 1.0
         while count and (not strikes or rng.random() < _AGAIN):
-            strikes.append(Strike(stage, rng.uniform(0, ahead), tuple(rng.sample(TARGETS, len(TARGETS)))))
+            strikes.append(
+                Strike(stage, rng.uniform(0, ahead), tuple(rng.sample(TARGETS, len(TARGETS))))
+            )
             # A training that goes on from where it was has less before it.
             ahead = max(ahead - strikes[-1].share, 0.25)
             count -= 1
         yield strikes
 
 
-def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL) -> Run:
-    """Start a run from before the first strike's stage, kill it by each of them in turn, and finish it by the same command.
+def ride_out(
+    strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal.Signals = signal.SIGKILL
+) -> Run:
+    """Run from the first strike's stage on, kill it by each strike in turn, and then finish it.
 
     Args:
-        folder: to be made; all of it is left as it is, and so are processes that outlived the command.
+        folder: is made and kept; processes that outlived the command are left alone.
     """
     run, coming = Run(strikes[0].stage), list(strikes)
     repository = calm.before[run.stage].copy(folder)
@@ -118,7 +129,9 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
         with suppress(subprocess.TimeoutExpired):
             repro.process.wait(limit)
         if run.kills:
-            run.kills[-1].resumed += re.findall(r"(?:going on from |already )(step [\d,]*\d|trained)", repro.printed)
+            run.kills[-1].resumed += re.findall(
+                r"(?:going on from |already )(step [\d,]*\d|trained)", repro.printed
+            )
         if kill:
             run.kills.append(kill)
             del coming[0]
@@ -127,7 +140,9 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
         if repro.process.returncode is None:
             run.lost = f"no end after {limit:.0f} s: {_last(repro.printed)}"
         elif kill:
-            kill.words += "".join(f", exit {code}" for code in re.findall(r"exited with (\d+)", repro.printed))
+            kill.words += "".join(
+                f", exit {code}" for code in re.findall(r"exited with (\d+)", repro.printed)
+            )
         elif left and re.search(_REFUSED, repro.printed):
             run.refused += 1
             refused_since = refused_since or time.perf_counter()
@@ -138,25 +153,35 @@ def ride_out(strikes: Sequence[Strike], calm: Calm, folder: Path, signum: signal
             run.mended += 1
         else:
             run.failed += 1
-            run.lost = f"failed again and again: {_last(repro.printed)}" if run.failed > _FAILURES else ""
+            run.lost = (
+                f"failed again and again: {_last(repro.printed)}" if run.failed > _FAILURES else ""
+            )
     run.strays = len(psutil.wait_procs(living(folder), timeout=_STRAY_SECONDS)[1])
     if not run.lost:
-        run.different = sorted({name for name, _ in _results(repository.path).items() ^ calm.results.items()})
+        run.different = sorted(
+            {name for name, _ in _results(repository.path).items() ^ calm.results.items()}
+        )
     return run
 
 
 def _mended(folder: Path, printed: str) -> bool:
     """Take away what DVC wrote in part and now stumbles over, as the README says."""
-    garbled = re.findall(r"(dvc\.lock|\.dvc/tmp/rwlock)'.*(?:invalid|validation failed|corrupted|format error)", printed)
+    garbled = re.findall(
+        r"(dvc\.lock|\.dvc/tmp/rwlock)'.*(?:invalid|validation failed|corrupted|format error)",
+        printed,
+    )
     for name in garbled:
         (folder / name).unlink(missing_ok=True)
     return bool(garbled)
 
 
 def _results(folder: Path) -> dict[str, str]:
-    """Hashes of what a run leaves: its outputs, dvc.lock whatever its order, and each cached object that is not what its name says."""
+    """Hashes of outputs, of dvc.lock (in any order), and of cached objects with a wrong name."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    found = {**copies.outputs(folder), "dvc.lock": hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest()}
+    found = {
+        **copies.outputs(folder),
+        "dvc.lock": hashlib.sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(),
+    }
     for path in (folder / ".dvc/cache/files/md5").glob("??/*"):
         digest = hashlib.md5(path.read_bytes()).hexdigest()
         if path.parent.name + path.name.removesuffix(".dir") != digest:
@@ -166,18 +191,28 @@ def _results(folder: Path) -> dict[str, str]:
 
 def _last(printed: str) -> str:
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    return ([line for line in lines if line.startswith("ERROR")] or lines or ["nothing printed"])[-1]
+    return ([line for line in lines if line.startswith("ERROR")] or lines or ["nothing printed"])[
+        -1
+    ]
 
 
 def described(run: Run) -> Iterator[str]:
     """A line a kill, the last with what came of the run."""
-    lost, different = run.lost and f"LOST, {run.lost}", run.different and f"DIFFERENT in {', '.join(run.different)}"
-    counts = [f"{getattr(run, name)} {name}" for name in ("refused", "failed", "mended", "strays") if getattr(run, name)]
+    lost, different = (
+        run.lost and f"LOST, {run.lost}",
+        run.different and f"DIFFERENT in {', '.join(run.different)}",
+    )
+    counts = [
+        f"{getattr(run, name)} {name}"
+        for name in ("refused", "failed", "mended", "strays")
+        if getattr(run, name)
+    ]
     end = ", ".join([lost or different or "same bytes", *counts])
     for kill in run.kills or [Kill(f"{run.stage:9} ended before it could be killed", True)]:
         beside = "" if kill.hit else ", between stages"
         resumed = f", found {' and '.join(kill.resumed)}" if kill.resumed else ""
-        yield f"{kill.words}{beside}{resumed}: {'killed again' if run.kills and kill is not run.kills[-1] else end}"
+        again = run.kills and kill is not run.kills[-1]
+        yield f"{kill.words}{beside}{resumed}: {'killed again' if again else end}"
 
 
 def table(runs: Sequence[Run], stages: Sequence[str]) -> str:
@@ -214,23 +249,48 @@ def _scratch() -> Iterator[Path]:
 def main() -> None:
     stages = list(copies.stages(ROOT))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("kills", metavar="N", type=int, nargs="?", default=8, help="kills; 8 if not given")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn: stages, moments, targets")
+    parser.add_argument(
+        "kills", metavar="N", type=int, nargs="?", default=8, help="kills; 8 if not given"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of what is drawn: stages, moments, targets"
+    )
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
-    parser.add_argument("--stages", nargs="+", choices=stages, default=stages, metavar="STAGE", help="all if not given")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        choices=stages,
+        default=stages,
+        metavar="STAGE",
+        help="all if not given",
+    )
     asked = parser.parse_args()
 
     with _scratch() as folder:
-        calm = undisturbed(copies.working_tree(folder / "calm", PARAMS), folder / "before", asked.stages)
+        calm = undisturbed(
+            copies.working_tree(folder / "calm", PARAMS), folder / "before", asked.stages
+        )
         runs, done, began = [], 0, time.perf_counter()
         for strikes in draw(asked.kills, asked.stages, random.Random(asked.seed)):
             done += len(strikes)
-            runs.append(run := ride_out(strikes, calm, folder / f"run-{done}", signal.Signals[f"SIG{asked.signal}"]))
+            runs.append(
+                run := ride_out(
+                    strikes, calm, folder / f"run-{done}", signal.Signals[f"SIG{asked.signal}"]
+                )
+            )
             stop(folder / f"run-{done}")
             left = (time.perf_counter() - began) / done * (asked.kills - done) / 60
-            print("\n".join(f"{done:3} of {asked.kills}, {left:3.0f} min left │ {line}" for line in described(run)), flush=True)
+            print(
+                "\n".join(
+                    f"{done:3} of {asked.kills}, {left:3.0f} min left │ {line}"
+                    for line in described(run)
+                ),
+                flush=True,
+            )
             if run.lost or run.different:
-                kept = shutil.move(folder / f"run-{done}", tempfile.mkdtemp(prefix="kill_storm-kept-"))
+                kept = shutil.move(
+                    folder / f"run-{done}", tempfile.mkdtemp(prefix="kill_storm-kept-")
+                )
                 print(f"      kept for a look: {kept}", flush=True)
             else:
                 shutil.rmtree(folder / f"run-{done}")

@@ -1,8 +1,8 @@
 """python -m benchmarks.machines
 
-What another number of threads or another processor's instructions make of one training: fold 0 of params.yaml as it is, the same again,
-on two threads, and on AVX2 alone. Prints by how much the losses of the first 200 steps differ, the log loss, and how far its
-probabilities move. In a copy of the working tree; about three minutes.
+How one training differs on other machines: fold 0 of params.yaml as it is, the same again, on two
+threads, and with AVX2 alone. Prints by how much the losses of the first 200 steps differ, the log
+loss, and how far its probabilities move. Runs in a copy of the working tree, for about 3 minutes.
 """
 
 import argparse
@@ -27,8 +27,10 @@ WAYS = {
 }
 
 
-def train(copy: Repository, overrides: list[str], environment: dict[str, str]) -> tuple[np.ndarray, float, np.ndarray]:
-    """Losses by step, log loss and probabilities of one training from nothing; its params are put back."""
+def train(
+    copy: Repository, overrides: list[str], environment: dict[str, str]
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Losses by step, log loss and probabilities of a new training; restores the params."""
     shutil.rmtree(copy.path / "work", ignore_errors=True)
     apply_overrides(copy.path / "params.yaml", overrides)
     copy.environment.update(environment)
@@ -45,7 +47,9 @@ def train(copy: Repository, overrides: list[str], environment: dict[str, str]) -
 
 def main() -> None:
     argparse.ArgumentParser(
-        prog="python -m benchmarks.machines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.machines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = working_tree(Path(folder), [])
@@ -57,7 +61,8 @@ def main() -> None:
             apart = np.abs(losses - before[0])[:FIRST].max()
             moved = np.abs(p - before[1]).sum(axis=1).mean() / 2
             print(
-                f"{name:15} first losses within {apart:.0e}, log loss {log_loss:.4f}, probabilities move by {moved:.3f}",
+                f"{name:15} first losses within {apart:.0e}, log loss {log_loss:.4f}, "
+                f"probabilities move by {moved:.3f}",
                 flush=True,
             )
 

@@ -1,10 +1,10 @@
 """python -m benchmarks.pooling [--seeds 5] [--rows 6000] [--test-rows 3000]
 
-What ways of making one answer of all folds' models cost: expected log loss on the arena's test file, whose
-true probabilities are known. Each seed is an arena, a split and a training of its own, made by the stages in
-a temporary folder. The temperature is the pipeline's: fitted on single models' out-of-fold answers. "best" is
-the least that any further sharpening of the same answers could reach, at the factor beside it: nobody knows
-it, but a pool is calibrated where it is near 1.
+Compares ways to pool the answers of all folds' models, by expected log loss on the arena's test
+file, whose true probabilities are known. For each seed the stages make an arena, a split and a
+training in a temporary folder. The temperature is the pipeline's: fitted on single models'
+out-of-fold answers. "best" is the least loss that more sharpening of the same answers could reach;
+the factor for it is beside it. The true best is unknown in practice; near 1, a pool is calibrated.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from benchmarks.arena import Aside
-from benchmarks.watched import ROOT
+from benchmarks.resource_usage import ROOT
 from pairpref.data.clean import read_test
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import Calibrator, logits
 from pairpref.evaluation.pooling import sharpening
 from pairpref.model import classifier
 from pairpref.params import PARAMS, Params, load
-from pairpref.predict import BUNDLE
+from pairpref.paths import MODELS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
 from pairpref.training.inference import best_device, by_order
@@ -79,15 +79,20 @@ def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities of the test file, shape (n, 3), and each model's, shape (models, n, 3)."""
     frame, _ = read_test(params.data.test, params.clean, params.parallel)
     frame = frame[frame["ok"].to_numpy()]
-    tokens = tokenize(frame, BUNDLE / "tokenizer")
-    template = tokenizers.Template.of(tokenizers.load(str(BUNDLE / "tokenizer")))
-    folders = [BUNDLE / "train", *sorted((BUNDLE / "oof").glob("fold[0-9]*"))]
+    tokens = tokenize(frame, MODELS / "tokenizer")
+    template = tokenizers.Template.of(tokenizers.load(str(MODELS / "tokenizer")))
+    folders = [MODELS / "train", *sorted((MODELS / "oof").glob("fold[0-9]*"))]
     models = [classifier.load(folder) for folder in folders]
-    p = [by_order(m.to(best_device()), card, tokens, template, 64).mean(axis=0) for m, card in models]
+    p = [
+        by_order(m.to(best_device()), config, tokens, template, 64).mean(axis=0)
+        for m, config in models
+    ]
     return truth.read(params.data.truth, frame["id"]), np.stack(p)
 
 
-def rows_of(seed: int, known: np.ndarray, p: np.ndarray, calibrator: Calibrator) -> list[dict[str, float | str]]:
+def rows_of(
+    seed: int, known: np.ndarray, p: np.ndarray, calibrator: Calibrator
+) -> list[dict[str, float | str]]:
     rows = []
     for name, (pool, factor) in POOLS.items():
         scaled = factor(p, calibrator) * pool(p) / calibrator.temperature
@@ -111,7 +116,12 @@ def main() -> None:
             known, p = answers(trained(seed, asked.rows, asked.test_rows))
             rows += rows_of(seed, known, p, Calibrator.load(CALIBRATOR))
     table = pd.DataFrame(rows)
-    print(table.pivot(index="pool", columns="seed", values="loss").reindex(list(POOLS)).round(5).to_string())
+    print(
+        table.pivot(index="pool", columns="seed", values="loss")
+        .reindex(list(POOLS))
+        .round(5)
+        .to_string()
+    )
     print(table.groupby("pool", sort=False)[["loss", "best", "at"]].mean().round(5).to_string())
 
 

@@ -1,4 +1,4 @@
-"""`dvc repro` as a program of its own that can be killed: all of it, its stage's process, dvc alone, or a worker of the stage."""
+"""`dvc repro` as a program to kill: all of it, its stage's process, dvc alone, or a worker."""
 
 import os
 import signal
@@ -18,30 +18,34 @@ TARGETS = ("group", "stage", "dvc", "worker")
 
 @dataclass(frozen=True)
 class Strike:
-    """A kill to come: after which share of which stage's length, and what: the first of `targets` that is there."""
+    """A kill to come."""
 
     stage: str
-    share: float
-    targets: tuple[str, ...]
+    share: float  # of the stage's length
+    targets: tuple[str, ...]  # the first one that exists is killed
 
 
 @dataclass
 class Kill:
-    """A kill that was done: in words, whether the stage's process was there, and the steps of trainings that were found afterwards."""
+    """A kill that was done."""
 
     words: str
-    hit: bool
-    resumed: list[str] = field(default_factory=list)
+    hit: bool  # whether the stage's process was there
+    resumed: list[str] = field(default_factory=list)  # steps of trainings found afterwards
 
 
 class Repro:
-    """`dvc repro` in a session of its own. It prints to a file: a pipe would wait for processes that it leaves behind."""
+    """`dvc repro` in its own session. Prints to a file: a pipe waits for left-over processes."""
 
     def __init__(self, repository: Repository, output: Path, *stages: str) -> None:
         self._output = output
         with output.open("wb") as file:
             streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
-            where = {"cwd": repository.path, "env": repository.environment, "start_new_session": True}
+            where = {
+                "cwd": repository.path,
+                "env": repository.environment,
+                "start_new_session": True,
+            }
             self.process = subprocess.Popen([*DVC, "repro", *stages], **where, **streams)
 
     @property
@@ -49,7 +53,7 @@ class Repro:
         return self._output.read_text(encoding="utf-8", errors="replace")
 
     def reach(self, stage: str) -> float | None:
-        """Wait for the stage's process, and say when it was there; None if the command ended without."""
+        """Wait for the stage's process; when it was there, or None if the command ended without."""
         while self.process.poll() is None:
             if self.find(stage)["stage"]:
                 return time.perf_counter()
@@ -59,8 +63,16 @@ class Repro:
     def find(self, stage: str) -> dict[str, list[psutil.Process]]:
         """The command's processes by `TARGETS`; the group by its leader."""
         dvc = [psutil.Process(self.process.pid)] if self.process.poll() is None else []
-        main = [process for process in _below(dvc, recursive=True) if _words(process)[1:3] == ["-m", f"stages.{stage}"]]
-        workers = [process for process in _below(main) if "resource_tracker" not in " ".join(_words(process))]
+        main = [
+            process
+            for process in _below(dvc, recursive=True)
+            if _words(process)[1:3] == ["-m", f"stages.{stage}"]
+        ]
+        workers = [
+            process
+            for process in _below(main)
+            if "resource_tracker" not in " ".join(_words(process))
+        ]
         return {"group": dvc, "stage": main, "dvc": dvc, "worker": workers}
 
     def strike(self, strike: Strike, seconds: float, signum: signal.Signals) -> Kill | None:

@@ -1,12 +1,15 @@
 """python -m benchmarks.throughput [--rows 57477] [--simulate 1000000]
 
-How fast the stages that train nothing go through as many votes as Kaggle's file holds, and in how much memory; how large the page is, and
-where there is a browser how long it takes to open; with --simulate, how fast the arena is made up and whether its memory stays bounded.
-The model that is calibrated and reported on is made up too: the truth, blurred.
+Speed and memory of the stages that train nothing, on as many votes as Kaggle's file holds.
 
-The votes are simulated with every answer long and every conversation of two or three turns (`LIKE_KAGGLE`). That is as long as the
-knobs make them: how long is printed (Kaggle's answers have about 1,300 characters). On the other hand nearly every text holds letters
-beyond ASCII and one in six is mojibake, so that far more of it goes the slow way through the repair than would of Kaggle's.
+Also the size of the page, and if there is a browser, how long it takes to open; with --simulate,
+how fast the arena is made and whether its memory stays bounded. The model that is calibrated and
+reported on is made up: the truth with noise.
+
+Every answer is long and every conversation has two or three turns (`LIKE_KAGGLE`), as long as the
+params allow; the length is printed (Kaggle's answers have about 1,300 characters). But nearly every
+text has letters beyond ASCII and one in six is mojibake, so the repair takes its slow path far more
+often than on Kaggle's.
 """
 
 import argparse
@@ -23,12 +26,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks import watched
-from benchmarks.watched import ROOT, Watched
+from benchmarks import resource_usage
+from benchmarks.resource_usage import ROOT, Watched
 from pairpref.evaluation import truth
 from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
-from stages.clean import PAIRS
+from pairpref.paths import PAIRS
 
 LIKE_KAGGLE = {"long_answers": 1.0, "several_turns": 1.0}
 ROWS = 57_477
@@ -36,8 +39,8 @@ ROWS = 57_477
 
 def stage(name: str, folder: Path) -> Watched:
     """One stage in a folder of its own."""
-    environment = watched.environment(folder) | {"PYTHONPATH": str(ROOT)}
-    return watched.run([sys.executable, "-m", f"stages.{name}"], folder, environment)
+    environment = resource_usage.environment(folder) | {"PYTHONPATH": str(ROOT)}
+    return resource_usage.run([sys.executable, "-m", f"stages.{name}"], folder, environment)
 
 
 def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
@@ -48,7 +51,7 @@ def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
 
 
 def pretend(folder: Path) -> None:
-    """Leave behind what train, oof and predict would have, of a model that knows the truth but for some noise."""
+    """Write what train, oof and predict would write, for a model that is the truth with noise."""
     pairs = pd.read_parquet(folder / PAIRS, columns=["id", "label", "fold"])
     rng = np.random.default_rng(0)
     known = np.log(truth.read(folder / ARENA / "truth.csv", pairs["id"]))
@@ -62,20 +65,34 @@ def pretend(folder: Path) -> None:
     table.iloc[:0].to_parquet(folder / "data/oof/by_model.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
     (folder / "data/test.json").write_text(json.dumps({"n": 0}))
-    (folder / "plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n")
+    (folder / "plots/train.csv").write_text(
+        "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n"
+    )
 
 
 def opening(page: Path, times: int = 5) -> float | None:
-    """Median seconds that a browser takes for a page beyond those for an empty one, in turns; None where there is no browser."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    """Median seconds to open a page, minus those for an empty one; None without a browser."""
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if browser is None:
         return None
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--dump-dom",
+    ]
     taken: dict[str, list[float]] = {"about:blank": [], page.as_uri(): []}
     with tempfile.TemporaryDirectory() as profile:
         for url in [*taken] * times:
             began = time.perf_counter()
-            subprocess.run([browser, *options, f"--user-data-dir={profile}", url], capture_output=True, check=True)
+            subprocess.run(
+                [browser, *options, f"--user-data-dir={profile}", url],
+                capture_output=True,
+                check=True,
+            )
             taken[url].append(time.perf_counter() - began)
     empty, full = (statistics.median(seconds) for seconds in taken.values())
     return full - empty
@@ -83,15 +100,20 @@ def opening(page: Path, times: int = 5) -> float | None:
 
 def row(name: str, rows: int, size: float, run: Watched) -> str:
     return (
-        f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s {rows / run.seconds:7,.0f} rows/s "
-        f"{run.peak_mib:6,.0f} MiB in any process {run.peak_mib_together:6,.0f} MiB in all"
+        f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s "
+        f"{rows / run.seconds:7,.0f} rows/s {run.peak_mib:6,.0f} MiB in any process "
+        f"{run.peak_mib_together:6,.0f} MiB in all"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[2])
-    parser.add_argument("--rows", type=int, default=ROWS, help="votes to clean, tokenise and report on")
-    parser.add_argument("--simulate", type=int, metavar="N", help="also simulate N votes of the default arena")
+    parser.add_argument(
+        "--rows", type=int, default=ROWS, help="votes to clean, tokenise and report on"
+    )
+    parser.add_argument(
+        "--simulate", type=int, metavar="N", help="also simulate N votes of the default arena"
+    )
     asked = parser.parse_args()
 
     lines = []
@@ -100,9 +122,14 @@ def main() -> None:
         prepare(folder, asked.rows, LIKE_KAGGLE)
         stage("simulate", folder)
         size = (folder / ARENA / "train.csv").stat().st_size
-        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("clean", "yardsticks", "tokenize")]
+        lines += [
+            row(word, asked.rows, size, stage(word, folder))
+            for word in ("clean", "baselines", "tokenize")
+        ]
         pretend(folder)
-        lines += [row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")]
+        lines += [
+            row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")
+        ]
         page = folder / "report/index.html"
         seconds = opening(page)
         lines.append(
@@ -117,7 +144,9 @@ def main() -> None:
             folder = Path(name)
             prepare(folder, asked.simulate, {})
             run = stage("simulate", folder)
-            lines.append(row("simulate", asked.simulate, (folder / ARENA / "train.csv").stat().st_size, run))
+            lines.append(
+                row("simulate", asked.simulate, (folder / ARENA / "train.csv").stat().st_size, run)
+            )
     print("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
 """python -m stages.backbone: which backbone exactly.
 
 Writes data/backbone/: links to the files of a local backbone, whose weights DVC then hashes, or the
-commit that model.revision stands for on the hub. The stages that load the backbone depend on it.
+commit that model.revision names on the hub.
 """
 
 from pairpref import backbone as backbones

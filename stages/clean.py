@@ -1,33 +1,27 @@
-"""python -m stages.clean: read the votes strictly, repair their text, group prompts and freeze the folds.
+"""python -m stages.clean: read the votes strictly, repair their text, group prompts, freeze folds.
 
-Reads `data.train`. Writes data/clean/pairs.parquet (a row a vote, in file order), data/clean/quarantine.csv (the rows that can't
-be used, each with its line and reason), data/clean/counts.json (counts that add up to the file's rows) and models/votes.json (which
-columns were plain text, for files to predict that are too short to tell).
+Reads `data.train`. Writes data/clean/pairs.parquet (a row a vote, in file order), quarantine.csv
+(the rows that can't be used, each with line and reason), counts.json (they add up to the file's
+rows), and models/votes.json (which columns were plain text, for short files to predict).
 """
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairpref import monitor
-from pairpref.data import folds, groups, quarantine, records
+from pairpref import monitor, paths
+from pairpref.data import folds, groups, quarantine, readers
 from pairpref.data.clean import Clean, clean_rows
-from pairpref.data.votes import Bad, read_votes
+from pairpref.data.votes import RejectedRow, read_votes
 from pairpref.errors import UserError
 from pairpref.files import written_aside
 from pairpref.monitor import Log
 from pairpref.params import Params
 
-PAIRS = Path("data/clean/pairs.parquet")
-QUARANTINE = Path("data/clean/quarantine.csv")
-COUNTS = Path("data/clean/counts.json")
-VOTES = Path("models/votes.json")
-REFUSED = monitor.LOGS / "quarantine.csv"
-
+_REJECTED = paths.LOGS / "quarantine.csv"
 _ROWS_A_TABLE = 5_000
 _COLUMNS = pa.schema(
     {
@@ -45,11 +39,12 @@ _COLUMNS = pa.schema(
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
     log.say(f"{params.data.train} has the form {votes.form}: {votes.written}")
-    tables, keys, bad, batch, found = [_table([])], [], [], [], Counter()
+    tables, keys, rejected, batch = [_table([])], [], [], []
+    found: Counter[str] = Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)
-    for row in log.track(rows, records.count_rows(params.data.train), "rows"):
-        if isinstance(row, Bad):
-            bad.append(row)
+    for row in log.track(rows, readers.count_rows(params.data.train), "rows"):
+        if isinstance(row, RejectedRow):
+            rejected.append(row)
             continue
         keys.append(groups.normalise(row.key))
         found.update(row.found)
@@ -59,49 +54,59 @@ def clean(params: Params, log: Log) -> None:
             tables.append(_table(batch))
             batch = []
     pairs = pa.concat_tables([*tables, _table(batch)])
-    _refuse_too_many(bad, len(pairs), params)
-    log.say(f"{len(pairs):,} rows kept, {len(bad):,} in quarantine; grouping their prompts")
+    _refuse_too_many(rejected, len(pairs), params)
+    log.say(f"{len(pairs):,} rows kept, {len(rejected):,} in quarantine; grouping their prompts")
     group = groups.group(keys, params.clean.near_duplicate)
-    fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, params.data.seed)
+    fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, seed=0)
     pairs = pairs.append_column("group", pa.array(group)).append_column("fold", pa.array(fold))
-    counts = _counts(bad, keys, group, found)
-    with written_aside(PAIRS, QUARANTINE, COUNTS, VOTES) as (to_pairs, to_quarantine, to_counts, to_votes):
+    counts = _counts(rejected, keys, group, found)
+    outs = (paths.PAIRS, paths.QUARANTINE, paths.CLEAN_COUNTS, paths.VOTES)
+    with written_aside(*outs) as (to_pairs, to_quarantine, to_counts, to_votes):
         pq.write_table(pairs, to_pairs, compression="zstd", row_group_size=_ROWS_A_TABLE)
-        quarantine.write(to_quarantine, bad)
-        to_counts.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
-        to_votes.write_text(json.dumps({"plain": votes.plain}, indent=2) + "\n", encoding="utf-8")
-    log.say(f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, {params.data.folds} folds")
+        quarantine.write(to_quarantine, rejected)
+        for path, figures in ((to_counts, counts), (to_votes, {"plain": votes.plain})):
+            path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    log.say(
+        f"{counts['prompts']:,} different prompts in {counts['groups']:,} groups, "
+        f"{params.data.folds} folds"
+    )
 
 
 def _table(rows: list[Clean]) -> pa.Table:
-    return pa.table({name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}, schema=_COLUMNS)
+    columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}
+    return pa.table(columns, schema=_COLUMNS)
 
 
-def _counts(bad: list[Bad], keys: list[str], group: np.ndarray, found: Counter) -> dict[str, int]:
+def _counts(
+    rejected: list[RejectedRow], keys: list[str], group: np.ndarray, found: Counter
+) -> dict[str, int]:
     sizes = np.bincount(group)
+    reasons = Counter(f"bad_{row.reason}" for row in rejected)
+    names = sorted({"several_turns", "null_answers", "empty_answers", *found})
     return {
-        "rows": len(keys) + len(bad),
+        "rows": len(keys) + len(rejected),
         "kept": len(keys),
-        "quarantined": len(bad),
-        **{f"bad_{reason}": count for reason, count in sorted(Counter(row.reason for row in bad).items())},
-        **{name: found[name] for name in sorted({"several_turns", "null_answers", "empty_answers", *found})},
+        "quarantined": len(rejected),
+        **dict(sorted(reasons.items())),
+        **{name: found[name] for name in names},
         "prompts": len(set(keys)),
         "groups": int(np.count_nonzero(sizes)),
         "rows_in_repeated_prompts": int(sizes[sizes > 1].sum()),
     }
 
 
-def _refuse_too_many(bad: list[Bad], kept: int, params: Params) -> None:
-    rows = kept + len(bad)
+def _refuse_too_many(rejected: list[RejectedRow], kept: int, params: Params) -> None:
+    rows = kept + len(rejected)
     if not rows:
         raise UserError(f"{params.data.train}: no rows below the header. Expected a vote a row.")
-    if kept and len(bad) <= params.clean.max_bad_share * rows:
+    if kept and len(rejected) <= params.clean.max_bad_share * rows:
         return
-    quarantine.write(REFUSED, bad)
+    quarantine.write(_REJECTED, rejected)
     raise UserError(
-        f"{params.data.train}: {len(bad):,} of {rows:,} rows can't be used, more than clean.max_bad_share allows "
-        f"({params.clean.max_bad_share}).\n{quarantine.summary(bad)}\n"
-        f"Each is in {REFUSED} with its line. Mend the file, or raise clean.max_bad_share. Earlier results are untouched."
+        f"{params.data.train}: {len(rejected):,} of {rows:,} rows can't be used, more than "
+        f"clean.max_bad_share allows ({params.clean.max_bad_share}).\n"
+        f"{quarantine.summary(rejected)}\nEach is in {_REJECTED} with its line. Mend the file, "
+        "or raise clean.max_bad_share. Earlier results are untouched."
     )
 
 

@@ -1,12 +1,9 @@
-"""python -m stages.predict: the submission for the test file, and its score where the labels are known.
+"""python -m stages.predict: the submission for the test file, and its score where labels are known.
 
-Reads data.test, models/; writes submission.csv, data/test.json (all scores) and metrics/test.json (those of a leaderboard).
-data.solution (labels, with Kaggle's Usage column) and data.truth (true probabilities) are for scoring only. Without a test file the
-submission has no rows. Rows that can't be read are listed in submission.unreadable.csv; each is predicted all the same, by the shares of
-A, B and tie among the training votes.
+Reads data.test and models/; writes submission.csv, submission.unreadable.csv, data/test.json (all
+scores) and metrics/test.json (those of a leaderboard). data.solution and data.truth are used for
+scoring only. Without a test file the submission has no rows.
 """
-
-from pathlib import Path
 
 import pandas as pd
 
@@ -20,20 +17,17 @@ from pairpref.files import write_json
 from pairpref.monitor import Log
 from pairpref.pairs import WINNERS
 from pairpref.params import DataParams, Params, in_arena
-
-SUBMISSION = Path("submission.csv")
-UNREADABLE = Path("submission.unreadable.csv")
-METRICS, FIGURES = Path("metrics/test.json"), Path("data/test.json")
+from pairpref.paths import MODELS, SUBMISSION, TEST_METRICS, TEST_SCORES, UNREADABLE
 
 
 def predict(params: Params, log: Log) -> None:
     if params.data.test is None:
-        log.say("no test file for these votes: the submission has no rows. Name one with -S data.test=…")
+        log.say("no test file for these votes (data.test): the submission has no rows")
         submission = pd.DataFrame(columns=["id", *WINNERS])
     else:
         submission = prediction.predict(
             params.data.test,
-            prediction.BUNDLE,
+            MODELS,
             params.predict.batch_size,
             params.parallel,
             log.say,
@@ -44,52 +38,64 @@ def predict(params: Params, log: Log) -> None:
         quarantine.write(UNREADABLE, [])
     prediction.write(submission, SUBMISSION)
     figures = score(submission, params.data)
-    write_json(FIGURES, figures)
-    write_json(METRICS, {k: figures[k] for k in ("log_loss_public", "log_loss_private") if k in figures})
-    log.say(
-        f"{len(submission):,} predictions in {SUBMISSION}" + "".join(f", {k} {v:.4f}" for k, v in figures.items() if "loss" in k)
-    )
+    write_json(TEST_SCORES, figures)
+    leaderboard = ("log_loss_public", "log_loss_private")
+    write_json(TEST_METRICS, {name: figures[name] for name in leaderboard if name in figures})
+    shown = "".join(f", {name} {value:.4f}" for name, value in figures.items() if "loss" in name)
+    log.say(f"{len(submission):,} predictions in {SUBMISSION}{shown}")
 
 
 def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
-    """Scores of a submission against whatever is known of it: n, and with a solution file the public and private log loss."""
+    """Scores of a submission: n, those by the solution file and those by the true probabilities."""
     metrics: dict[str, float] = {"n": len(submission)}
+    if not len(submission):
+        return metrics
     p = probabilities(submission, WINNERS)
-    if data.solution and len(submission):
+    if data.solution:
         solution = _solution(data.solution, submission["id"])
         labels = solution[WINNERS].to_numpy().argmax(axis=1)
-        metrics |= scores(labels, p) | {"log_loss_error": float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)}
+        metrics |= scores(labels, p)
+        metrics["log_loss_error"] = float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)
         for usage in ("Public", "Private"):
             rows = (solution["Usage"] == usage).to_numpy()
             if rows.any():
                 metrics[f"log_loss_{usage.lower()}"] = scores(labels[rows], p[rows])["log_loss"]
                 metrics[f"n_{usage.lower()}"] = int(rows.sum())
-    # The arena's truth says nothing of anybody else's test file.
-    if data.truth and len(submission) and not (in_arena(data.truth) and not in_arena(data.test)):
+    # The arena's truth is not about another test file.
+    if data.truth and (in_arena(data.test or "") or not in_arena(data.truth)):
         known = truth.captured(truth.read(data.truth, submission["id"]), p)
-        metrics |= {name: known[name] for name in ("expected_log_loss", "information_captured") if name in known}
+        names = ("expected_log_loss", "information_captured")
+        metrics |= {name: known[name] for name in names if name in known}
     return metrics
 
 
 def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     """The solution's rows in the order of `ids`."""
     try:
-        flags = dict.fromkeys(WINNERS, values.flag)
-        columns = ["id", *WINNERS, "Usage"]
-        solution = pd.read_csv(path, usecols=columns, dtype={"id": str}, converters=flags, na_filter=False)
+        solution = pd.read_csv(
+            path,
+            usecols=["id", *WINNERS, "Usage"],
+            dtype={"id": str},
+            converters=dict.fromkeys(WINNERS, values.flag),
+            na_filter=False,
+        )
     except (OSError, ValueError) as error:
-        raise UserError(f"data.solution: {path} should be a CSV with id, the three winner columns and Usage: {error}") from None
+        raise UserError(
+            f"data.solution: {path} should be a CSV of id, {', '.join(WINNERS)}, Usage: {error}"
+        ) from None
     if solution["id"].duplicated().any():
-        raise UserError(f"data.solution: {path} names an id twice.")
+        raise UserError(f"data.solution: {path} has an id twice.")
     solution = ids.to_frame().merge(solution, on="id", how="left")
     if lacking := int(solution["Usage"].isna().sum()):
         raise UserError(
-            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; give the one that belongs to it."
+            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; name the "
+            "one that belongs to it."
         )
     winners = solution[WINNERS]
     if not (winners.isin([0, 1]).all(axis=None) and (winners.sum(axis=1) == 1).all()):
         raise UserError(
-            f"data.solution: {path} has rows without exactly one winner; expected one 1 and two 0 in {', '.join(WINNERS)}."
+            f"data.solution: {path} has rows without exactly one winner; expected one 1 and two 0 "
+            f"in {', '.join(WINNERS)}."
         )
     return solution
 

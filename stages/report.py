@@ -1,147 +1,140 @@
 """python -m stages.report
 
-Everything the other stages found, for a person to read: one page, the same tables as Markdown, the headline as JSON.
+Everything the other stages found, for a person to read: one page, the same tables as Markdown, the
+headline as JSON, plots for DVC.
 
-Judges the out-of-fold export, or fold 0 where nothing is exported. Reads data/clean/pairs.parquet, data/tokens/ (how long a pair is),
-data/oof/, models/calibrator.json, data/clean/counts.json, data/test.json, plots/train.csv, data.truth where it is known, and what is
-kept of the versions: versions.yaml, versions.csv, versions/ and leaderboard.csv. Writes report/index.html, report/report.md,
-report/headline.json, plots/{reliability,confusion,buckets,yardsticks,versions_*}.csv and, no declared out because
-it holds times, report/run.md.
+Judges the out-of-fold predictions, or fold 0 if none are exported. Reads the outs of the other
+stages and what is kept of the versions. Also writes report/run.md, which is no out as it has times.
 """
 
 import json
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from pairpref import monitor
+from pairpref import monitor, paths
 from pairpref.evaluation import buckets, truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator
 from pairpref.evaluation.metrics import answers, probabilities
+from pairpref.evaluation.position import orders_of
+from pairpref.evaluation.report import EvaluationReport, Votes, evaluate
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
-from pairpref.pairs import LABELS, TEXTS
-from pairpref.params import Params, flat
-from pairpref.reporting import page, provenance, versions, words
-from pairpref.reporting.findings import Findings, Votes, find, orders_of
-from pairpref.reporting.glossary import NAMES
-from pairpref.reporting.sections import sections
+from pairpref.pairs import TEXTS
+from pairpref.params import Params
+from pairpref.reporting import figures, page, provenance, tables
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
-from pairpref.versions import catalog, evidence, standing
+from pairpref.typed_yaml import flat
+from pairpref.versions import catalog
+from pairpref.versions import tables as version_tables
+from pairpref.versions.predictions import collect_predictions
+from pairpref.versions.results import VersionResults
 
-PLOTS, REPORT = Path("plots"), Path("report")
-PAIRS, TOKENS, TOKENIZER = Path("data/clean/pairs.parquet"), Path("data/tokens"), Path("models/tokenizer")
-OOF = Path("data/oof")
-FIGURES = {"clean": Path("data/clean/counts.json"), "calibrate": OOF / "calibration.json", "test": Path("data/test.json")}
-CALIBRATOR = Path("models/calibrator.json")
+_BINS = 15  # of equal mass, in the reliability curves
 
 
 def report(params: Params, log: Log) -> None:
-    by_seed = pd.read_parquet(OOF / "seeds.parquet")
+    by_seed = pd.read_parquet(paths.SEEDS)
     votes = _votes(params, by_seed)
-    yardsticks = pd.read_parquet(OOF / "yardsticks.parquet")
-    simple = {
-        name: probabilities(votes.frame[["id"]].merge(table, on="id", how="left", validate="one_to_one"))
-        for name, table in yardsticks.groupby("yardstick", sort=False)
-    }
-    log.say(f"judging {len(votes.frame):,} votes")
-    found = find(
+    ids, baselines = votes.frame[["id"]], pd.read_parquet(paths.BASELINES)
+    log.say(f"judging {len(ids):,} votes")
+    found = evaluate(
         votes,
-        simple,
+        {
+            name: probabilities(ids.merge(rows, on="id", how="left", validate="1:1"))
+            for name, rows in baselines.groupby("baseline", sort=False)
+        },
         answers(by_seed, params.inference.dual_order),
-        params.report.bins,
-        curves=pd.read_csv(PLOTS / "train.csv"),
-        calibrator=Calibrator.load(CALIBRATOR),
-        **{stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in FIGURES.items()},
-        versions=standing.stand(catalog.load(), evidence.gather(params)),
-        params=_told(params.model_dump(mode="json")),
-        defaults=_told(yaml.safe_load(resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8"))),
+        _BINS,
+        training=pd.read_csv(paths.TRAINING_CURVES),
+        calibrator=Calibrator.load(paths.CALIBRATOR),
+        calibration=json.loads(paths.CALIBRATION.read_text("utf-8")),
+        clean=json.loads(paths.CLEAN_COUNTS.read_text("utf-8")),
+        test=json.loads(paths.TEST_SCORES.read_text("utf-8")),
     )
-    _write(found)
-    best = found.yardsticks[-1]
-    log.say(
-        f"log loss {found.headline['log_loss']:.4f}, best yardstick ({best.name.replace('_', ' ')}) {best.log_loss:.4f}; "
-        f"read {REPORT / 'index.html'}"
-    )
-
-
-def _told(params: dict) -> dict[str, object]:
-    """Params by their dotted names, but for parallel.*: how many jobs there were changes no byte, of the report neither."""
-    return {key: value for key, value in flat(params).items() if not key.startswith("parallel.")}
+    _write(found, VersionResults.load(catalog.load(), collect_predictions(params)), params)
+    best = f"best baseline ({found.best.name.replace('_', ' ')}) {found.best.log_loss:.4f}"
+    log.say(f"log loss {found.figures['log_loss']:.4f}, {best}; read {paths.PAGE}")
 
 
 def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
-    uncalibrated = pd.read_parquet(OOF / "uncalibrated.parquet")
-    if len(uncalibrated):
-        after = probabilities(pd.read_parquet(OOF / "oof.parquet"), CALIBRATED)
+    predictions = pd.read_parquet(paths.UNCALIBRATED)
+    if len(predictions):
+        after = probabilities(pd.read_parquet(paths.OOF), CALIBRATED)
     else:
-        uncalibrated = by_seed[by_seed["seed"] == params.train.seeds[0]]
-        after = probabilities(answers(uncalibrated, params.inference.dual_order))
-    pairs = pd.read_parquet(PAIRS, columns=["id", *TEXTS, "group", "turns"])
-    # Cut where all votes fall into three equal parts: the same for every model of these votes, however many folds it has.
-    lengths = _lengths()
-    cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if params.report.cuts == "thirds" else params.report.cuts
-    frame = uncalibrated[["id", "label"]]
-    for known in (pairs, lengths):
-        frame = frame.merge(known, on="id", how="left", validate="one_to_one")
-    lengths = frame["tokens"].to_numpy()
+        predictions = by_seed[by_seed["seed"] == params.train.seeds[0]]
+        after = probabilities(answers(predictions, params.inference.dual_order))
+    lengths, wanted = _lengths(), params.report.cuts
+    # Thirds of all votes: the same for every model of them, whatever its folds.
+    cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if wanted == "thirds" else wanted
+    frame = predictions[["id", "label"]]
+    for known in (pd.read_parquet(paths.PAIRS, columns=["id", *TEXTS, "group", "turns"]), lengths):
+        frame = frame.merge(known, on="id", how="left", validate="1:1")
+    tokens = frame["tokens"].to_numpy()
     return Votes(
         frame=frame[["id", *TEXTS, "label"]],
         groups=frame["group"].to_numpy(),
-        folds=uncalibrated["fold"].to_numpy(),
-        before=probabilities(answers(uncalibrated, params.inference.dual_order)),
+        folds=predictions["fold"].to_numpy(),
+        before=probabilities(answers(predictions, params.inference.dual_order)),
         after=after,
-        orders=orders_of(uncalibrated),
+        orders=orders_of(predictions),
         truth=truth.read(params.data.truth, frame["id"]) if params.data.truth else None,
         kinds={
-            "length": buckets.by_length(lengths, cuts),
+            "length": buckets.by_length(tokens, cuts),
             "turns": np.where(frame["turns"] > 1, "several", "one"),
-            "truncated": np.where(lengths > params.model.max_length, "yes", "no"),
+            "truncated": np.where(tokens > params.model.max_length, "yes", "no"),
         },
         cuts=cuts,
     )
 
 
 def _lengths() -> pd.DataFrame:
-    tokens, template = token_files.load(TOKENS), tokenizers.Template.of(tokenizers.load(str(TOKENIZER)))
-    return pd.DataFrame({"id": tokens.ids, "tokens": composed_lengths(tokens.lengths(), tokens.single, template)})
+    tokens = token_files.load(paths.TOKENS)
+    template = tokenizers.Template.of(tokenizers.load(str(paths.TOKENIZER)))
+    lengths = composed_lengths(tokens.lengths(), tokens.single, template)
+    return pd.DataFrame({"id": tokens.ids, "tokens": lengths})
 
 
-def _write(found: Findings) -> None:
-    opening, parts = words.opening(found), sections(found)
-    write_text(REPORT / "index.html", page.html(opening, parts))
-    write_text(REPORT / "report.md", page.markdown(opening, parts))
-    write_text(REPORT / "run.md", provenance.markdown())
-    write_json(
-        REPORT / "headline.json", {"figures": found.headline, "ends": found.ends, "versions": versions.now(found.versions)}
-    )
-    confusion = [(a, p, found.confusion[i, j]) for i, a in enumerate(LABELS) for j, p in enumerate(LABELS)]
-    levels = [(NAMES[y.name], y.log_loss, *y.ends) for y in found.yardsticks]
-    if floor := found.headline.get("floor"):
-        levels.append(("floor", floor, floor, floor))
-    levels += [
-        (name, found.headline[key], *found.ends[key])
-        for name, key in (("model uncalibrated", "log_loss_before"), ("model", "log_loss"))
-    ]
-    curves = found.reliability
-    if found.calibrator.method == "none":
-        curves = curves[curves["stage"] == "after"].assign(stage="no")
-    tables = {
-        "reliability": curves,
-        "confusion": pd.DataFrame(confusion, columns=["actual", "predicted", "n"]),
-        "buckets": found.buckets,
-        "yardsticks": pd.DataFrame(levels, columns=["name", "log_loss", "low", "high"]),
-        "versions_log_loss": versions.trend(found.versions, "log_loss"),
-        "versions_f1": versions.trend(found.versions, "f1_macro"),
-        "versions_accuracy": versions.accuracy(found.versions),
+def _shown(params: Params) -> dict[str, object]:
+    """Params by dotted names, without parallel.*: the number of jobs changes no byte."""
+    named = flat(params.model_dump(mode="json"))
+    return {key: value for key, value in named.items() if not key.startswith("parallel.")}
+
+
+def _write(found: EvaluationReport, versions: VersionResults, params: Params) -> None:
+    of_versions = {
+        "versions_log_loss": version_tables.trend(versions, "log_loss"),
+        "versions_f1": version_tables.trend(versions, "f1_macro"),
+        "versions_accuracy": version_tables.accuracy(versions),
     }
-    for name, table in tables.items():
-        write_text(PLOTS / f"{name}.csv", table.round(6).to_csv(index=False, lineterminator="\n"))
+    shown, defaults = _shown(params), _shown(Params())
+    content = page.Content(
+        report=found,
+        versions=versions,
+        params=shown,
+        tables={
+            **tables.tables(found, shown, defaults),
+            "summary": version_tables.summary(versions),
+            "effects": version_tables.effects(versions),
+            "milestones": version_tables.milestones(versions),
+            "leaderboard": version_tables.leaderboard(versions),
+            "matrix": version_tables.matrix(versions.catalog),
+            "changes": version_tables.changes(versions.catalog),
+            "logs": version_tables.logs(versions),
+        },
+        figures=figures.figures(found)
+        | (figures.of_versions(*of_versions.values()) if versions.replayed else {}),
+    )
+    write_text(paths.PAGE, page.html(content))
+    write_text(paths.REPORT / "report.md", page.markdown(content))
+    write_text(paths.REPORT / "run.md", provenance.markdown())
+    now = page.sentence("now", versions)
+    write_json(paths.HEADLINE, {"figures": found.figures, "ci": found.ci, "versions": now})
+    for name, table in (tables.plots(found) | of_versions).items():
+        text = table.round(6).to_csv(index=False, lineterminator="\n")
+        write_text(paths.PLOTS / f"{name}.csv", text)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What several tests stand on: the real params shrunk, an arena run through the stages, backbones of a few thousand weights."""
+"""Fixtures of several tests: small params, an arena run through the stages, tiny backbones."""
 
 import os
 
-# Before any library reads them: nothing is fetched, a small tensor is not worth a second thread, and bits are compared on the CPU
-# unless a device is asked for.
+# Set before any library reads them: nothing is fetched, a small tensor is not worth a second
+# thread, and bits are compared on the CPU unless a device is asked for.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -15,8 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from pairpref import params
+
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 _SMALL = {
@@ -51,7 +56,7 @@ def raw_params() -> Callable[[], dict]:
 
 @pytest.fixture(scope="session")
 def small_params(raw_params) -> Callable[..., params.Params]:
-    """The real params of a pipeline of seconds, with changes such as augment__ab=False or simulate__judge__tie=1.0."""
+    """Real params of a pipeline of seconds, with changes such as simulate__judge__tie=1.0."""
 
     def make(**changes: object) -> params.Params:
         raw = raw_params()
@@ -74,19 +79,27 @@ def here(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def word_pieces(tmp_path_factory) -> Callable[..., Path]:
-    """Make a folder with a BERT-like WordPiece tokenizer of single letters and the given extra words."""
+    """Make a folder with a BERT-like WordPiece tokenizer of single letters and the given words."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     def make(*words: str) -> Path:
         letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-        vocabulary = {token: i for i, token in enumerate([*special, *letters, *("##" + c for c in letters), *words])}
+        vocabulary = {
+            token: i
+            for i, token in enumerate([*special, *letters, *("##" + c for c in letters), *words])
+        }
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        names = {
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+        }
         folder = tmp_path_factory.mktemp("word-pieces")
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
         return folder
@@ -99,21 +112,39 @@ BACKBONES = ("deberta-v2", "bert", "modernbert")
 
 @pytest.fixture(scope="session")
 def tiny_backbone(word_pieces, tmp_path_factory) -> Callable[..., Path]:
-    """Save a tiny backbone with random weights and a tokenizer, as from a hub: kind is one of `BACKBONES`; head and dtype as asked."""
+    """Save a tiny backbone of a kind of `BACKBONES`, with random weights and a tokenizer."""
     import torch
     from transformers import AutoModel, AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig
 
-    width = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    deberta = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm"}
+    width = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
+    deberta = {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+    }
 
     def make(kind: str, dtype: torch.dtype = torch.float32, model: type = AutoModel) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(word_pieces("|"))
-        common = width | {"vocab_size": len(tokenizer), "pad_token_id": 0, "max_position_embeddings": 64}
+        common = width | {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": 0,
+            "max_position_embeddings": 64,
+        }
         ids = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
         config = {
-            "deberta-v2": lambda: DebertaV2Config(**common, **deberta, type_vocab_size=0, position_biased_input=False),
+            "deberta-v2": lambda: DebertaV2Config(
+                **common, **deberta, type_vocab_size=0, position_biased_input=False
+            ),
             "bert": lambda: BertConfig(**common),
-            "modernbert": lambda: ModernBertConfig(**common, **ids, local_attention=8, global_attn_every_n_layers=2),
+            "modernbert": lambda: ModernBertConfig(
+                **common, **ids, local_attention=8, global_attn_every_n_layers=2
+            ),
         }[kind]()
         folder = tmp_path_factory.mktemp(kind)
         torch.manual_seed(len(kind))
@@ -129,12 +160,21 @@ def bpe():
     """A small byte-level BPE tokenizer, trained on a handful of texts."""
     from pairpref.text.tokenizer import train_bpe
 
-    return train_bpe(["oven broth simmer skillet", "orbit comet nebula", "purée brûlée 豆腐\nline", "a b c d e f g"] * 3, 320)
+    return train_bpe(
+        [
+            "oven broth simmer skillet",
+            "orbit comet nebula",
+            "purée brûlée 豆腐\nline",
+            "a b c d e f g",
+        ]
+        * 3,
+        320,
+    )
 
 
 @pytest.fixture(scope="session")
 def pairs_of() -> Callable:
-    """Tokens of rows given as (prompt, a, b) lists of ids; labels, groups, folds and ids as given or counted up."""
+    """Tokens of rows given as (prompt, a, b) lists of ids; other columns as given or counted up."""
     import numpy as np
 
     from pairpref.text.tokens import Tokens
@@ -160,7 +200,7 @@ def pairs_of() -> Callable:
 
 @pytest.fixture(scope="session")
 def canary() -> Callable[[Path], object]:
-    """An object whose unpickling creates the given file; pickle it where nothing may be unpickled."""
+    """An object that creates the given file when unpickled, to show that nothing is unpickled."""
 
     class Canary:
         def __init__(self, path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pairpref.evaluation.calibration import CALIBRATED
 from pairpref.pairs import PROBABILITIES
-from pairpref.versions.evidence import rounded
+from pairpref.versions.predictions import rounded
 
 
 def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -20,14 +20,23 @@ def drawn(n: int, seed: int, sharpness: float = 1.5) -> tuple[np.ndarray, np.nda
 rows = st.builds(drawn, st.integers(1, 80), st.integers(0, 2**32 - 1))
 
 
-def predictions(n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False) -> pd.DataFrame:
-    """Predictions of a model that knows the truth but for some noise, from several seeds, as `evidence.gather` gives them."""
+def predictions(
+    n: int = 300, seeds: int = 3, noise: float = 0.1, seed: int = 0, calibrated: bool = False
+) -> pd.DataFrame:
+    """Predictions of several seeds, the truth with noise, in the form of `collect_predictions`."""
     p, labels = drawn(n, 0)
     rng = np.random.default_rng(1000 + seed)
     parts = []
     for number in range(seeds):
         q = p * np.exp(noise * rng.normal(size=p.shape))
-        part = pd.DataFrame({"id": np.arange(n).astype(str), "group": np.arange(n) // 2, "label": labels, "seed": number})
+        part = pd.DataFrame(
+            {
+                "id": np.arange(n).astype(str),
+                "group": np.arange(n) // 2,
+                "label": labels,
+                "seed": number,
+            }
+        )
         part[PROBABILITIES] = q / q.sum(axis=1, keepdims=True)
         if calibrated:
             part[CALIBRATED] = p

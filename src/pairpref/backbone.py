@@ -1,7 +1,7 @@
-"""Which backbone exactly: data/backbone/, which the stages that load it depend on.
+"""data/backbone/: which backbone exactly. The stages that load the backbone depend on it.
 
-For a local folder it holds a link to each of its files. They are loaded through these links, so that
-what DVC hashes is what is read. For a hub name it holds the commit that model.revision stands for.
+For a local folder it has a link to each file, and the backbone is loaded through these links, so
+that what DVC hashes is what is read. For a hub name it has the commit that model.revision names.
 """
 
 import json
@@ -12,38 +12,38 @@ from pathlib import Path
 from pairpref.errors import UserError
 from pairpref.files import write_json
 from pairpref.params import SMALL, ModelParams
+from pairpref.paths import BACKBONE as RECORD
 
-RECORD = Path("data/backbone")
 _RESOLVED = RECORD / "resolved.json"
 _SECONDS = 10.0
 
 
 def record(params: ModelParams) -> None:
-    """Write data/backbone/ anew. The files of a local backbone are only linked to, never touched.
+    """Write data/backbone/ anew. The files of a local backbone are only linked to.
 
     Raises:
-        UserError: there is no such folder, one of its files is a broken link, or neither the hub nor
-            its cache on this machine knows the name and revision.
+        UserError: there is no such folder, it has a broken link, or neither the hub nor its cache
+            here knows the name and revision.
     """
     shutil.rmtree(RECORD, ignore_errors=True)
-    folder = Path(params.backbone)
-    if params.backbone == SMALL:
-        write_json(_RESOLVED, {"name": SMALL})
+    name, folder = params.backbone, Path(params.backbone)
+    if name == SMALL:
+        write_json(_RESOLVED, {"name": name})
     elif folder.is_dir():
         _link(folder)
     elif original := _left_behind(folder):
         raise UserError(
-            f"model.backbone {params.backbone!r}: this copy of the repository lacks the folder, because "
-            f"git does not know it. Name it by its absolute path: -S model.backbone={original}"
+            f"model.backbone {name!r}: DVC's copy of the repository lacks this folder, because git "
+            f"does not track it. Use its absolute path: -S model.backbone={original}"
         )
-    elif params.backbone.startswith(("/", "./", "../", "~")):
-        raise UserError(f"model.backbone {params.backbone!r}: no such folder.")
+    elif name.startswith(("/", "./", "../", "~")):
+        raise UserError(f"model.backbone {name!r}: no such folder.")
     else:
-        write_json(_RESOLVED, {"name": params.backbone, "revision": _commit(params.backbone, params.revision)})
+        write_json(_RESOLVED, {"name": name, "revision": _commit(name, params.revision)})
 
 
 def source(params: ModelParams) -> tuple[str, str | None]:
-    """What to load a backbone by: for a local one data/backbone/, for a hub name itself and its commit.
+    """What to load a backbone by: data/backbone/ for a local one, else the hub name and its commit.
 
     Raises:
         UserError: data/backbone/ is not of this backbone.
@@ -61,17 +61,19 @@ def source(params: ModelParams) -> tuple[str, str | None]:
             return params.backbone, recorded["revision"]
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise UserError(f"{RECORD} is not of model.backbone {params.backbone!r}: run `dvc repro backbone`.")
+    raise UserError(
+        f"{RECORD} is not of model.backbone {params.backbone!r}: run `dvc repro backbone`."
+    )
 
 
 def _link(folder: Path) -> None:
-    """A link a file: DVC would change the modes of the files behind a linked folder."""
+    """One link a file, because DVC would change the modes of the files behind a linked folder."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    # .git and .cache hold no weights.
+    # .git and .cache have no weights.
     files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
     if broken := [file.relative_to(folder) for file in files if not file.exists()]:
         raise UserError(
-            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a file that is not there. "
+            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a missing file. "
             "Remove it, or bring the file back."
         )
     files = [file for file in files if file.is_file()]
@@ -80,12 +82,10 @@ def _link(folder: Path) -> None:
     for file in files:
         link = RECORD / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
-        # Links on the way stay: one that is moved to another folder counts as a change.
-        target = file
-        if not folder.is_absolute():
-            # In a copied repository it leads to the copy's own files.
-            target = Path(os.path.relpath(file, link.parent.resolve()))
-        link.symlink_to(target)
+        # A relative link leads to a copied repository's own files. It is not resolved, so that
+        # moving a link on the way to another folder counts as a change.
+        relative = os.path.relpath(file, link.parent.resolve())
+        link.symlink_to(file if folder.is_absolute() else relative)
 
 
 def _left_behind(folder: Path) -> Path | None:
@@ -95,12 +95,12 @@ def _left_behind(folder: Path) -> Path | None:
 
 
 def _commit(name: str, revision: str) -> str:
-    # Takes half a second to import.
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, try_to_load_from_cache  # half a second to import
 
     try:
-        return HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha
-    except Exception as error:  # also those of its HTTP client, which changes with its version
+        sha = HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha
+        return str(sha)
+    except Exception as error:  # also those of its HTTP client, which change with its version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     try:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -109,7 +109,7 @@ def _commit(name: str, revision: str) -> str:
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise UserError(
-        f"model.backbone {name!r} with model.revision {revision!r}: the hub does not give it "
-        f"({reason}), and its cache on this machine has no such model. Give {SMALL}, a hub name "
-        "with a branch, tag or commit, or a local folder."
+        f"model.backbone {name!r} with model.revision {revision!r}: not found on the hub "
+        f"({reason}) nor in its cache on this machine. Give {SMALL}, a hub name with a branch, tag "
+        "or commit, or a local folder."
     )

@@ -1,8 +1,7 @@
-"""The folder of trained models as parts of one run; manifest.json holds the hash of each part.
+"""models/ as parts of one run; manifest.json has the hash of each part.
 
-Parts are tokenizer/, train/, oof/fold1 …, calibrator.json and votes.json, which says how the texts of
-the votes are written. The oof stage writes down what its export was made by; the calibrate stage adds
-what it has fitted to that export.
+Parts are tokenizer/, train/, oof/fold1 …, calibrator.json and votes.json. The oof stage records the
+models that made its export; the calibrate stage adds what it has fitted to that export.
 """
 
 import hashlib
@@ -16,18 +15,21 @@ MANIFEST = "manifest.json"
 CALIBRATOR = "calibrator.json"
 VOTES = "votes.json"
 _OOF = Path("oof") / MANIFEST
+_FITTED = (CALIBRATOR, VOTES)
+_ADVICE = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
 
 
 def record_models(bundle: Path) -> None:
-    """Write oof/manifest.json: the tokenizer, fold 0 and the other folds that are there now."""
-    # A calibrator would be that of an earlier run.
-    write_json(bundle / _OOF, {name: part for name, part in _parts(bundle).items() if name not in (CALIBRATOR, VOTES)})
+    """Write oof/manifest.json: the tokenizer, fold 0 and the further folds."""
+    parts = _parts(bundle)
+    write_json(bundle / _OOF, {name: parts[name] for name in parts if name not in _FITTED})
 
 
 def record_calibrator(bundle: Path) -> None:
-    """Write manifest.json: what oof/manifest.json names, the calibrator and the form of the votes."""
+    """Write manifest.json: the parts of oof/manifest.json, the calibrator and votes.json."""
     models = json.loads((bundle / _OOF).read_text(encoding="utf-8"))
-    write_json(bundle / MANIFEST, models | {name: part for name, part in _parts(bundle).items() if name in (CALIBRATOR, VOTES)})
+    parts = _parts(bundle)
+    write_json(bundle / MANIFEST, models | {name: parts[name] for name in parts if name in _FITTED})
 
 
 def check(bundle: Path) -> None:
@@ -36,26 +38,26 @@ def check(bundle: Path) -> None:
     Raises:
         UserError: there is no manifest, or parts are missing, extra or changed; all are named.
     """
-    advice = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
     try:
         named = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
-            raise TypeError
-    except (OSError, ValueError, TypeError):
-        problem = f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline."
-        raise UserError(f"{problem} {advice}") from None
+        if not all(isinstance(value, str) for value in named.values()):
+            raise ValueError
+    except (OSError, ValueError, AttributeError):
+        raise UserError(
+            f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline. {_ADVICE}"
+        ) from None
     found = _parts(bundle)
     faults = [
         f"{name} {'missing' if name not in found else 'extra' if name not in named else 'changed'}"
-        for name in sorted({*named, *found})
+        for name in sorted(named | found)
         if named.get(name) != found.get(name)
     ]
     if faults:
-        raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {advice}")
+        raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {_ADVICE}")
 
 
 def plain(bundle: Path) -> dict[str, bool]:
-    """Whether each column of the training votes' texts was plain text; empty in a bundle that does not say so.
+    """Whether each text column of the training votes was plain text; empty in an older bundle.
 
     Raises:
         UserError: votes.json is damaged.

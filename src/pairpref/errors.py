@@ -1,4 +1,4 @@
-"""How a command ends: errors whose message is meant for the person at the terminal, and what else can end it."""
+"""How a command ends: errors that the user can mend, and everything else that can end it."""
 
 import errno
 import os
@@ -14,18 +14,18 @@ _UNNAMED = "standard output or a file"
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what was got, what was expected and what to do; no traceback is shown."""
+    """Shown without a traceback; it says what was got, what was expected and what to do."""
 
 
 @contextmanager
 def command(name: str, refused: int = 1) -> Iterator[None]:
-    """Run a command's main: what a user can mend and Ctrl-C end it in one line.
+    """Run a command's main: what a user can mend, and Ctrl-C, end it in one line.
 
     Args:
         name: what that line begins with.
         refused: exit code of every unexpected end but Ctrl-C, which gives 130.
     """
-    with suppress(ValueError):  # only the main thread hears signals
+    with suppress(ValueError):  # only the main thread can handle signals
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -47,7 +47,7 @@ def command(name: str, refused: int = 1) -> Iterator[None]:
     except KeyboardInterrupt:
         message, refused = "stopped by Ctrl-C", 130
     except Exception:
-        message = traceback.format_exc()  # a fault of ours
+        message = traceback.format_exc()
     else:
         return
     if message and refused == 1:
@@ -58,28 +58,29 @@ def command(name: str, refused: int = 1) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a line. Where standard output is closed or full, work that is worth more goes on."""
+    """Print a line. Work goes on where standard output is closed or full."""
     try:
-        # In one write, also under PYTHONUNBUFFERED: folds that train side by side share the terminal.
+        # One write, because folds that train side by side share the terminal.
         print(f"{text}\n", end="", flush=True)
     except OSError:
         _mute()
 
 
 def explain(error: OSError) -> str:
-    """One line: which file, and where the disk is full, how much room is left."""
+    """One line: which file, and how much room is left where the disk is full."""
     where = error.filename or "a file"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT) or where == _UNNAMED:
         return f"{where}: {error.strerror or error}"
     disk = next(folder for folder in Path(where).absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(disk).free
     return (
-        f"{where}: no space left on the disk, {shutil.disk_usage(disk).free / 2**20:,.1f} MiB free. Earlier results are untouched. "
-        "Make room (`dvc gc --workspace` drops cached results of other runs, work/ holds those of interrupted training), "
-        "then the same command again."
+        f"{where}: no space left on the disk, {free / 2**20:,.1f} MiB free. "
+        "Earlier results are untouched. Make room (`dvc gc --workspace` removes cached results of "
+        "other runs, work/ has those of interrupted training), then run the same command again."
     )
 
 
 def _mute() -> None:
-    """Nothing is left for Python to flush at its end."""
+    """Leave nothing for Python to flush at its end."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors that say which file they are about."""
+"""Writing files whole or not at all, with errors that name the file."""
 
 import json
 import os
@@ -13,18 +13,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError that does not know its file, as those of a full disk don't, name `path`."""
+    """Let an OSError that names no file, such as that of a full disk, name `path`."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        error.filename = error.filename or str(path)
         raise
 
 
 @contextmanager
 def written_aside(*paths: Path) -> Iterator[list[Path]]:
-    """Give a path beside each of `paths` to write to; they take the names of `paths` when the block ends well."""
+    """Give a path beside each of `paths` to write to; they are renamed when the block ends well."""
     beside = [path.with_name(f"{path.name}.aside") for path in paths]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +32,7 @@ def written_aside(*paths: Path) -> Iterator[list[Path]]:
         for written, path in zip(beside, paths, strict=True):
             os.replace(written, path)
     except OSError as error:
-        # A full disk does not say what was being written: the last file that was begun. Some writers take the first away again.
+        # A full disk does not say what was being written: the last file that was begun.
         begun = [path for written, path in zip(beside, paths, strict=True) if written.exists()]
         error.filename = error.filename or str((begun or paths[:1])[-1])
         raise

@@ -1,11 +1,9 @@
-"""python -m pairpref.predict --input test.csv --output submission.csv [--bundle models] [--keep-going]
+"""python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
 
-Predict a file of pairs with what the pipeline trained: the classifiers of all trained folds, averaged, calibrated and sharpened for what
-the average adds (see `pairpref.evaluation.pooling`). The bundle is the folder the pipeline writes: tokenizer/, train/, oof/,
-calibrator.json, votes.json and manifest.json, which says that all are of one run.
-
-Rows that can't be read are listed with line and reason in submission.unreadable.csv. More than 2 % of them stop it, unless it is
-to keep going: they get the shares of A, B and tie among the training votes.
+Predict a file of pairs with what the pipeline trained: the mean of all trained folds' classifiers,
+calibrated (see `pairpref.evaluation.pooling`). Rows that can't be read are listed with line and
+reason in submission.unreadable.csv, and get the shares of A, B and tie among the training votes.
+More than 2 % of them are an error, unless --keep-going is given.
 """
 
 import argparse
@@ -18,24 +16,24 @@ import pandas as pd
 import torch
 
 from pairpref import bundle as bundles
+from pairpref.cli import parser
 from pairpref.data import quarantine
 from pairpref.data.clean import read_test
-from pairpref.data.votes import Bad
+from pairpref.data.votes import RejectedRow
 from pairpref.errors import UserError, command, say
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
 from pairpref.model import classifier
 from pairpref.pairs import WINNERS
 from pairpref.parallel import ALONE
-from pairpref.params import CleanParams, ParallelParams
+from pairpref.params import CleanParams, ParallelParams, PredictParams
+from pairpref.paths import MODELS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
 from pairpref.training.inference import best_device, by_order
 
-BUNDLE = Path("models")
-BATCH_SIZE = 64
-MAX_BAD_SHARE = 0.02
-"""Share of rows that can't be read beyond which a test file is refused: as clean.max_bad_share comes, for votes."""
+BATCH_SIZE = PredictParams().batch_size
+MAX_BAD_SHARE = CleanParams().max_bad_share
 
 
 def predict(
@@ -43,68 +41,81 @@ def predict(
     bundle: Path,
     batch_size: int = BATCH_SIZE,
     parallel: ParallelParams = ALONE,
-    say: Callable = print,
+    say: Callable[[str], object] = print,
     unreadable: Path | None = None,
     keep_going: bool = False,
 ) -> pd.DataFrame:
-    """The submission for a file of pairs: id, winner_model_a, winner_model_b, winner_tie, a row for each of the file's, in its order.
+    """A submission: id, winner_model_a, winner_model_b, winner_tie for each row of a file in order.
 
-    No row is dropped: one whose text can't be read gets the shares of A, B and tie among the training votes.
+    A row that can't be read gets the shares of A, B and tie among the training votes.
 
     Args:
         path: pairs in any form of docs/votes.md.
         bundle: folder of a finished pipeline's models.
         batch_size: sequences in a forward pass.
         parallel: where the text is cleaned; by default in this process.
-        say: told of each step.
-        unreadable: CSV to list the rows in that can't be read; removed where there are none.
-        keep_going: whatever the share of rows that can't be read.
+        say: called with a line on each step.
+        unreadable: CSV of the rows that can't be read; removed where there are none.
+        keep_going: allow any share of rows that can't be read.
 
     Raises:
         UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
     """
     folders = _classifiers(bundle)
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
-    card = classifier.load_card(folders[0])
-    torch.set_num_threads(card.threads)
-    frame, bad = read_test(path, CleanParams(**card.clean, near_duplicate=1, max_bad_share=1), parallel, bundles.plain(bundle))
+    config = classifier.load_config(folders[0])
+    torch.set_num_threads(config.threads)
+    switches = CleanParams(**config.clean, near_duplicate=1, max_bad_share=1)
+    frame, bad = read_test(path, switches, parallel, bundles.plain(bundle))
     _account(path, bad, len(frame), unreadable, keep_going, say)
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
-    if len(tokens) and tokens.single != card.single:
+    if len(tokens) and tokens.single != config.single:
         kinds = {True: "single texts", False: "pairs of answers"}
-        raise UserError(f"{path} holds {kinds[tokens.single]}, but {bundle} was trained on {kinds[card.single]}.")
-
+        raise UserError(
+            f"{path} has {kinds[tokens.single]}; {bundle} was trained on {kinds[config.single]}."
+        )
     calibrator = Calibrator.load(bundle / "calibrator.json")
-    both = ", both orders" if calibrator.dual_order and not card.single else ""
+    both = ", both orders" if calibrator.dual_order and not config.single else ""
     of_models = []
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{both}")
-        model, its_card = classifier.load(folder)
-        p = by_order(model.to(best_device()), its_card, tokens, template, batch_size, calibrator.dual_order)
-        of_models.append(p.mean(axis=0))
-    p = np.tile(np.asarray(card.prior), (len(frame), 1))
+        model, its_config = classifier.load(folder)
+        model = model.to(best_device())
+        orders = by_order(model, its_config, tokens, template, batch_size, calibrator.dual_order)
+        of_models.append(orders.mean(axis=0))
+    p = np.tile(np.asarray(config.prior), (len(frame), 1))
     p[usable] = calibrator.pool(np.stack(of_models))
-    return pd.concat([frame[["id"]], pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)], axis=1)
+    submission = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)
+    submission.insert(0, "id", frame["id"])
+    return submission
 
 
-def _account(path: Path | str, bad: Sequence[Bad], rows: int, to: Path | None, keep_going: bool, say: Callable) -> None:
+def _account(
+    path: Path | str,
+    bad: Sequence[RejectedRow],
+    rows: int,
+    unreadable: Path | None,
+    keep_going: bool,
+    say: Callable[[str], object],
+) -> None:
     """List the rows that can't be read, and refuse too many."""
-    if to and bad:
-        with written_aside(to) as (aside,):
-            quarantine.write(aside, bad)
-    elif to:
-        to.unlink(missing_ok=True)
+    if unreadable and bad:
+        with written_aside(unreadable) as (to,):
+            quarantine.write(to, bad)
+    elif unreadable:
+        unreadable.unlink(missing_ok=True)
     if not bad:
         return
     found = f"{len(bad):,} of {rows:,} rows can't be read"
-    listed = f" Each is in {to} with its line." if to else ""
+    get = "get the shares of A, B and tie among the training votes."
+    listed = f" Each is in {unreadable} with its line." if unreadable else ""
     if len(bad) > MAX_BAD_SHARE * rows and not keep_going:
         raise UserError(
             f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
-            f"Mend the file, or keep going (--keep-going): such rows then get the shares of A, B and tie among the training votes.{listed}"
+            f"Mend the file, or let such rows {get[:-1]} with --keep-going.{listed}"
         )
-    say(f"{found}; they get the shares of A, B and tie among the training votes.{listed}\n{quarantine.summary(bad)}")
+    say(f"{found}; they {get}{listed}\n{quarantine.summary(bad)}")
 
 
 def write(submission: pd.DataFrame, path: Path) -> None:
@@ -114,59 +125,65 @@ def write(submission: pd.DataFrame, path: Path) -> None:
 
 
 def _classifiers(bundle: Path) -> list[Path]:
-    """Folders of the trained folds' classifiers, fold 0 (the train stage's) first."""
+    """Folders of the trained folds' classifiers, fold 0 first."""
     bundles.check(bundle)
+    further = (bundle / "oof").glob("fold[0-9]*")
     return [
         bundle / "train",
-        *sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda folder: int(folder.name.removeprefix("fold"))),
+        *sorted(further, key=lambda folder: int(folder.name.removeprefix("fold"))),
     ]
+
+
+def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
+    """Where the submission goes, behind a symlink if it is one, and the list of unreadable rows.
+
+    Raises:
+        UserError: it is no regular file, or is the input itself.
+    """
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        kind = "folder" if path.is_dir() else "pipe or device"
+        raise UserError(f"--output {str(path)!r} is a {kind}; name a CSV of its own.")
+    unreadable = path.with_suffix(".unreadable.csv")
+    real = os.path.realpath(path)
+    if os.path.realpath(given) in (real, os.path.realpath(unreadable)):
+        raise UserError(f"--output {path} would overwrite the input itself; name a CSV of its own.")
+    return Path(real), unreadable
+
+
+def main(argv: list[str] | None = None) -> None:
+    asked = _parser().parse_args(argv)
+    with command("predict"):
+        output, unreadable = _outputs(asked.output, asked.input)
+        submission = predict(
+            asked.input,
+            asked.bundle,
+            asked.batch_size,
+            say=say,
+            unreadable=unreadable,
+            keep_going=asked.keep_going,
+        )
+        write(submission, output)
+        say(f"{len(submission):,} predictions in {asked.output}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    example = "pairpref predict --input data/raw/test.csv --output submission.csv"
+    arguments = parser("predict", (__doc__ or "").split("\n\n")[1], example)
+    add = arguments.add_argument
+    form = "CSV, JSONL (also .gz) or Parquet, in any form of docs/votes.md"
+    add("--input", required=True, type=Path, help=f"pairs to predict: {form}")
+    add("--output", required=True, type=Path, help="submission to write, a CSV")
+    add("--bundle", default=MODELS, type=Path, help="trained models (default: %(default)s)")
+    size = "sequences in a forward pass (default: %(default)s)"
+    add("--batch-size", default=BATCH_SIZE, type=_count, help=size)
+    add("--keep-going", action="store_true", help="even where many rows can't be read")
+    return arguments
 
 
 def _count(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pairpref.predict", description=__doc__.split("\n\n")[1])
-    parser.add_argument(
-        "--input",
-        required=True,
-        type=Path,
-        help="pairs to predict: CSV, JSONL (packed too: .gz) or Parquet, in any form of docs/votes.md",
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, help="submission to write: id, winner_model_a, winner_model_b, winner_tie"
-    )
-    parser.add_argument("--bundle", default=BUNDLE, type=Path, help="folder of the trained models (default: %(default)s)")
-    parser.add_argument(
-        "--batch-size", default=BATCH_SIZE, type=_count, help="sequences in a forward pass (default: %(default)s)"
-    )
-    parser.add_argument("--keep-going", action="store_true", help="predict even where many rows can't be read")
-    asked = parser.parse_args(argv)
-    with command("predict"):
-        output, unreadable = _outputs(asked.output, asked.input)
-        submission = predict(
-            asked.input, asked.bundle, asked.batch_size, say=say, unreadable=unreadable, keep_going=asked.keep_going
-        )
-        write(submission, output)
-        say(f"{len(submission):,} predictions in {asked.output}")
-
-
-def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
-    """Where the submission goes, behind a symlink if it is one, and where the rows are listed that can't be read.
-
-    Raises:
-        UserError: there is something else than a file, or the input itself.
-    """
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        raise UserError(f"--output {str(path)!r} is a {'folder' if path.is_dir() else 'pipe or device'}; name a CSV of its own.")
-    unreadable = path.with_suffix(".unreadable.csv")
-    real = os.path.realpath(path)
-    if os.path.realpath(given) in (real, os.path.realpath(unreadable)):
-        raise UserError(f"--output {path} would write over the input itself; name a CSV of its own.")
-    return Path(real), unreadable
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""SIGTERM and Ctrl-C: work that can be cut anywhere ends at once; work in progress that is worth keeping is asked to stop instead.
+"""SIGTERM and Ctrl-C end work at once, or inside `deferred()` at the next point where it is saved.
 
-Inside `deferred()` a signal is only noted. Training looks at `requested()` at each step's end, saves, and leaves the block, which then
-raises `Stopped`. The processes that a stage has started are told as well.
+Training looks at `requested()` at the end of each step, saves, and leaves the block, which then
+raises `Stopped`. The processes that this one has started are told as well.
 """
 
 import os
@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 import psutil
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_SECONDS = 5.0
 
 _asked: int | None = None
@@ -24,23 +24,26 @@ _ending: float | None = None
 
 
 class Stopped(BaseException):
-    """A signal ended the work. Not an Exception: nothing but the process's outermost frame may catch it."""
+    """A signal ended the work. Not an Exception, so that only the outermost frame catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
 
+    def __str__(self) -> str:
+        return "Ctrl-C" if self.signum == signal.SIGINT else signal.Signals(self.signum).name
+
 
 def listen(worker: bool = False) -> None:
-    """Take over SIGTERM and SIGINT for this process.
+    """Handle SIGTERM and SIGINT in this process.
 
     Args:
-        worker: this process works for another one, and only notes signals: one Ctrl-C reaches it twice.
+        worker: only note signals; one Ctrl-C reaches a worker twice, also through its parent.
     """
     global _worker
     _worker = worker
     if threading.current_thread() is threading.main_thread():
-        for signum in _SIGNALS:
+        for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, _note)
 
 
@@ -51,9 +54,9 @@ def requested() -> int | None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Note signals instead of ending at once; raise `Stopped` at the end of the outermost block if one has come.
+    """Note signals, and raise `Stopped` at the end of the outermost block if one has come.
 
-    Whatever else goes wrong after the signal, such as a worker that died of it before it could listen, ends in `Stopped` too.
+    An error after the signal, such as that of a worker that it killed, ends in `Stopped` too.
     """
     global _depth
     _depth += 1
@@ -68,10 +71,10 @@ def deferred() -> Iterator[None]:
         _end(signum)
 
 
-def _note(signum: int, frame: object) -> None:
+def _note(signum: int, _: FrameType | None) -> None:
     global _asked
     if _ending is not None:
-        # Whoever asks again while this process is on its way out would only cut its last words short; unless it does not get there.
+        # Ignore repeated signals for 5 s so that the exit message prints.
         if time.monotonic() - _ending > _GRACE_SECONDS:
             os._exit(128 + signum)
         return
@@ -79,8 +82,10 @@ def _note(signum: int, frame: object) -> None:
     _asked = signum
     if _worker:
         return
-    _tell_children()
-    # Who presses Ctrl-C a second time doesn't want to wait for the end of the step.
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.terminate()
+    # A second Ctrl-C does not wait for the end of the step.
     if not _depth or (again and signum == signal.SIGINT):
         _end(signum)
 
@@ -89,9 +94,3 @@ def _end(signum: int) -> NoReturn:
     global _ending
     _ending = time.monotonic()
     raise Stopped(signum)
-
-
-def _tell_children() -> None:
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            child.terminate()

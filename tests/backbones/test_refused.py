@@ -1,4 +1,4 @@
-"""Folders that hold no whole backbone: one line that says what is wrong and what to do, and nothing in them runs."""
+"""Folders that hold no whole backbone end in one line, and nothing in them runs."""
 
 import importlib.util
 import json
@@ -10,7 +10,13 @@ import pytest
 import torch
 import zoo
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, WhisperConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    WhisperConfig,
+)
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
@@ -24,7 +30,10 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\ns
 def published(tmp_path_factory):
     """BERT, and DeBERTa as published, made once."""
     root = tmp_path_factory.mktemp("published")
-    return {family: zoo.MAKERS[family](root / str(i)) for i, family in enumerate(("BERT", "DeBERTa-v2/v3"))}
+    return {
+        family: zoo.MAKERS[family](root / str(i))
+        for i, family in enumerate(("BERT", "DeBERTa-v2/v3"))
+    }
 
 
 @pytest.fixture
@@ -56,7 +65,9 @@ def refused(capfd):
 
 
 def rewrite(path: Path, **fields: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields), encoding="utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields), encoding="utf-8"
+    )
 
 
 def as_bin(folder: Path) -> dict[str, torch.Tensor]:
@@ -69,33 +80,48 @@ def as_bin(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("pooling", zoo.POOLINGS)
 class TestBin:
     @pytest.mark.parametrize("shards", [1, 3])
-    def test_weights_load_and_are_kept_as_safetensors(self, build, folder, tmp_path, pooling, shards):
+    def test_weights_load_and_are_kept_as_safetensors(
+        self, build, folder, tmp_path, pooling, shards
+    ):
         expected = build(folder, pooling).state_dict()
         weights = as_bin(folder)
         if shards > 1:
-            places = {name: f"pytorch_model-{i % shards + 1:05}-of-{shards:05}.bin" for i, name in enumerate(weights)}
+            places = {
+                name: f"pytorch_model-{i % shards + 1:05}-of-{shards:05}.bin"
+                for i, name in enumerate(weights)
+            }
             for file in set(places.values()):
-                torch.save({name: weights[name] for name in weights if places[name] == file}, folder / file)
+                torch.save(
+                    {name: weights[name] for name in weights if places[name] == file}, folder / file
+                )
             index = {"metadata": {"total_size": 1}, "weight_map": places}
             (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
             (folder / "pytorch_model.bin").unlink()
         model = build(folder, pooling)
         body = [name for name in expected if "embeddings" in name or "encoder" in name]
-        assert len(body) > 10 and all(torch.equal(model.state_dict()[name], expected[name]) for name in body)
+        assert len(body) > 10 and all(
+            torch.equal(model.state_dict()[name], expected[name]) for name in body
+        )
 
     @pytest.mark.fault(18)
     @pytest.mark.parametrize("kind", ["beside weights", "raw", "shard", "training_args"])
-    def test_a_pickle_that_would_run_code_never_does(self, build, folder, canary, refused, tmp_path, pooling, kind):
+    def test_a_pickle_that_would_run_code_never_does(
+        self, build, folder, canary, refused, tmp_path, pooling, kind
+    ):
         fired = tmp_path / "fired"
         weights = as_bin(folder)
         if kind == "beside weights":
             torch.save({**weights, "more": canary(fired)}, folder / "pytorch_model.bin")
         elif kind == "raw":
-            (folder / "pytorch_model.bin").write_bytes(pickle.dumps({**weights, "more": canary(fired)}))
+            (folder / "pytorch_model.bin").write_bytes(
+                pickle.dumps({**weights, "more": canary(fired)})
+            )
         elif kind == "shard":
             (folder / "pytorch_model.bin").rename(folder / "one.bin")
             torch.save({"pooler.dense.bias": canary(fired)}, folder / "two.bin")
-            places = {name: "two.bin" if name == "pooler.dense.bias" else "one.bin" for name in weights}
+            places = {
+                name: "two.bin" if name == "pooler.dense.bias" else "one.bin" for name in weights
+            }
             index = {"metadata": {"total_size": 1}, "weight_map": places}
             (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
         else:
@@ -110,10 +136,19 @@ class TestBin:
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("kind", ["TransfoXLTokenizer", "RagTokenizer", "PreTrainedTokenizerFast", None])
+@pytest.mark.parametrize(
+    "kind", ["TransfoXLTokenizer", "RagTokenizer", "PreTrainedTokenizerFast", None]
+)
 def test_a_pickled_vocabulary_is_never_loaded(folder, canary, refused, tmp_path, kind):
     fired = tmp_path / "fired"
-    for name in ("vocab.pkl", "vocab.bin", "vocab.txt", "tokenizer.pkl", "tokenizer.model", "spm.model"):
+    for name in (
+        "vocab.pkl",
+        "vocab.bin",
+        "vocab.txt",
+        "tokenizer.pkl",
+        "tokenizer.model",
+        "spm.model",
+    ):
         (folder / name).write_bytes(pickle.dumps(canary(fired)))
     (folder / "tokenizer.json").unlink()
     rewrite(folder / "tokenizer_config.json", tokenizer_class=kind)
@@ -123,7 +158,10 @@ def test_a_pickled_vocabulary_is_never_loaded(folder, canary, refused, tmp_path,
 
 class TestRefused:
     @pytest.mark.fault(26)
-    @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "tokenizer.json", "vocab.txt", "spm.model"])
+    @pytest.mark.parametrize(
+        "name",
+        ["model.safetensors", "pytorch_model.bin", "tokenizer.json", "vocab.txt", "spm.model"],
+    )
     def test_git_lfs_pointers(self, build, folder, refused, name):
         if name in ("vocab.txt", "spm.model"):
             (folder / "tokenizer.json").unlink()
@@ -145,14 +183,23 @@ class TestRefused:
         assert "upgrade tokenizers" in refused(build, folder)
 
     @pytest.mark.fault(26)
-    @pytest.mark.parametrize("packages", [["sentencepiece"], ["protobuf"], ["sentencepiece", "protobuf"]])
+    @pytest.mark.parametrize(
+        "packages", [["sentencepiece"], ["protobuf"], ["sentencepiece", "protobuf"]]
+    )
     def test_packages_that_convert_a_tokenizer(self, published, refused, monkeypatch, packages):
         find = importlib.util.find_spec
 
         def without(*args: object, **options: object) -> None:
-            raise ValueError("`tiktoken` is required to read a `tiktoken` file. Install it with `pip install tiktoken`.")
+            raise ValueError(
+                "`tiktoken` is required to read a `tiktoken` file. "
+                "Install it with `pip install tiktoken`."
+            )
 
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.split(".")[-1] in packages else find(name))
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name: None if name.split(".")[-1] in packages else find(name),
+        )
         monkeypatch.setattr(tokenizers.AutoTokenizer, "from_pretrained", without)
         line = refused(tokenizers.load, str(published["DeBERTa-v2/v3"]))
         assert line.endswith(f"pip install {' '.join(packages)}.") and "tiktoken" not in line
@@ -165,14 +212,19 @@ class TestRefused:
 
     @pytest.mark.fault(26)
     def test_an_adapter(self, build, folder, refused):
-        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "nobody/base", "peft_type": "LORA"}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": "nobody/base", "peft_type": "LORA"})
+        )
         line = refused(build, folder)
         assert "PEFT adapter" in line and "nobody/base" in line
         (folder / "adapter_config.json").write_text("{")
         assert "its base model" in refused(build, folder)
 
     @pytest.mark.fault(26)
-    @pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "compressed-tensors", "torchao", "fp8", "unheard-of"])
+    @pytest.mark.parametrize(
+        "method",
+        ["bitsandbytes", "gptq", "awq", "compressed-tensors", "torchao", "fp8", "unheard-of"],
+    )
     def test_a_quantised_checkpoint(self, build, folder, refused, method):
         options = {"load_in_4bit": True} if method == "bitsandbytes" else {"bits": 4}
         rewrite(folder / "config.json", quantization_config={"quant_method": method, **options})
@@ -202,8 +254,12 @@ class TestRefused:
 
     @pytest.mark.parametrize("pooling", zoo.POOLINGS)
     @pytest.mark.parametrize("model", [AutoModel, AutoModelForMaskedLM])
-    def test_a_file_of_more_layers_than_the_config(self, build, folder, refused, capfd, pooling, model):
-        model.from_config(AutoConfig.from_pretrained(folder, num_hidden_layers=2)).save_pretrained(folder)
+    def test_a_file_of_more_layers_than_the_config(
+        self, build, folder, refused, capfd, pooling, model
+    ):
+        model.from_config(AutoConfig.from_pretrained(folder, num_hidden_layers=2)).save_pretrained(
+            folder
+        )
         build(folder, pooling)  # a head of masked words is no layer
         capfd.readouterr()  # the bar of saving
         rewrite(folder / "config.json", num_hidden_layers=1)
@@ -213,7 +269,10 @@ class TestRefused:
     @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
     @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
     def test_integers(self, build, folder, refused, dtype, file):
-        weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+        weights = {
+            name: tensor.to(dtype)
+            for name, tensor in load_file(folder / "model.safetensors").items()
+        }
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         if file == "pytorch_model.bin":
             as_bin(folder)
@@ -225,18 +284,32 @@ class TestRefused:
 
     @pytest.mark.parametrize("pooling", zoo.POOLINGS)
     def test_a_model_that_reads_more_than_text(self, tmp_path, pooling):
-        size = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
-        config = WhisperConfig(vocab_size=320, d_model=16, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=0, **size)
+        size = {
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+        }
+        config = WhisperConfig(
+            vocab_size=320, d_model=16, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=0, **size
+        )
         zoo.save(config, zoo.byte_level(zoo.ROBERTA), tmp_path / "backbone")
         line = zoo.outcome(tmp_path / "backbone", pooling, tmp_path)
-        assert {"spans": "does not read text alone", "cls": "Choose another model.backbone"}[pooling] in line
+        assert {"spans": "does not read text alone", "cls": "Choose another model.backbone"}[
+            pooling
+        ] in line
         assert "-S" not in line
 
 
 class TestMended:
     @pytest.mark.parametrize("pooling", zoo.POOLINGS)
     def test_what_a_config_asks_the_model_to_return(self, build, folder, tmp_path, pooling):
-        rewrite(folder / "config.json", return_dict=False, output_attentions=True, output_hidden_states=True)
+        rewrite(
+            folder / "config.json",
+            return_dict=False,
+            output_attentions=True,
+            output_hidden_states=True,
+        )
         build(folder, pooling)
         assert zoo.outcome(folder, pooling, tmp_path / "work") == zoo.TRAINS
 
@@ -247,7 +320,10 @@ class TestMended:
         reward.save_pretrained(folder)
         model = build(folder, "cls")
         assert model.classifier.out_features == 3 and f"for {labels} labels" in build.said[0]
-        assert torch.equal(model.bert.embeddings.word_embeddings.weight, reward.bert.embeddings.word_embeddings.weight)
+        assert torch.equal(
+            model.bert.embeddings.word_embeddings.weight,
+            reward.bert.embeddings.word_embeddings.weight,
+        )
 
     @pytest.mark.parametrize("pooling", zoo.POOLINGS)
     @pytest.mark.parametrize("family", ["BERT", "T5", "BART", "Gemma-3 (multimodal)"])

@@ -1,4 +1,7 @@
-"""Every family of the zoo trains, saves, loads, goes on and predicts bit for bit, or is refused as docs/backbones.md says."""
+"""Every family of the zoo trains, resumes and predicts bit for bit, or is refused.
+
+docs/backbones.md says which.
+"""
 
 from pathlib import Path
 
@@ -38,7 +41,9 @@ def test_the_table_has_a_row_for_every_family():
     assert list(zoo.committed()) == list(zoo.MAKERS)
 
 
-def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepiece(folder, tmp_path):
+def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepiece(
+    folder, tmp_path
+):
     published = folder("DeBERTa-v2/v3")
     assert {path.name for path in published.iterdir()} == {
         "config.json",
@@ -47,11 +52,18 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
         "tokenizer_config.json",
     }
     converted = tokenizers.load(str(published))
-    tokenizers.save(converted, tmp_path / "tokenizer")
+    converted.save_pretrained(tmp_path / "tokenizer")
     assert (tmp_path / "tokenizer" / "tokenizer.json").is_file()
     loaded = tokenizers.load(str(tmp_path / "tokenizer"))
     words = sentencepiece.SentencePieceProcessor(model_file=str(published / "spm.model"))
-    texts = ["kettle bridge  sparrow", "what should one know of a number 12?", " lead", "a", "Zq é", ""]
+    texts = [
+        "kettle bridge  sparrow",
+        "what should one know of a number 12?",
+        " lead",
+        "a",
+        "Zq é",
+        "",
+    ]
     for encode in (Encoder(converted), Encoder(loaded)):
         assert [ids.tolist() for ids in encode(texts)] == [words.encode(text) for text in texts]
     assert Template.of(loaded) == Template(start=1, separator=2, pad=0)
@@ -59,12 +71,15 @@ def test_deberta_is_laid_out_as_published_and_its_words_are_those_of_sentencepie
 
 def test_the_tokenizer_is_converted_to_the_same_bytes_each_time(folder, tmp_path):
     for run in ("one", "two"):
-        tokenizers.save(tokenizers.load(str(folder("DeBERTa-v2/v3"))), tmp_path / run)
-    one, two = ({path.name: path.read_bytes() for path in (tmp_path / run).iterdir()} for run in ("one", "two"))
+        tokenizers.load(str(folder("DeBERTa-v2/v3"))).save_pretrained(tmp_path / run)
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / run).iterdir()}
+        for run in ("one", "two")
+    )
     assert one == two
 
 
 def test_votes_of_the_zoo_are_cut_and_padded(folder, tmp_path):
-    tokenizers.save(tokenizers.load(str(folder("GPT-2"))), tmp_path)
+    tokenizers.load(str(folder("GPT-2"))).save_pretrained(tmp_path)
     lengths = zoo.votes(tmp_path).lengths()
     assert lengths.max() > 48 and len(np.unique(lengths)) > 4

@@ -1,6 +1,7 @@
-"""Mangled votes: whatever is in a file, each row is either read or refused with a reason, and nothing else is ever raised.
+"""Mangled votes: each row is either read or rejected with a reason, and nothing else is raised.
 
-Structure-aware: a good file of the arena is damaged where its structure is (cells, quotes, delimiters, JSON), with a fixed seed.
+A good file of the arena is damaged where its structure is (cells, quotes, delimiters, JSON), with a
+fixed seed.
 """
 
 import csv
@@ -14,29 +15,35 @@ import pandas as pd
 import pytest
 import yaml
 
-from pairpref import params
+from pairpref import params, paths
 from pairpref.data import arena, quarantine
 from pairpref.data.clean import clean_row, read_test
-from pairpref.data.refusal import REASONS
-from pairpref.data.votes import Bad, Row, read_votes
+from pairpref.data.quarantine import REASONS
+from pairpref.data.votes import RejectedRow, Row, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
 ROWS, FILES = 10_000, 240
-SETTINGS = params.Params.model_validate(yaml.safe_load(params.PARAMS.read_text(encoding="utf-8")))
+SETTINGS = params.Params.model_validate(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
 COLUMNS = ["id", *TEXTS, *WINNERS]
 
 PIECES = (
-    '"', "'", ",", ";", "\n", "\r", "\r\n", "\0", "\\", "\\u", "\\ud83d", "[", "]", "[[", "{", "}", ":", "null", "NaN", "1e999",
-    "-Infinity", "true", "\ufeff", "\u2028", "&#0;", "&#xD800;", "Ã©", "=cmd()", "", " ", '""', "9" * 5000, "[" * 2000,
+    '"', "'", ",", ";", "\n", "\r", "\r\n", "\0", "\\", "\\u", "\\ud83d", "[", "]", "[[", "{", "}",
+    ":", "null", "NaN", "1e999", "-Infinity", "true", "\ufeff", "\u2028", "&#0;", "&#xD800;", "Ã©",
+    "=cmd()", "", " ", '""', "9" * 5000, "[" * 2000,
     '{"a":1,"a":2}',
 )  # fmt: skip
 
 
 def good_rows(count: int, rng: Random) -> list[list[str]]:
-    simulate = SETTINGS.simulate.model_copy(update={"lossy": 0.1, "nested_lists": 0.3, "null_answers": 0.1})
+    simulate = SETTINGS.simulate.model_copy(
+        update={"lossy": 0.1, "nested_lists": 0.3, "null_answers": 0.1}
+    )
     votes = (arena.vote(int(rng.random() * 2**40), simulate) for _ in range(count))
-    return [[str(v.id), *map(json.dumps, v.stored), *(str(int(v.label == i)) for i in range(3))] for v in votes]
+    return [
+        [str(v.id), *map(json.dumps, v.stored), *(str(int(v.label == i)) for i in range(3))]
+        for v in votes
+    ]
 
 
 def inserted(text: str, rng: Random) -> str:
@@ -77,10 +84,10 @@ def mangled(cells: list[str], rng: Random) -> list[str]:
     return cells
 
 
-def account(rows: list[Row | Bad]) -> None:
+def account(rows: list[Row | RejectedRow]) -> None:
     """Each row is used as far as it can be: the good ones cleaned, the bad ones written down."""
     for row in rows:
-        if isinstance(row, Bad):
+        if isinstance(row, RejectedRow):
             assert row.reason in REASONS
             continue
         for switches in ({}, {"utf8": False}, {"flatten": False}):
@@ -101,7 +108,7 @@ def test_mangled_rows_in_sound_csv(tmp_path):
     read = list(read_votes(path).rows)
     assert len(read) == ROWS
     account(read)
-    bad = [row for row in read if isinstance(row, Bad)]
+    bad = [row for row in read if isinstance(row, RejectedRow)]
     assert ROWS // 2 < len(bad) < ROWS and len({row.reason for row in bad}) > 7
     quarantine.write(tmp_path / "quarantine.csv", bad)
     with open(tmp_path / "quarantine.csv", encoding="utf-8", newline="") as file:
@@ -113,7 +120,9 @@ def test_mangled_rows_in_sound_csv(tmp_path):
 def test_no_row_of_a_test_file_is_dropped(tmp_path):
     """Whatever its texts look like, a row with an id gets its prediction, in its place."""
     rng = Random(4)
-    rows = [[str(i), *mangled(cells[1:4], rng)[:3]] for i, cells in enumerate(good_rows(2_000, rng))]
+    rows = [
+        [str(i), *mangled(cells[1:4], rng)[:3]] for i, cells in enumerate(good_rows(2_000, rng))
+    ]
     path = tmp_path / "test.csv"
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file).writerows([["id", *TEXTS], *rows])
@@ -132,9 +141,13 @@ def test_mangled_json_lines(tmp_path):
         if rng.random() < 0.5:
             values |= {name: json.loads(values[name]) for name in TEXTS}
         if rng.random() < 0.3:
-            values[rng.choice(COLUMNS)] = rng.choice([None, True, 1e999, 10**400, {}, [], [{}], "", [[["x"]]], -1])
+            values[rng.choice(COLUMNS)] = rng.choice(
+                [None, True, 1e999, 10**400, {}, [], [{}], "", [[["x"]]], -1]
+            )
         line = json.dumps(values)
-        lines.append((line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " "))
+        lines.append(
+            (line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " ")
+        )
     path = tmp_path / "votes.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     read = list(read_votes(path).rows)
@@ -147,12 +160,20 @@ def in_other_forms(cells: list[str]) -> list[dict[str, object]]:
     identifier, *texts = cells[:4]
     prompt, a, b = (f"text {json.loads(text)}" for text in texts)
     sides = [
-        [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in (("user", prompt), ("assistant", answer))]
+        [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in (("user", prompt), ("assistant", answer))
+        ]
         for answer in (a, b)
     ]
     return [
         {"id": identifier, "prompt": prompt, "response_a": a, "response_b": b, "winner": "model_a"},
-        {"question_id": identifier, "conversation_a": sides[0], "conversation_b": sides[1], "winner": "tie (bothbad)"},
+        {
+            "question_id": identifier,
+            "conversation_a": sides[0],
+            "conversation_b": sides[1],
+            "winner": "tie (bothbad)",
+        },
         {"prompt": prompt, "chosen": sides[0], "rejected": sides[1]},
     ]
 
@@ -167,7 +188,9 @@ def test_mangled_rows_of_other_forms(tmp_path, form):
         sheet = csv.writer(file)
         sheet.writerow(votes[0])
         for vote in votes:
-            cells = [json.dumps(value) if isinstance(value, list) else value for value in vote.values()]
+            cells = [
+                json.dumps(value) if isinstance(value, list) else value for value in vote.values()
+            ]
             sheet.writerow(mangled(cells, rng) if rng.random() < 0.6 else cells)
     read = list(read_votes(path).rows)
     assert len(read) == len(votes) and sum(isinstance(row, Row) for row in read) > len(votes) // 3
@@ -179,7 +202,10 @@ def test_mangled_rows_of_other_forms(tmp_path, form):
                 [None, True, 10**400, {}, [], [{}], [{"role": 1, "content": [1]}], [[["x"]]]]
             )
         line = json.dumps(vote)
-        lines.append((line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " ") + "\n")
+        lines.append(
+            (line if rng.random() < 0.4 else rng.choice(TEXT_DAMAGE)(line, rng)).replace("\n", " ")
+            + "\n"
+        )
     path = tmp_path / "votes.jsonl"
     path.write_text("".join(lines), encoding="utf-8")
     account(list(read_votes(path).rows))
@@ -192,7 +218,9 @@ def test_mangled_parquet(tmp_path):
     pd.DataFrame([in_other_forms(cells)[1] for cells in good_rows(60, rng)]).to_parquet(path)
     data, refused = path.read_bytes(), 0
     for _ in range(60):
-        path.write_bytes(flipped(data, rng) if rng.random() < 0.7 else data[: rng.randrange(len(data))])
+        path.write_bytes(
+            flipped(data, rng) if rng.random() < 0.7 else data[: rng.randrange(len(data))]
+        )
         try:
             account(list(read_votes(path).rows))
         except UserError as error:
@@ -220,7 +248,9 @@ FILE_DAMAGE: tuple[Callable[[bytes, Random], bytes], ...] = (
     lambda data, rng: data[rng.randrange(len(data)) :],
     lambda data, rng: data.replace(b",", rng.choice([b";", b"\t", b",,"]), rng.choice([1, 50, -1])),
     lambda data, rng: data.replace(b"\n", rng.choice([b"\r", b"\r\n", b"\n\n", b""])),
-    lambda data, rng: data.decode().encode(rng.choice(["utf-16", "utf-16-be", "utf-32", "utf-7", "utf-8-sig"])),
+    lambda data, rng: data.decode().encode(
+        rng.choice(["utf-16", "utf-16-be", "utf-32", "utf-7", "utf-8-sig"])
+    ),
     lambda data, rng: b"".join(rng.sample(data.splitlines(True), k=10)),
     lambda data, rng: data[:200] + rng.randbytes(5_000) + data[200:],
     lambda data, rng: data + b'"' + b"x" * 1_100_000,
@@ -234,7 +264,9 @@ def test_mangled_files(tmp_path, ending):
     path = tmp_path / f"votes.{ending}"
     rows = good_rows(40, rng)
     if ending == "jsonl":
-        data = "".join(json.dumps(dict(zip(COLUMNS, cells, strict=True))) + "\n" for cells in rows).encode()
+        data = "".join(
+            json.dumps(dict(zip(COLUMNS, cells, strict=True))) + "\n" for cells in rows
+        ).encode()
     else:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])

@@ -1,23 +1,32 @@
 """A copy of the repository with small data, in which tests run DVC as a user does: as a program."""
 
 import pytest
+from filelock import FileLock
 
 from benchmarks.copies import SMALL, Repository, working_tree
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory) -> Repository:
-    """The working tree as it stands, committed, with its pipeline run once on small data."""
-    copy = working_tree(tmp_path_factory.mktemp("repository"), SMALL)
-    print(copy.dvc("repro"))
-    copy.git("add", "--all")
-    copy.git("commit", "--quiet", "--message", "a small run")
-    return copy
+def repository(tmp_path_factory, request) -> Repository:
+    """The working tree, committed, with its pipeline run on small data.
+
+    It runs once for all test processes. Each works in its own copy.
+    """
+    mine = tmp_path_factory.mktemp("repository")
+    shared = mine.parent.parent if hasattr(request.config, "workerinput") else mine.parent
+    with FileLock(shared / "small.lock"):
+        if not (shared / "small.done").exists():
+            copy = working_tree(shared / "small", SMALL)
+            print(copy.dvc("repro"))
+            copy.git("add", "--all")
+            copy.git("commit", "--quiet", "--message", "a small run")
+            (shared / "small.done").touch()
+    return Repository.at(shared / "small").copy(mine)
 
 
 @pytest.fixture
 def clean_tree(repository):
-    """The repository as its small run left it, before and after a test that runs experiments in it."""
+    """The repository as its small run left it, before and after a test that runs experiments."""
     yield repository
     repository.git("reset", "--hard", "--quiet")
     repository.git("clean", "-d", "--force", "--quiet")

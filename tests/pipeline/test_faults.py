@@ -1,4 +1,4 @@
-"""What goes wrong around the pipeline, and the one command that mends it. The numbers are those of the table in docs/faults.md."""
+"""What goes wrong around the pipeline, and the command for it; numbers as in docs/faults.md."""
 
 import hashlib
 import itertools
@@ -23,7 +23,11 @@ SEEDS = itertools.count(100)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted(path for path in folder.rglob("*") if path.is_file())
+    )
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -66,14 +70,17 @@ def wait_for(happened, seconds: float = 60.0):
 
 def stage_process(repository, stage: str) -> psutil.Process | None:
     for process in psutil.process_iter(["cmdline", "cwd"]):
-        if process.info["cwd"] == str(repository.path) and process.info["cmdline"][-2:] == ["-m", f"stages.{stage}"]:
+        if process.info["cwd"] == str(repository.path) and process.info["cmdline"][-2:] == [
+            "-m",
+            f"stages.{stage}",
+        ]:
             return process
     return None
 
 
 @pytest.fixture
 def long_training(clean_tree):
-    """The repository with params that make its train stage run for a while, and that no other test has run it with."""
+    """The repository with params of a long training, which no other test has run."""
     apply_overrides(clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{next(SEEDS)}]"])
     return clean_tree
 
@@ -90,7 +97,10 @@ DVC = (sys.executable, "-m", "dvc")
 @pytest.mark.fault(8)
 def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree):
     before = hashes(clean_tree.path / "models")
-    for stage, log, out in (("train", "train", "models/train"), ("oof", "oof-fold1-seed0", "models/oof")):
+    for stage, log, out in (
+        ("train", "train", "models/train"),
+        ("oof", "oof-fold1-seed0", "models/oof"),
+    ):
         shutil.rmtree(clean_tree.path / out)
         done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
         assert done.returncode == 0 and "already trained" in done.stdout
@@ -98,13 +108,18 @@ def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree):
     assert hashes(clean_tree.path / "models") == before
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8)
 def test_starting_over_is_a_switch(clean_tree):
     """And ends with the same bytes."""
     before = hashes(clean_tree.path / "models/train")
     apply_overrides(clean_tree.path / "params.yaml", ["train.resume=false"])
     done = clean_tree.run(sys.executable, "-m", "stages.train")
-    assert done.returncode == 0 and "already trained" not in done.stdout and "training on" in done.stdout
+    assert (
+        done.returncode == 0
+        and "already trained" not in done.stdout
+        and "training on" in done.stdout
+    )
     assert hashes(clean_tree.path / "models/train") == before
 
 
@@ -116,16 +131,21 @@ def test_sigterm_stops_and_the_same_command_goes_on(long_training):
         stage_process(long_training, "train").send_signal(signal.SIGTERM)
         out, _ = repro.communicate(timeout=60)
     assert repro.returncode != 0
-    assert "train: stopped by SIGTERM; the same command goes on from here" in out and "Traceback" not in out
+    assert (
+        "train: stopped by SIGTERM; the same command goes on from here" in out
+        and "Traceback" not in out
+    )
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(5)
 def test_one_worker_told_to_end_ends_the_stage(clean_tree):
     """Without its fold there is nothing to export: the rest alone would look like a result."""
     seed = next(SEEDS)
     apply_overrides(
-        clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"]
+        clean_tree.path / "params.yaml",
+        [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"],
     )
     clean_tree.dvc("repro", "tokenize")
     log, export = f"oof-fold1-seed{seed}", clean_tree.path / "data/oof/uncalibrated.parquet"
@@ -139,13 +159,16 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
         )
         worker.terminate()
         out, _ = stage.communicate(timeout=120)
-    assert stage.returncode == 143 and "oof: stopped by SIGTERM; the same command goes on from here" in out
+    assert (
+        stage.returncode == 143
+        and "oof: stopped by SIGTERM; the same command goes on from here" in out
+    )
     assert not export.exists()
 
 
 @pytest.mark.fault(9)
 def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long_training):
-    """By an experiment that another dvc refuses, for one: it has written its switch into params.yaml before."""
+    """For example by an experiment that is refused, but has already written into params.yaml."""
     with running(long_training, *DVC, "repro", "train") as repro:
         in_the_middle(long_training)
         apply_overrides(long_training.path / "params.yaml", ["train.lr=1e-9"])
@@ -154,6 +177,7 @@ def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long
     assert "1e-09" not in (long_training.path / "dvc.lock").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(5)
 def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
     """As a person does it: the terminal tells every process of the group."""
@@ -161,10 +185,14 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
         in_the_middle(long_training)
         psutil.os.killpg(repro.pid, signal.SIGINT)
         out, _ = repro.communicate(timeout=60)
-    assert repro.returncode != 0 and "train: stopped by Ctrl-C; the same command goes on from here" in out
+    assert (
+        repro.returncode != 0
+        and "train: stopped by Ctrl-C; the same command goes on from here" in out
+    )
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(11)
 def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_training):
     with running(long_training, *DVC, "repro", "train") as repro:
@@ -174,13 +202,17 @@ def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_traini
         left = stage_process(long_training, "train")
         assert left is not None
         second = long_training.run(*DVC, "repro", "train")
-        assert second.returncode != 0 and f"train: already running here as process {left.pid}" in second.stdout
+        assert (
+            second.returncode != 0
+            and f"train: already running here as process {left.pid}" in second.stdout
+        )
         assert "Traceback" not in second.stdout and left.is_running()
         left.terminate()
         left.wait(30)
         assert "going on from step" in long_training.dvc("repro", "train")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 def test_two_repros_at_once_one_is_refused(long_training):
     with running(long_training, *DVC, "repro", "train"):
@@ -190,10 +222,11 @@ def test_two_repros_at_once_one_is_refused(long_training):
         assert "Unable to acquire lock" in second.stdout or "is busy" in second.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"schema: '2.0'\nstages:\n  simul"])
 def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
-    """README's command gives back the very same file; nothing runs again but `backbone`, whose outs DVC does not cache."""
+    """README's command restores the same file; only `backbone`, which is not cached, runs again."""
     (clean_tree.path / "dvc.lock").write_bytes(content)
     assert clean_tree.run(*DVC, "repro").returncode != 0 or content.startswith(b"schema")
     done = clean_tree.run("sh", "-c", "rm dvc.lock && dvc repro")
@@ -202,6 +235,7 @@ def test_an_empty_or_garbled_dvc_lock(clean_tree, content):
     assert clean_tree.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize("name", ["lock", "rwlock"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\0" * 50])
@@ -213,9 +247,10 @@ def test_an_empty_or_garbled_lock_file(clean_tree, name, content):
     assert "Running stage" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(14)
 def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
-    """DVC trusts what is read-only, so the damage even reaches the workspace; README's command finds and mends it."""
+    """DVC trusts read-only files, so the workspace is damaged too; README's command mends it."""
     model = clean_tree.path / "models/train/model.safetensors"
     good = model.read_bytes()
     digest = hashlib.md5(good).hexdigest()
@@ -236,7 +271,9 @@ def test_a_damaged_cached_result_is_found_and_made_again(clean_tree):
 def small_disk(folder: Path, size: str) -> Iterator[None]:
     """A disk of its own for a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
@@ -245,10 +282,16 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
     "stage, folder, size",
-    [("clean", "data/clean", "8k"), ("tokenize", "data/tokens", "64k"), ("train", "work", "128k"), ("oof", "work", "128k")],
+    [
+        ("clean", "data/clean", "8k"),
+        ("tokenize", "data/tokens", "64k"),
+        ("train", "work", "128k"),
+        ("oof", "work", "128k"),
+    ],
 )
 def test_a_full_disk_is_named_and_takes_nothing_with_it(clean_tree, stage, folder, size):
     before = hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw")
@@ -258,8 +301,15 @@ def test_a_full_disk_is_named_and_takes_nothing_with_it(clean_tree, stage, folde
         full = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
     assert full.returncode == 1 and "Traceback" not in full.stdout, full.stdout
     assert "no space left on the disk" in full.stdout and "MiB free" in full.stdout
-    assert any(line.startswith(f"{stage}: {folder}") for line in full.stdout.splitlines()), full.stdout
-    assert hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw") == before
+    assert any(line.startswith(f"{stage}: {folder}") for line in full.stdout.splitlines()), (
+        full.stdout
+    )
+    assert (
+        hashes(clean_tree.path / "models/tokenizer") | hashes(clean_tree.path / "data/raw")
+        == before
+    )
     done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
     assert done.returncode == 0, done.stdout
-    assert clean_tree.git("status", "--porcelain") == "" and "up to date" in clean_tree.dvc("status")
+    assert clean_tree.git("status", "--porcelain") == "" and "up to date" in clean_tree.dvc(
+        "status"
+    )

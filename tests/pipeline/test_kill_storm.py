@@ -1,4 +1,4 @@
-"""A small storm: runs killed, or told to end, in the middle of training and elsewhere; and a look at what a storm finds fault with."""
+"""A small storm: runs killed or stopped, in training and elsewhere; and what a storm reports."""
 
 import signal
 from collections.abc import Callable
@@ -28,14 +28,20 @@ _TOLD = [Strike("train", 0.45, ("group",)), Strike("oof", 0.45, ("stage", "dvc")
 def calm(tmp_path_factory) -> Calm:
     """An undisturbed run, and a copy of the repository before each of its stages."""
     stages = {strikes[0].stage for strikes in (_KILLED, _TOLD)} | {"report"}
-    return undisturbed(working_tree(tmp_path_factory.mktemp("calm"), _PARAMS), tmp_path_factory.mktemp("before"), sorted(stages))
+    return undisturbed(
+        working_tree(tmp_path_factory.mktemp("calm"), _PARAMS),
+        tmp_path_factory.mktemp("before"),
+        sorted(stages),
+    )
 
 
 @pytest.fixture
 def storm(calm, tmp_path):
-    """Kill a run by the given strikes and finish it; nothing of it is still at work when the test ends."""
+    """Kill a run by the given strikes and finish it; no process of it outlives the test."""
 
-    def ride(strikes: list[Strike], signum: signal.Signals = signal.SIGKILL, calm: Calm = calm) -> Run:
+    def ride(
+        strikes: list[Strike], signum: signal.Signals = signal.SIGKILL, calm: Calm = calm
+    ) -> Run:
         run = ride_out(strikes, calm, tmp_path / "run", signum)
         print("\n".join(described(run)))
         return run
@@ -46,13 +52,15 @@ def storm(calm, tmp_path):
 
 @pytest.fixture
 def changed(calm, storm, tmp_path):
-    """Kill the report stage in a repository in which the text of one file has been changed before."""
+    """Kill the report stage in a repository in which the text of one file was changed."""
 
     def ride(name: str, change: Callable[[str], str]) -> Run:
         repository = calm.before["report"].copy(tmp_path / "changed")
         path = repository.path / name
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-        return storm([Strike("report", 0.3, ("group",))], calm=replace(calm, before={"report": repository}))
+        return storm(
+            [Strike("report", 0.3, ("group",))], calm=replace(calm, before={"report": repository})
+        )
 
     return ride
 
@@ -72,7 +80,7 @@ def finished(run: Run, strikes: list[Strike]) -> None:
     assert not run.different
     assert not run.failed and not run.strays
     if len(run.kills) < len(strikes) or not all(kill.hit for kill in run.kills):
-        pytest.skip("the stage was over sooner than when it was measured: nothing was killed in the middle of it")
+        pytest.skip("the stage was faster than measured, so it was not killed in the middle")
 
 
 def test_storm_sees_other_bytes(changed):

@@ -1,4 +1,4 @@
-"""A local backbone whose weights are changed in place, as its user would find out: by `dvc repro`."""
+"""A local backbone whose weights are changed in place; `dvc repro` notices."""
 
 import hashlib
 import re
@@ -9,10 +9,15 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.slow
+
 
 def state(folder: Path) -> dict[str, tuple[str, int]]:
     """Hash and mode of each file."""
-    return {f.name: (hashlib.sha256(f.read_bytes()).hexdigest(), f.stat().st_mode) for f in folder.iterdir()}
+    return {
+        f.name: (hashlib.sha256(f.read_bytes()).hexdigest(), f.stat().st_mode)
+        for f in folder.iterdir()
+    }
 
 
 @pytest.mark.fault(22)
@@ -29,5 +34,8 @@ def test_a_backbone_changed_in_place_is_trained_again(clean_tree, tiny_backbone,
     before = state(mine)
     printed = clean_tree.dvc("repro", "train")
     assert re.findall("Running stage '(.*)'", printed) == ["backbone", "tokenize", "train"]
-    assert "already trained" not in printed and (clean_tree.path / "metrics/train.json").read_bytes() != figures
+    assert (
+        "already trained" not in printed
+        and (clean_tree.path / "metrics/train.json").read_bytes() != figures
+    )
     assert state(mine) == before

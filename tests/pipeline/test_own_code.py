@@ -1,6 +1,6 @@
 """What runs is the code of the repository it runs in.
 
-Python itself would find another package: see `benchmarks.watched.environment`.
+Python itself would find another package: see `benchmarks.resource_usage.environment`.
 """
 
 import sys
@@ -35,6 +35,7 @@ def edited(folder: Path) -> bool:
     return "OVEN" in (folder / VOTES).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(21)
 def test_a_queued_experiment_runs_the_queued_code(simulated):
     """Otherwise the run cache would keep the later code's votes under the earlier code's hash."""
@@ -54,6 +55,7 @@ def test_a_copied_clone_runs_its_own_code(simulated, tmp_path):
     assert edited(copy.path) and not edited(simulated.path)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(21)
 def test_a_linked_worktree_runs_its_own_code(simulated):
     simulated.git("worktree", "add", "--quiet", "--detach", "work/linked")
@@ -91,4 +93,7 @@ def test_other_code_is_refused(simulated):
     simulated.environment["PYTHONPATH"] = str(ROOT)
     done = simulated.run(sys.executable, "-P", "-m", "stages.simulate")
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith("simulate: stages/ here is not the code that runs") and str(ROOT / "stages") in done.stdout
+    assert (
+        done.stdout.startswith("simulate: stages/ here is not the code that runs")
+        and str(ROOT / "stages") in done.stdout
+    )

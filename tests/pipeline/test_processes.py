@@ -12,6 +12,8 @@ from dvc.utils.hydra import apply_overrides
 
 from benchmarks.copies import outputs
 
+pytestmark = pytest.mark.slow
+
 # What it would be with GPUs; on CPUs the processes speak through gloo.
 TWO = [
     "accelerate",
@@ -33,14 +35,22 @@ def losses(repository, log: str) -> np.ndarray:
     return np.array([event["loss"] for event in events(repository, log, "step")])
 
 
-@pytest.mark.parametrize("accumulation, stages", [(1, ["train", "oof"]), (3, ["train"])])
-def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, accumulation, stages):
-    """The same global batch, whose last one of an epoch is not a full one: the first 50 losses are equal to 1e-4."""
-    overrides = ["train.epochs=2", f"train.accumulation={accumulation}", "train.batch_size=7", "train.patience=null"]
+@pytest.mark.parametrize("parts, stages", [(1, ["train", "oof"]), (3, ["train"])])
+def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, parts, stages):
+    """The same global batch, the last of an epoch not full: the first 50 losses agree to 1e-4."""
+    overrides = [
+        "train.epochs=2",
+        f"train.gradient_accumulation_steps={parts}",
+        "train.batch_size=7",
+        "train.patience=null",
+    ]
     apply_overrides(clean_tree.path / "params.yaml", overrides)
     done = clean_tree.run(sys.executable, "-m", "stages.train")
     assert done.returncode == 0, done.stdout
-    alone, judged = losses(clean_tree, "train"), len(pd.read_parquet(clean_tree.path / "models/train/validation.parquet"))
+    alone, judged = (
+        losses(clean_tree, "train"),
+        len(pd.read_parquet(clean_tree.path / "models/train/validation.parquet")),
+    )
     shutil.rmtree(clean_tree.path / "work")
 
     for stage in stages:
@@ -55,7 +65,10 @@ def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, accumul
     assert machine["processes"] == 2
 
     printed = clean_tree.dvc("repro", *stages)
-    assert printed.count("already trained") == (3 if "oof" in stages else 1) and "training on" not in printed
+    assert (
+        printed.count("already trained") == (3 if "oof" in stages else 1)
+        and "training on" not in printed
+    )
 
 
 def test_folds_over_ray_give_the_bytes_of_loky(clean_tree):

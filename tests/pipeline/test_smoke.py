@@ -1,4 +1,4 @@
-"""The real dvc.yaml on small data: from nothing to a report, again without work, on a user's votes, and with one param changed."""
+"""The real dvc.yaml on small data: from scratch, again, on a user's votes, and with one change."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.pairs import ORDERS, TEXTS, WINNERS
 from pairpref.params import load
 
@@ -31,7 +31,9 @@ def test_metrics_are_the_version_table(repository):
     shown = json.loads(repository.dvc("metrics", "show", "--json"))[""]["data"]
     found = {Path(path).stem: file["data"] for path, file in shown.items()}
     assert found.keys() == {"train", "calibrate", "test"} and sum(map(len, found.values())) <= 16
-    assert set(found["train"]) == SCORES and {*SCORES, "information_captured", "temperature"} < set(found["calibrate"])
+    assert set(found["train"]) == SCORES and {*SCORES, "information_captured", "temperature"} < set(
+        found["calibrate"]
+    )
     assert set(found["test"]) == {"log_loss_public", "log_loss_private"}
     assert all(type(value) is float for file in found.values() for value in file.values())
 
@@ -60,14 +62,22 @@ def test_submission_is_what_the_competition_takes(repository):
     assert list(submission.columns) == ["id", *WINNERS]
     assert list(submission["id"]) == list(test["id"])
     assert (submission[WINNERS].sum(axis=1) - 1).abs().max() < 1e-8
-    assert {"log_loss_public", "log_loss_private", "expected_log_loss"} <= set(read(repository, "data/test"))
+    assert {"log_loss_public", "log_loss_private", "expected_log_loss"} <= set(
+        read(repository, "data/test")
+    )
 
 
 def test_headline_and_report(repository):
-    assert {"information_captured", "prior", "floor"} <= set(read(repository, "report/headline")["figures"])
+    assert {"information_captured", "prior", "floor"} <= set(
+        read(repository, "report/headline")["figures"]
+    )
     assert "</html>" in (repository.path / "report/index.html").read_text(encoding="utf-8")
     printed = repository.run("python", "-m", "pairpref.reporting.headline")
-    assert printed.returncode == 0 and "Information captured" in printed.stdout and "report/index.html" in printed.stdout
+    assert (
+        printed.returncode == 0
+        and "Information captured" in printed.stdout
+        and "report/index.html" in printed.stdout
+    )
 
 
 def test_second_run_does_nothing(repository):
@@ -75,6 +85,7 @@ def test_second_run_does_nothing(repository):
     assert "up to date" in printed and "Running stage" not in printed
 
 
+@pytest.mark.slow
 def test_forced_run_writes_the_same_bytes(repository):
     """dvc.lock holds the hash of every out, metrics file and plot: it may not change."""
     shutil.rmtree(repository.path / "work")
@@ -90,21 +101,28 @@ def test_one_param_is_one_experiment(clean_tree):
     assert "temperature" in clean_tree.dvc("metrics", "diff")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(25)
 def test_dual_order_inference_is_switched_without_training_again(clean_tree):
-    """Both orders are exported as it is. And README's table of experiments fits a terminal of 160 columns, nothing cut."""
+    """Both orders are exported anyway. README's table of experiments fits in 160 columns."""
     printed = clean_tree.dvc("exp", "run", "--set-param", "inference.dual_order=false")
     assert re.findall(r"Running stage '(\w+)'", printed) == ["calibrate", "predict", "report"]
-    oof, orders = (pd.read_parquet(clean_tree.path / f"data/oof/{name}.parquet") for name in ("oof", "uncalibrated"))
+    oof, orders = (
+        pd.read_parquet(clean_tree.path / f"data/oof/{name}.parquet")
+        for name in ("oof", "uncalibrated")
+    )
     assert oof[["p_a", "p_b", "p_tie"]].to_numpy().tolist() == orders[ORDERS[0]].to_numpy().tolist()
 
-    command = re.search(r"^ +dvc (exp show .*?)(  +#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)[1]
+    command = re.search(
+        r"^dvc (exp show .*)$", (ROOT / "docs/experiments.md").read_text(encoding="utf-8"), re.M
+    )[1]
     clean_tree.environment["COLUMNS"] = "160"
     table = clean_tree.dvc(*shlex.split(command), "--no-pager").splitlines()
     del clean_tree.environment["COLUMNS"]
     assert max(map(len, table)) <= 160 and not any("…" in line for line in table)
     assert all(
-        name in "".join(table) for name in ("log_loss", "information_captured", "log_loss_private", "inference.dual_order")
+        name in "".join(table)
+        for name in ("log_loss", "information_captured", "log_loss_private", "inference.dual_order")
     )
 
 
@@ -123,12 +141,17 @@ def test_plots_show_the_training_curves(repository, tmp_path):
 
 @pytest.mark.fault(27)
 def test_users_votes(clean_tree):
-    """Votes of another form, in Parquet and without ties or a test file: all runs, and nothing is scored against the arena's."""
+    """Votes in Parquet, no ties, no test file: all stages run without the arena's truth."""
     settings = load(clean_tree.path / "params.yaml").simulate.model_copy(update={"seed": 7})
     drawn = [vote for vote in (arena.vote(row, settings) for row in range(300)) if vote.label < 2]
-    votes = pd.DataFrame({"id": [f"{vote.id:012x}" for vote in drawn], "winner": [f"model_{'ab'[v.label]}" for v in drawn]})
+    votes = pd.DataFrame(
+        {
+            "id": [f"{vote.id:012x}" for vote in drawn],
+            "winner": [f"model_{'ab'[v.label]}" for v in drawn],
+        }
+    )
     for i, name in enumerate(TEXTS):
-        votes[name] = [turns.join(vote.shown[i]) for vote in drawn]
+        votes[name] = [cells.join(vote.shown[i]) for vote in drawn]
     votes.to_parquet(clean_tree.path / "votes.parquet")
     clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.parquet")
     assert read(clean_tree, "data/clean/counts")["kept"] == len(votes)
@@ -141,11 +164,14 @@ def test_users_votes(clean_tree):
     assert (clean_tree.path / "submission.unreadable.csv").read_text() == "line,id,reason,excerpt\n"
 
 
+@pytest.mark.slow
 def test_text_and_label_needs_augmentation_off(clean_tree):
     settings = load(clean_tree.path / "params.yaml").simulate
     with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:
         for vote in (arena.vote(row, settings) for row in range(150)):
-            file.write(json.dumps({"text": f"{vote.shown[0]} {vote.shown[1]}", "label": vote.label}) + "\n")
+            file.write(
+                json.dumps({"text": f"{vote.shown[0]} {vote.shown[1]}", "label": vote.label}) + "\n"
+            )
     command = ["python", "-m", "dvc", "exp", "run", "--set-param", "data.train=votes.jsonl"]
     refused = clean_tree.run(*command)
     assert refused.returncode != 0
@@ -153,17 +179,24 @@ def test_text_and_label_needs_augmentation_off(clean_tree):
     clean_tree.git("reset", "--hard", "--quiet")
     done = clean_tree.run(*command, "-S", "augment.ab=false")
     assert done.returncode == 0, done.stdout
-    assert read(clean_tree, "data/clean/counts")["kept"] == 150 and read(clean_tree, "data/oof/calibration")["n"] > 50
+    assert (
+        read(clean_tree, "data/clean/counts")["kept"] == 150
+        and read(clean_tree, "data/oof/calibration")["n"] > 50
+    )
 
 
-@pytest.mark.parametrize("override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"])
+@pytest.mark.parametrize(
+    "override", ["data.train=nowhere.csv", "train.lr=high", "oof.folds=9", "augment.mode=sometimes"]
+)
 def test_what_cannot_work_is_one_clear_line(clean_tree, override):
-    """No traceback, and nothing lost: README's restoring line brings back what DVC cleared away to run the stage."""
+    """No traceback, and nothing lost: README's command restores what DVC removed for the stage."""
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", override)
     assert done.returncode != 0 and "Traceback" not in done.stdout
     named = "nowhere.csv" if "nowhere" in override else override.split("=")[0]
     assert named in done.stdout
-    restored = clean_tree.run("sh", "-c", "git restore params.yaml dvc.lock metrics plots && dvc checkout")
+    restored = clean_tree.run(
+        "sh", "-c", "git restore params.yaml dvc.lock metrics plots && dvc checkout"
+    )
     assert restored.returncode == 0, restored.stdout
     assert clean_tree.git("status", "--porcelain") == ""
     assert "up to date" in clean_tree.dvc("status")
@@ -173,11 +206,16 @@ def test_a_stage_run_before_the_one_it_needs_is_one_line(clean_tree):
     shutil.rmtree(clean_tree.path / "data/tokens")
     done = clean_tree.run("python", "-m", "stages.train")
     assert done.returncode == 1
-    assert done.stdout == "train: data/tokens is missing; the stage tokenize makes it: `dvc repro train`\n"
+    assert (
+        done.stdout
+        == "train: data/tokens is missing; the stage tokenize makes it: `dvc repro train`\n"
+    )
 
 
 @pytest.mark.fault(15)
 def test_a_hostile_value_is_data(clean_tree):
-    done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'")
+    done = clean_tree.run(
+        "python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'"
+    )
     assert done.returncode != 0
     assert not (clean_tree.path / "PWNED").exists()

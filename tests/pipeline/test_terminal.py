@@ -1,4 +1,4 @@
-"""A terminal that is not UTF-8: what it cannot show becomes a question mark, and nothing ends for that."""
+"""A terminal that is not UTF-8 shows a question mark for what it can't show; nothing fails."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A version's commit, checked out in a clone without tags and without a cache, makes the figures it was committed with."""
+"""A version's commit, run again in a clone without tags and cache, gives its committed figures."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.copies import Repository as Copy
-from pairpref.versions.history import Repository
+from pairpref.versions.git import Repository
 from pairpref.versions.replay import machine
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +27,16 @@ def test_a_version_makes_its_figures_again(clone, name):
     if found.is_shallow() or name not in found.versions():
         pytest.skip("a shallow clone, or not yet replayed: the version's commit is not here")
     clone.run("python", "-m", "pairpref.versions", "tag")
-    clone.git("checkout", "--force", "--quiet", name)  # the version before may have left other figures
+    # By force: the version before may have left other figures.
+    clone.git("checkout", "--force", "--quiet", name)
     before = json.loads((clone.path / "metrics/train.json").read_text(encoding="utf-8"))
-    recorded = json.loads((clone.path / "versions" / name / "machine.json").read_text(encoding="utf-8"))
+    recorded = json.loads(
+        (clone.path / "versions" / name / "machine.json").read_text(encoding="utf-8")
+    )
     clone.dvc("repro", "train")
     after = json.loads((clone.path / "metrics/train.json").read_text(encoding="utf-8"))
     if recorded == machine():
         assert after == before and clone.git("status", "--porcelain", "metrics", "plots") == ""
     else:
-        # Other last bits grow at the small model's high learning rate: another model, about as good.
+        # Different last bits grow at the small model's high learning rate.
         assert after["log_loss"] == pytest.approx(before["log_loss"], abs=0.03)

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from pairpref.backbone import RECORD, record, source
 from pairpref.errors import UserError
-from pairpref.inputs import Inputs
 from pairpref.model import backbone
 from pairpref.params import SMALL
+from pairpref.stage_guard import Inputs
 from pairpref.text import tokenizer as tokenizers
 
 COMMIT = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"
@@ -20,7 +20,9 @@ COMMIT = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3"
 
 @pytest.fixture
 def model(small_params, here):
-    return lambda name, revision="main": small_params(model__backbone=str(name), model__revision=revision).model
+    return lambda name, revision="main": (
+        small_params(model__backbone=str(name), model__revision=revision).model
+    )
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def mine(here) -> Path:
 
 
 def files() -> list[str]:
-    return sorted(file.relative_to(RECORD).as_posix() for file in RECORD.rglob("*") if file.is_file())
+    return sorted(
+        file.relative_to(RECORD).as_posix() for file in RECORD.rglob("*") if file.is_file()
+    )
 
 
 def refused(act) -> str:
@@ -57,10 +61,15 @@ def test_a_local_backbone_is_links_to_its_files(model, mine, here, kind):
     (here / "data").symlink_to("elsewhere")  # as one whose data lie on another disk
     for _ in range(2):
         record(model(name))
-    assert files() == ["config.json", "onnx/model.onnx"] and source(model(name)) == ("data/backbone", None)
+    assert files() == ["config.json", "onnx/model.onnx"] and source(model(name)) == (
+        "data/backbone",
+        None,
+    )
     assert not any(path.is_symlink() for path in (RECORD, RECORD / "onnx"))
     assert (RECORD / "config.json").readlink().is_absolute() is (kind == "absolute")
-    assert (mine / "config.json").read_text() == "config.json" and (mine / "config.json").stat().st_mode & 0o777 == 0o640
+    assert (mine / "config.json").read_text() == "config.json" and (
+        mine / "config.json"
+    ).stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -74,7 +83,10 @@ def test_a_link_that_is_moved_to_another_folder_is_followed(model, here, absolut
     assert (RECORD / "config.json").read_text() == "v1"
     (here / "current").unlink()
     (here / "current").symlink_to("v2")
-    assert (RECORD / "config.json").read_text() == "v2" and source(model(name)) == (str(RECORD), None)
+    assert (RECORD / "config.json").read_text() == "v2" and source(model(name)) == (
+        str(RECORD),
+        None,
+    )
 
 
 def test_what_is_added_after_it_was_recorded_is_not_read(model, tiny_backbone):
@@ -83,7 +95,11 @@ def test_what_is_added_after_it_was_recorded_is_not_read(model, tiny_backbone):
     torch.save(weights, mine / "pytorch_model.bin")
     (mine / "model.safetensors").unlink()
     record(model(mine))
-    save_file({key: tensor * 3 for key, tensor in weights.items()}, mine / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {key: tensor * 3 for key, tensor in weights.items()},
+        mine / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     loaded = backbone.load(model(mine), tokenizers.load(str(mine)), print, *source(model(mine)))
     table = loaded.get_input_embeddings().weight
     assert any(torch.equal(table, tensor) for tensor in weights.values())
@@ -110,7 +126,9 @@ def test_a_record_of_another_folder_is_not_read(model, mine, here, kind):
 
 def test_a_broken_link_among_the_files(model, mine):
     (mine / "model.safetensors").symlink_to("nowhere")
-    assert "model.safetensors is a link to a file that is not there" in refused(lambda: record(model(mine)))
+    assert "model.safetensors is a link to a file that is not there" in refused(
+        lambda: record(model(mine))
+    )
 
 
 @pytest.mark.parametrize("name", ["mine", "./mine"])
@@ -140,7 +158,10 @@ def test_a_hub_name_is_pinned_to_its_commit(model, here, monkeypatch):
         (cache / file).write_text(text)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
     record(model("org/name"))
-    assert json.loads((RECORD / "resolved.json").read_text()) == {"name": "org/name", "revision": COMMIT}
+    assert json.loads((RECORD / "resolved.json").read_text()) == {
+        "name": "org/name",
+        "revision": COMMIT,
+    }
     assert source(model("org/name")) == ("org/name", COMMIT)
     assert "run `dvc repro backbone`" in refused(lambda: source(model("org/other")))
     assert "no such model" in refused(lambda: record(model("org/name", "v2")))

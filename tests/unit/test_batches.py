@@ -1,4 +1,4 @@
-"""Which pairs are in a step and in which order: every row once an epoch, every choice a matter of seed, epoch and id alone."""
+"""Which pairs are in a step: every row once an epoch, chosen by seed, epoch and id alone."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,10 @@ from pairpref.text.compose import compose
 from pairpref.text.tokenizer import Template
 from pairpref.training.batches import Collator, KeyedBatches, PairDataset, keyed, row_keys
 
-OFF, RANDOM, BOTH = (AugmentParams(ab=ab, mode=mode) for ab, mode in ((False, "both"), (True, "random"), (True, "both")))
+OFF, RANDOM, BOTH = (
+    AugmentParams(ab=ab, mode=mode)
+    for ab, mode in ((False, "both"), (True, "random"), (True, "both"))
+)
 TEMPLATE = Template(1, 2, 0)
 
 
@@ -33,7 +36,11 @@ def batches(tokens, augment, epoch=0, seed=0, batch_size=4) -> list[list]:
 
 def sides(tokens, **how) -> dict[str, bool]:
     """Which answer of each row, by its id, is shown first in an epoch of random orders."""
-    return {tokens.ids[row]: swapped for batch in batches(tokens, RANDOM, **how) for row, swapped in batch}
+    return {
+        tokens.ids[row]: swapped
+        for batch in batches(tokens, RANDOM, **how)
+        for row, swapped in batch
+    }
 
 
 @pytest.mark.parametrize("augment", [OFF, RANDOM])
@@ -69,7 +76,9 @@ def test_a_choice_is_a_matter_of_seed_epoch_and_id_alone(tokens):
         every = sides(tokens, seed=seed, epoch=epoch)
         some = tokens.take(np.array([77, 3, 120, 5, 64, 9]))
         for batch_size in (1, 5):
-            assert sides(some, seed=seed, epoch=epoch, batch_size=batch_size).items() <= every.items()
+            assert (
+                sides(some, seed=seed, epoch=epoch, batch_size=batch_size).items() <= every.items()
+            )
         assert 0.35 < np.mean(list(every.values())) < 0.65
 
 
@@ -78,7 +87,9 @@ def test_other_epochs_and_seeds_choose_otherwise(tokens, other):
     differ = [side != sides(tokens, **other)[key] for key, side in sides(tokens).items()]
     assert 0.3 < np.mean(differ) < 0.7
     assert batches(tokens, OFF) != batches(tokens, OFF, **other)
-    assert {frozenset(batch) for batch in batches(tokens, OFF)} != {frozenset(batch) for batch in batches(tokens, OFF, **other)}
+    assert {frozenset(batch) for batch in batches(tokens, OFF)} != {
+        frozenset(batch) for batch in batches(tokens, OFF, **other)
+    }
 
 
 def test_an_epoch_is_the_same_whenever_it_is_asked_for(tokens):
@@ -92,11 +103,17 @@ def test_an_epoch_is_the_same_whenever_it_is_asked_for(tokens):
 
 def test_batches_are_of_like_lengths(tokens):
     lengths = tokens.lengths()
-    spread = [np.ptp(lengths[[row for row, _ in batch]]) for batch in batches(tokens, OFF, batch_size=8)]
+    spread = [
+        np.ptp(lengths[[row for row, _ in batch]]) for batch in batches(tokens, OFF, batch_size=8)
+    ]
     assert np.median(spread) < 0.2 * np.ptp(lengths)
 
 
-@given(st.integers(0, 2**32), st.integers(0, 1000), st.lists(st.text(), min_size=1, max_size=20, unique=True))
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 1000),
+    st.lists(st.text(), min_size=1, max_size=20, unique=True),
+)
 def test_keys_depend_on_nothing_but_their_arguments(seed, epoch, ids):
     keys = row_keys(np.array(ids, dtype=object))
     numbers = keyed(seed, epoch, 0, keys)
@@ -125,7 +142,9 @@ class TestPairDataset:
             for swapped in (False, True):
                 ids, segments, _ = dataset[row, swapped]
                 composed = compose(*tokens.pair(row), 20, TEMPLATE, swapped)
-                assert np.array_equal(ids, composed.ids) and np.array_equal(segments, composed.segments)
+                assert np.array_equal(ids, composed.ids) and np.array_equal(
+                    segments, composed.segments
+                )
 
 
 class TestCollator:
@@ -137,9 +156,15 @@ class TestCollator:
 
     def test_short_inputs_are_padded_to_the_longest(self, items):
         batch = Collator(pad=9, segments=True)(items)
-        assert batch["input_ids"].tolist() == [[1, 3, 2, 7, 2, 4, 5, 6, 2], [1, 2, 8, 2, 2, 9, 9, 9, 9]]
+        assert batch["input_ids"].tolist() == [
+            [1, 3, 2, 7, 2, 4, 5, 6, 2],
+            [1, 2, 8, 2, 2, 9, 9, 9, 9],
+        ]
         assert batch["attention_mask"].tolist() == [[1] * 9, [1] * 5 + [0] * 4]
-        assert batch["token_type_ids"].tolist() == [[0, 1, 1, 2, 2, 3, 3, 3, 3], [0, 1, 2, 2, 3, 0, 0, 0, 0]]
+        assert batch["token_type_ids"].tolist() == [
+            [0, 1, 1, 2, 2, 3, 3, 3, 3],
+            [0, 1, 2, 2, 3, 0, 0, 0, 0],
+        ]
         assert batch["labels"].tolist() == [B, TIE]
         assert all(tensor.dtype == torch.int64 for tensor in batch.values())
 

@@ -34,7 +34,7 @@ def changed(settings, **values):
 
 
 def exported(n: int, folds: int) -> None:
-    """An overconfident model's out-of-fold probabilities, those of fold 0, the prompt groups they belong to, and the truth."""
+    """An overconfident model's exports, its fold 0, prompt groups, and the truth."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(n, 3))
     p, bold = (np.exp(s * logits) / np.exp(s * logits).sum(axis=1, keepdims=True) for s in (1, 2))
@@ -50,18 +50,26 @@ def exported(n: int, folds: int) -> None:
     oof.to_parquet("data/oof/uncalibrated.parquet", index=False)
     bundle.record_models(Path("models"))
     oof[fold == 0].to_parquet("models/train/validation.parquet", index=False)
-    pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES)).to_csv("data/raw/simulated/truth.csv", index=False)
+    pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES)).to_csv(
+        "data/raw/simulated/truth.csv", index=False
+    )
     # Of two models the second says in half of the rows what the first said of another.
     first = oof.drop(columns="label").iloc[: 100 * (folds > 1)].assign(fold=0)
     second = first.assign(fold=1)
     second.iloc[:50, 2:] = first.iloc[50:100, 2:].to_numpy()
     pd.concat([first, second]).to_parquet("data/oof/by_model.parquet", index=False)
-    pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet("data/clean/pairs.parquet", index=False)
+    pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet(
+        "data/clean/pairs.parquet", index=False
+    )
 
 
 def results() -> tuple[dict, pd.DataFrame, Calibrator]:
     figures = json.loads(Path("data/oof/calibration.json").read_text())
-    return figures, pd.read_parquet("data/oof/oof.parquet"), Calibrator.load(Path("models/calibrator.json"))
+    return (
+        figures,
+        pd.read_parquet("data/oof/oof.parquet"),
+        Calibrator.load(Path("models/calibrator.json")),
+    )
 
 
 def metrics() -> dict:
@@ -86,7 +94,10 @@ def test_calibration_that_does_not_help_across_folds_is_left_out(settings, monke
     monkeypatch.setattr("stages.calibrate.cross_fitted", lambda p, *_: np.full_like(p, 1 / 3))
     calibrate(settings, Log("calibrate"))
     figures, table, calibrator = results()
-    assert figures["temperature"] == calibrator.temperature == 1 and figures["log_loss"] == figures["log_loss_before"]
+    assert (
+        figures["temperature"] == calibrator.temperature == 1
+        and figures["log_loss"] == figures["log_loss_before"]
+    )
     np.testing.assert_allclose(table[CALIBRATED], table[PROBABILITIES], rtol=1e-12)
     assert calibrator.sharpening > 1
     assert "does not help across folds" in capsys.readouterr().out
@@ -108,8 +119,12 @@ def test_the_answer_is_made_of_one_order_or_both(settings, dual_order):
     exported(300, 5)
     calibrate(changed(settings, inference__dual_order=dual_order), Log("calibrate"))
     _, table, calibrator = results()
-    ab, ba = (pd.read_parquet("data/oof/uncalibrated.parquet")[columns].to_numpy() for columns in ORDERS)
-    assert np.array_equal(table[PROBABILITIES], np.stack([ab, ba]).mean(axis=0) if dual_order else ab)
+    ab, ba = (
+        pd.read_parquet("data/oof/uncalibrated.parquet")[columns].to_numpy() for columns in ORDERS
+    )
+    assert np.array_equal(
+        table[PROBABILITIES], np.stack([ab, ba]).mean(axis=0) if dual_order else ab
+    )
     assert calibrator.dual_order == dual_order
 
 
@@ -121,10 +136,16 @@ def test_metrics_are_of_the_same_votes_in_every_version(settings):
     fold_0 = table[table["fold"] == 0]
     true = truth.read(settings.data.truth, fold_0["id"])
     p, c = (fold_0[columns].to_numpy() for columns in (PROBABILITIES, CALIBRATED))
-    expected = scores(fold_0["label"].to_numpy(), c) | truth.captured(true, c) | {"temperature": calibrator.temperature}
+    expected = (
+        scores(fold_0["label"].to_numpy(), c)
+        | truth.captured(true, c)
+        | {"temperature": calibrator.temperature}
+    )
     expected["information_captured_before"] = truth.captured(true, p)["information_captured"]
     expected["all_folds_log_loss"] = figures["log_loss"]
-    expected["all_folds_information_captured"] = pytest.approx(expected["information_captured"], abs=0.1)
+    expected["all_folds_information_captured"] = pytest.approx(
+        expected["information_captured"], abs=0.1
+    )
     found = metrics()
     assert len(found) == 8 and found == pytest.approx({name: expected[name] for name in found})
     assert found["all_folds_log_loss"] != found["log_loss"]
@@ -133,17 +154,33 @@ def test_metrics_are_of_the_same_votes_in_every_version(settings):
 def test_without_the_truth_nothing_is_said_of_it(settings):
     exported(300, 5)
     calibrate(changed(settings, data__train="votes.csv"), Log("calibrate"))
-    assert metrics().keys() == {"log_loss", "accuracy", "f1_macro", "temperature", "all_folds_log_loss"}
+    assert metrics().keys() == {
+        "log_loss",
+        "accuracy",
+        "f1_macro",
+        "temperature",
+        "all_folds_log_loss",
+    }
 
 
 def test_nothing_exported_is_nothing_calibrated(settings):
     exported(300, 5)
-    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet("data/oof/uncalibrated.parquet", index=False)
+    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet(
+        "data/oof/uncalibrated.parquet", index=False
+    )
     calibrate(settings, Log("calibrate"))
     figures, table, calibrator = results()
-    assert figures == {"n": 0} and calibrator == Calibrator(dual_order=True) and table.empty and "c_tie" in table
+    assert (
+        figures == {"n": 0}
+        and calibrator == Calibrator(dual_order=True)
+        and table.empty
+        and "c_tie" in table
+    )
     fold_0 = answers(pd.read_parquet("models/train/validation.parquet"))
-    assert metrics()["log_loss"] == scores(fold_0["label"].to_numpy(), fold_0[PROBABILITIES].to_numpy())["log_loss"]
+    assert (
+        metrics()["log_loss"]
+        == scores(fold_0["label"].to_numpy(), fold_0[PROBABILITIES].to_numpy())["log_loss"]
+    )
     assert metrics()["temperature"] == 1
 
 
@@ -159,5 +196,7 @@ def test_two_runs_write_the_same_bytes(settings):
     written = []
     for _ in range(2):
         calibrate(settings, Log("calibrate"))
-        written.append([Path(p).read_bytes() for p in ("models/calibrator.json", "data/oof/oof.parquet")])
+        written.append(
+            [Path(p).read_bytes() for p in ("models/calibrator.json", "data/oof/oof.parquet")]
+        )
     assert written[0] == written[1]

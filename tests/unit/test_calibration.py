@@ -29,7 +29,7 @@ cases = st.builds(spoken, st.integers(1, 200), st.integers(0, 2**32 - 1), st.flo
 METHODS = st.sampled_from(["temperature", "temperature_tie"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cases, METHODS)
 def test_calibration_never_worsens_the_loss_it_was_fitted_on(case, method):
     p, labels = case
@@ -38,24 +38,26 @@ def test_calibration_never_worsens_the_loss_it_was_fitted_on(case, method):
     assert calibrator.n == len(labels)
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0.05, 20), st.floats(-3, 3))
 def test_swapping_the_answers_swaps_the_calibrated_probabilities(case, temperature, tie):
     p, _ = case
     calibrator = Calibrator("temperature_tie", temperature, tie)
-    np.testing.assert_allclose(calibrator.apply(swap_probabilities(p)), swap_probabilities(calibrator.apply(p)), rtol=1e-12)
+    np.testing.assert_allclose(
+        calibrator.apply(swap_probabilities(p)), swap_probabilities(calibrator.apply(p)), rtol=1e-12
+    )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(cases, METHODS)
 def test_swapped_votes_give_the_same_calibrator(case, method):
     p, labels = case
     mirrored = Calibrator.fit(swap_probabilities(p), swap_labels(labels), method)
     before, after = Calibrator.fit(p, labels, method).apply(p), mirrored.apply(p)
-    assert scores(labels, before)["log_loss"] == pytest.approx(scores(labels, after)["log_loss"], abs=1e-6)
+    assert scores(labels, before)["log_loss"] == pytest.approx(
+        scores(labels, after)["log_loss"], abs=1e-6
+    )
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0.2, 5))
 def test_the_ranking_of_the_three_stays(case, temperature):
     p, _ = case
@@ -67,14 +69,20 @@ def test_the_ranking_of_the_three_stays(case, temperature):
 
 @pytest.mark.parametrize("boldness", [0.5, 1.0, 2.0])
 def test_a_known_temperature_is_found(boldness):
-    assert Calibrator.fit(*spoken(20_000, 0, boldness)).temperature == pytest.approx(boldness, rel=0.03)
+    assert Calibrator.fit(*spoken(20_000, 0, boldness)).temperature == pytest.approx(
+        boldness, rel=0.03
+    )
 
 
 def test_a_known_bias_for_ties_is_found():
     p, labels = spoken(20_000, 0, 2.0)
     tilted = p * [1, 1, np.exp(0.8)]
-    calibrator = Calibrator.fit(tilted / tilted.sum(axis=1, keepdims=True), labels, "temperature_tie")
-    assert calibrator.temperature == pytest.approx(2, rel=0.03) and calibrator.tie == pytest.approx(-0.4, abs=0.03)
+    calibrator = Calibrator.fit(
+        tilted / tilted.sum(axis=1, keepdims=True), labels, "temperature_tie"
+    )
+    assert calibrator.temperature == pytest.approx(2, rel=0.03) and calibrator.tie == pytest.approx(
+        -0.4, abs=0.03
+    )
 
 
 def test_without_a_prior_the_temperature_is_scikit_learns(monkeypatch):
@@ -94,7 +102,9 @@ def test_without_a_prior_the_temperature_is_scikit_learns(monkeypatch):
     p, labels = spoken(500, 0, 1.7)
     every, logits = np.arange(500), np.log(p)
     model = FrozenEstimator(Logits().fit(logits, labels))
-    theirs = CalibratedClassifierCV(model, method="temperature", cv=[(every, every)]).fit(logits, labels)
+    theirs = CalibratedClassifierCV(model, method="temperature", cv=[(every, every)]).fit(
+        logits, labels
+    )
     monkeypatch.setattr(calibration, "_PRIOR", np.inf)
     assert Calibrator.fit(p, labels).temperature == pytest.approx(
         1 / theirs.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-5
@@ -104,12 +114,18 @@ def test_without_a_prior_the_temperature_is_scikit_learns(monkeypatch):
 @pytest.mark.parametrize("method", ["temperature", "temperature_tie"])
 @pytest.mark.parametrize("hit", [True, False], ids=["perfect", "hopeless"])
 @pytest.mark.parametrize("n", [10, 100, 10_000])
-def test_however_right_or_wrong_a_model_is_its_temperature_is_one_that_the_votes_bear(method, hit, n):
+def test_however_right_or_wrong_a_model_is_its_temperature_is_one_that_the_votes_bear(
+    method, hit, n
+):
     """Right answers make it bold, wrong ones careful, by as much as their number bears."""
     p, _ = spoken(n, 1)
     fitted = Calibrator.fit(p, p.argmax(axis=1) if hit else p.argmin(axis=1), method)
     assert abs(fitted.tie) < 6 and np.isfinite(fitted.apply(p)).all()
-    assert {10: 1 / 8, 100: 1 / 40, 10_000: 1 / 400}[n] < fitted.temperature < 1 if hit else 1.5 < fitted.temperature < 1000
+    assert (
+        {10: 1 / 8, 100: 1 / 40, 10_000: 1 / 400}[n] < fitted.temperature < 1
+        if hit
+        else 1.5 < fitted.temperature < 1000
+    )
     assert (fitted.temperature < 1) == hit
 
 
@@ -130,21 +146,35 @@ def test_many_votes_outweigh_the_prior(monkeypatch):
 @pytest.mark.parametrize("method", ["temperature", "temperature_tie"])
 def test_the_interval_holds_the_temperature_as_often_as_it_says(method):
     fitted = [Calibrator.fit(*spoken(300, seed, 1.4), method) for seed in range(100)]
-    assert np.mean([low < 1.4 < high for low, high in (c.interval for c in fitted)]) == pytest.approx(0.95, abs=0.05)
+    assert np.mean(
+        [low < 1.4 < high for low, high in (c.interval for c in fitted)]
+    ) == pytest.approx(0.95, abs=0.05)
     assert np.mean([abs(c.tie) <= 1.96 * c.tie_error for c in fitted]) > 0.9
 
 
 @pytest.mark.parametrize(("n", "few"), [(10, True), (60, True), (1000, False), (10_000, False)])
 def test_few_votes_leave_the_calibration_open(n, few):
-    assert Calibrator.fit(*spoken(n, 0)).doubt.startswith(f"{n:,} votes leave the calibration open") is few
-    assert "bias for ties" in Calibrator("temperature_tie", 1.2, tie_error=0.2).doubt and not Calibrator(n=3).doubt
+    assert (
+        Calibrator.fit(*spoken(n, 0)).doubt.startswith(f"{n:,} votes leave the calibration open")
+        is few
+    )
+    assert (
+        "bias for ties" in Calibrator("temperature_tie", 1.2, tie_error=0.2).doubt
+        and not Calibrator(n=3).doubt
+    )
 
 
-@pytest.mark.parametrize("p", [[1 / 3] * 3, [1, 0, 0], [0, 0, 1]], ids=["knows nothing", "always A", "always a tie"])
+@pytest.mark.parametrize(
+    "p", [[1 / 3] * 3, [1, 0, 0], [0, 0, 1]], ids=["knows nothing", "always A", "always a tie"]
+)
 @given(n=st.integers(1, 20), label=st.integers(0, 2), method=METHODS)
 def test_votes_that_say_nothing_of_the_temperature_leave_it_alone_or_finite(p, n, label, method):
     fitted = Calibrator.fit(np.tile(np.array(p, float), (n, 1)), np.full(n, label), method)
-    assert np.isfinite(fitted.interval).all() and np.isfinite(fitted.apply(np.eye(3))).all() and fitted.doubt
+    assert (
+        np.isfinite(fitted.interval).all()
+        and np.isfinite(fitted.apply(np.eye(3))).all()
+        and fitted.doubt
+    )
     if len(set(p)) == 1:
         assert fitted.temperature == pytest.approx(1) and fitted.interval[1] > 3
 
@@ -173,7 +203,9 @@ def test_each_fold_is_calibrated_by_the_others():
     folds = np.arange(500) % 5
     crossed = cross_fitted(p, labels, folds, np.arange(500), "temperature")
     rest = folds != 3
-    np.testing.assert_array_equal(crossed[~rest], Calibrator.fit(p[rest], labels[rest]).apply(p[~rest]))
+    np.testing.assert_array_equal(
+        crossed[~rest], Calibrator.fit(p[rest], labels[rest]).apply(p[~rest])
+    )
 
 
 def test_within_one_fold_a_prompt_group_never_calibrates_itself():
@@ -182,7 +214,9 @@ def test_within_one_fold_a_prompt_group_never_calibrates_itself():
     crossed = cross_fitted(p, labels, folds, groups, "temperature")
     changed = labels.copy()
     changed[groups == 7] = (labels[groups == 7] + 1) % 3
-    np.testing.assert_array_equal(cross_fitted(p, changed, folds, groups, "temperature")[groups == 7], crossed[groups == 7])
+    np.testing.assert_array_equal(
+        cross_fitted(p, changed, folds, groups, "temperature")[groups == 7], crossed[groups == 7]
+    )
 
 
 def test_one_prompt_alone_cannot_be_cross_fitted():

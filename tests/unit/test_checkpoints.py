@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not used, whatever happens to them; trainings: locked, marked when finished, pruned."""
+"""Checkpoints are whole or not used; trainings are locked, marked when finished, pruned."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ from pairpref import monitor
 from pairpref.errors import UserError
 from pairpref.monitor import Log, last
 from pairpref.training import checkpoints
-from pairpref.training.checkpoints import State, Store, fault
+from pairpref.training.checkpoints import CheckpointManager, State, fault
 from pairpref.training.fingerprint import Fingerprint
 
 MACHINE = {"device": "cpu", "processes": 1}
@@ -43,7 +43,7 @@ def state(step: int) -> State:
 
 @pytest.fixture
 def store(here):
-    return Store(fingerprint(), Log("test"))
+    return CheckpointManager(fingerprint(), Log("test"))
 
 
 @pytest.fixture
@@ -66,12 +66,20 @@ def test_what_is_restored_is_what_was_saved(store):
     restored = store.restore(other, its_optimizer, MACHINE)
     assert torch.equal(restored.best["p"], before.best["p"])
     assert {**vars(restored), "best": None} == {**vars(before), "best": None}
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
     first, second = (o.state_dict()["state"] for o in (optimizer, its_optimizer))
     assert all(torch.equal(first[i][name], second[i][name]) for i in first for name in first[i])
 
 
-FILES = ["model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json", "manifest.json"]
+FILES = [
+    "model.safetensors",
+    "optimizer.safetensors",
+    "best.safetensors",
+    "state.json",
+    "manifest.json",
+]
 
 
 def delete(path: Path) -> None:
@@ -119,7 +127,7 @@ def test_no_flipped_bit_of_a_manifest_lets_damage_pass(saved, position):
 
 @pytest.mark.fault(2, 3, 5)
 def test_where_all_are_damaged_training_starts_anew_and_keeps_what_it_saves(saved):
-    """Steps of damaged checkpoints are higher than those of the first new ones, and the highest two are kept."""
+    """The highest two steps are kept, and those of damaged checkpoints would be higher."""
     for folder in saved.folder.glob("step-*"):
         flip(folder / "model.safetensors")
     assert saved.restore(*model_and_optimizer(), MACHINE) is None
@@ -128,7 +136,9 @@ def test_where_all_are_damaged_training_starts_anew_and_keeps_what_it_saves(save
 
 
 @pytest.mark.fault(3)
-@pytest.mark.parametrize("manifest", ["{}", "[]", '{"files": {}}', '{"owner": "another", "files": {}}'])
+@pytest.mark.parametrize(
+    "manifest", ["{}", "[]", '{"files": {}}', '{"owner": "another", "files": {}}']
+)
 def test_an_emptied_manifest_vouches_for_nothing(saved, manifest):
     (saved.folder / "step-00000002" / "manifest.json").write_text(manifest)
     assert saved.restore(*model_and_optimizer(), MACHINE).step == 1
@@ -137,7 +147,7 @@ def test_an_emptied_manifest_vouches_for_nothing(saved, manifest):
 @pytest.mark.fault(9)
 def test_whole_folders_of_another_training_are_not_used(saved, here):
     saved.finish(fill, MACHINE)
-    other = Store(fingerprint(fold=1), Log("test"))
+    other = CheckpointManager(fingerprint(fold=1), Log("test"))
     other.folder.mkdir()
     saved.finished.rename(other.finished)
     assert not other.is_finished(MACHINE) and f"it belongs to {saved.folder.name}" in said()
@@ -146,18 +156,25 @@ def test_whole_folders_of_another_training_are_not_used(saved, here):
 @pytest.mark.fault(10)
 def test_results_of_another_machine_are_named(saved):
     saved.finish(fill, MACHINE)
-    assert saved.is_finished(MACHINE) and "begun with" not in said()
-    assert saved.is_finished({**MACHINE, "device": "gpu"}) and "it was begun with {'device': 'cpu'}" in said()
+    assert saved.is_finished(MACHINE) and "environment changed" not in said()
+    assert (
+        saved.is_finished({**MACHINE, "device": "gpu"})
+        and "environment changed (device was cpu and is gpu)" in said()
+    )
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"]
+)
 def test_a_pickle_in_a_checkpoint_is_never_loaded(saved, file, canary, tmp_path):
     path, fired = saved.folder / "step-00000002" / file, tmp_path / "fired"
     torch.save({"weight": canary(fired)}, path)
     manifest = path.with_name("manifest.json")
     content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**content, "files": {**content["files"], file: checkpoints._hash(path)}}))
+    manifest.write_text(
+        json.dumps({**content, "files": {**content["files"], file: checkpoints._hash(path)}})
+    )
     assert fault(path.parent, fingerprint().digest) is None
     with pytest.raises(UserError, match="no checkpoint of this model.*train.resume=false"):
         saved.restore(*model_and_optimizer(), MACHINE)
@@ -167,15 +184,18 @@ def test_a_pickle_in_a_checkpoint_is_never_loaded(saved, file, canary, tmp_path)
 @pytest.mark.fault(10)
 def test_another_machine_is_named(saved):
     saved.restore(*model_and_optimizer(), MACHINE)
-    assert "was begun with" not in said()
+    assert "environment changed" not in said()
     saved.restore(*model_and_optimizer(), {**MACHINE, "processes": 2})
-    assert "it was begun with {'processes': 1}, here it is not" in said()
+    assert "environment changed (processes was 1 and is 2)" in said()
 
 
 def test_old_checkpoints_are_pruned(store):
     for step in range(1, 6):
         store.save(state(step), *model_and_optimizer())
-    assert sorted(path.name for path in store.folder.glob("step-*")) == ["step-00000004", "step-00000005"]
+    assert sorted(path.name for path in store.folder.glob("step-*")) == [
+        "step-00000004",
+        "step-00000005",
+    ]
 
 
 class Disk:
@@ -183,7 +203,13 @@ class Disk:
 
     def __init__(self, monkeypatch, fail_at: int, error: BaseException) -> None:
         self.calls, self._fail_at, self._error = [], fail_at, error
-        for owner, name in ((os, "fsync"), (os, "rename"), (checkpoints, "save_file"), (Path, "write_text"), (Path, "mkdir")):
+        for owner, name in (
+            (os, "fsync"),
+            (os, "rename"),
+            (checkpoints, "save_file"),
+            (Path, "write_text"),
+            (Path, "mkdir"),
+        ):
             monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
 
     def _counted(self, original):
@@ -214,10 +240,18 @@ def test_whatever_call_fails_a_whole_checkpoint_is_left(saved, monkeypatch, erro
                 break
             except (OSError, Killed) as raised:
                 assert isinstance(error, Killed) or raised.errno == errno.ENOSPC
-        restored = Store(fingerprint(), Log("test")).restore(*model_and_optimizer(9), MACHINE)
+        restored = CheckpointManager(fingerprint(), Log("test")).restore(
+            *model_and_optimizer(9), MACHINE
+        )
         named = "rename" in disk.calls[:-1]
         assert restored.step == (3 if named else 2)
-    assert n == len(disk.calls) + 1 and set(disk.calls) == {"fsync", "rename", "save_file", "write_text", "mkdir"}
+    assert n == len(disk.calls) + 1 and set(disk.calls) == {
+        "fsync",
+        "rename",
+        "save_file",
+        "write_text",
+        "mkdir",
+    }
     assert saved.restore(*model_and_optimizer(9), MACHINE).step == 3
 
 
@@ -272,32 +306,40 @@ def test_starting_over_throws_away_what_is_left(saved):
 @pytest.mark.fault(11)
 def test_a_second_process_at_the_same_training_is_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoints, "_WAIT_SECONDS", 0.1)
-    with FileLock(saved.folder / "lock"), pytest.raises(UserError, match="another process is at the same training"):
+    with (
+        FileLock(saved.folder / "lock"),
+        pytest.raises(UserError, match="another process is at the same training"),
+    ):
         saved.open(resume=True)
     saved.open(resume=True).release()
 
 
 @pytest.mark.fault(9)
 def test_it_says_why_an_interrupted_training_is_not_gone_on_with(here):
-    first = Store(fingerprint(**{"train.lr": 1e-5, "data/tokens": "ab"}), Log("test"))
+    first = CheckpointManager(fingerprint(**{"train.lr": 1e-5, "data/tokens": "ab"}), Log("test"))
     first.open(resume=True).release()
     first.save(state(1), *model_and_optimizer())
-    second = Store(fingerprint(**{"train.lr": 2e-5, "data/tokens": "cd"}), Log("test"))
+    second = CheckpointManager(fingerprint(**{"train.lr": 2e-5, "data/tokens": "cd"}), Log("test"))
     second.open(resume=True).release()
-    assert f"not going on from {first.folder}: data/tokens has changed; train.lr was 1e-05 and is 2e-05" in said()
+    assert (
+        f"not going on from {first.folder}: data/tokens has changed; "
+        "train.lr was 1e-05 and is 2e-05" in said()
+    )
     assert second.restore(*model_and_optimizer(), MACHINE) is None
     assert first.restore(*model_and_optimizer(), MACHINE).step == 1, "the interrupted one is kept"
 
 
 def test_another_folds_training_is_nothing_to_go_on_from(saved):
     saved.open(resume=True).release()
-    other = Store(fingerprint(fold=1), Log("test"))
+    other = CheckpointManager(fingerprint(fold=1), Log("test"))
     other.open(resume=True).release()
     assert "not going on" not in said()
 
 
 def test_only_the_latest_trainings_of_a_fold_are_kept(here):
-    stores = [Store(fingerprint(lr=lr), Log("test")) for lr in range(5)] + [Store(fingerprint(fold=1), Log("test"))]
+    stores = [CheckpointManager(fingerprint(lr=lr), Log("test")) for lr in range(5)] + [
+        CheckpointManager(fingerprint(fold=1), Log("test"))
+    ]
     for store in stores:
         store.open(resume=True).release()
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Classifiers built, saved and loaded: the same weights bit for bit, a backbone's own weights kept, and folders that can't harm."""
+"""Classifiers built, saved and loaded: the same weights bit for bit, and harmless folders."""
 
 import json
 from dataclasses import asdict
@@ -12,14 +12,16 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
-from pairpref.model.classifier import Card, SpanClassifier, SpanHead
+from pairpref.model.classifier import InferenceConfig, SpanClassifier, SpanHead
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokenizer import Template
 from pairpref.training.batches import PairDataset
 from pairpref.training.inference import collator_for
 
-CARD = Card("spans", 64, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0))
+CONFIG = InferenceConfig(
+    "spans", 64, False, 1, {"utf8": True, "near_duplicate": 0.8}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0)
+)
 POOLINGS = ["spans", "cls"]
 BACKBONES = ["deberta-v2", "bert", "modernbert"]
 
@@ -28,8 +30,13 @@ BACKBONES = ["deberta-v2", "bert", "modernbert"]
 def build(small_params, bpe):
     def make(backbone=SMALL, pooling="spans", seed=0, **model: object):
         torch.manual_seed(seed)
-        changes = {f"model__{name}": value for name, value in {"backbone": str(backbone), "pooling": pooling, **model}.items()}
-        tokenizer = tokenizers.load(str(backbone)) if (Path(backbone) / "tokenizer.json").exists() else bpe
+        changes = {
+            f"model__{name}": value
+            for name, value in {"backbone": str(backbone), "pooling": pooling, **model}.items()
+        }
+        tokenizer = (
+            tokenizers.load(str(backbone)) if (Path(backbone) / "tokenizer.json").exists() else bpe
+        )
         return classifier.build(small_params(**changes).model, tokenizer)
 
     return make
@@ -62,21 +69,28 @@ def refused(call, *args) -> str:
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("backbone", [SMALL, *BACKBONES])
-def test_saved_and_loaded_is_the_same_bit_for_bit(build, tiny_backbone, tokens, tmp_path, backbone, pooling):
+def test_saved_and_loaded_is_the_same_bit_for_bit(
+    build, tiny_backbone, tokens, tmp_path, backbone, pooling
+):
     model = build(backbone if backbone == SMALL else tiny_backbone(backbone), pooling)
-    card = Card(pooling, 64, False, 1, CARD.clean, CARD.prior, CARD.class_weights)
-    classifier.save(model, card, tmp_path / "one")
+    config = InferenceConfig(
+        pooling, 64, False, 1, CONFIG.clean, CONFIG.prior, CONFIG.class_weights
+    )
+    classifier.save(model, config, tmp_path / "one")
     torch.manual_seed(99)
-    loaded, its_card = classifier.load(tmp_path / "one")
-    assert json.dumps(asdict(its_card)) == json.dumps(asdict(card))
+    loaded, its_config = classifier.load(tmp_path / "one")
+    assert json.dumps(asdict(its_config)) == json.dumps(asdict(config))
     assert type(loaded) is type(model) and not loaded.training
     assert equal(model.state_dict(), loaded.state_dict())
     assert torch.equal(logits(model, tokens), logits(loaded, tokens))
     assert logits(loaded, tokens).shape == (6, 3)
-    classifier.save(loaded, card, tmp_path / "two")
+    classifier.save(loaded, config, tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["classifier.json", "config.json", "model.safetensors"]
-    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+    assert all(
+        (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        for name in names
+    )
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -98,7 +112,9 @@ def test_the_small_default_tells_a_from_b(build, tokens, pooling):
     template = Template(2, 3, 0)
     dataset, collate = PairDataset(tokens, 40, template), collator_for(model, template)
     with torch.inference_mode():
-        plain, swapped = (model.eval()(**collate([dataset[0, side]]))["logits"] for side in (False, True))
+        plain, swapped = (
+            model.eval()(**collate([dataset[0, side]]))["logits"] for side in (False, True)
+        )
     assert not torch.allclose(plain, swapped, atol=1e-6)
 
 
@@ -113,7 +129,10 @@ def body(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 class TestBackbones:
     def test_weights_are_those_of_the_folder(self, build, tiny_backbone, kind, pooling):
         folder = tiny_backbone(kind)
-        saved, loaded = load_file(folder / "model.safetensors"), body(build(folder, pooling, seed=5))
+        saved, loaded = (
+            load_file(folder / "model.safetensors"),
+            body(build(folder, pooling, seed=5)),
+        )
         assert len(saved) >= 14 and set(loaded) <= set(saved)
         assert all(torch.equal(tensor, saved[name]) for name, tensor in loaded.items())
         # Backbones of the classifier's kind have no pooler; all else must have been used.
@@ -121,9 +140,15 @@ class TestBackbones:
 
     def test_also_where_they_were_saved_with_a_head(self, build, tiny_backbone, kind, pooling):
         folder = tiny_backbone(kind, model=AutoModelForMaskedLM)
-        saved, loaded = load_file(folder / "model.safetensors"), body(build(folder, pooling, seed=5))
+        saved, loaded = (
+            load_file(folder / "model.safetensors"),
+            body(build(folder, pooling, seed=5)),
+        )
         found = [
-            name for name in loaded for key in saved if key.partition(".")[2] == name and torch.equal(saved[key], loaded[name])
+            name
+            for name in loaded
+            for key in saved
+            if key.partition(".")[2] == name and torch.equal(saved[key], loaded[name])
         ]
         assert len(found) >= 14 and all("pooler" in name for name in set(loaded) - set(found))
 
@@ -147,20 +172,29 @@ class TestFolders:
         folder, fired = tiny_backbone("bert"), tmp_path / "fired"
         code = (
             f"open({str(fired)!r}, 'w')\n"
-            "from transformers import BertConfig as Config, BertModel as Model, BertForSequenceClassification as Head\n"
+            "from transformers import BertConfig as Config, BertModel as Model\n"
+            "from transformers import BertForSequenceClassification as Head\n"
         )
         (folder / "evil.py").write_text(code)
-        names = {"AutoConfig": "Config", "AutoModel": "Model", "AutoModelForSequenceClassification": "Head"}
+        names = {
+            "AutoConfig": "Config",
+            "AutoModel": "Model",
+            "AutoModelForSequenceClassification": "Head",
+        }
         auto_map = {auto: f"evil.{name}" for auto, name in names.items()}
         config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto_map, "model_type": kind}))
+        (folder / "config.json").write_text(
+            json.dumps(config | {"auto_map": auto_map, "model_type": kind})
+        )
         if kind == "evil":
             refused(build, folder, pooling)
         else:
             build(folder, pooling)
         assert not fired.exists()
 
-    @pytest.mark.parametrize("content", [b"", b"junk", b"\xff" * 64], ids=["empty", "short", "long"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"junk", b"\xff" * 64], ids=["empty", "short", "long"]
+    )
     def test_damaged_weights(self, build, tiny_backbone, pooling, content):
         folder = tiny_backbone("bert")
         (folder / "model.safetensors").write_bytes(content)
@@ -176,7 +210,7 @@ class TestFolders:
 class TestSavedClassifiers:
     @pytest.fixture
     def folder(self, build, tmp_path):
-        classifier.save(build(), CARD, tmp_path / "saved")
+        classifier.save(build(), CONFIG, tmp_path / "saved")
         return tmp_path / "saved"
 
     @pytest.mark.parametrize("name", ["classifier.json", "config.json", "model.safetensors"])
@@ -191,14 +225,18 @@ class TestSavedClassifiers:
         refused(classifier.load, folder)
 
     def test_weights_of_another_shape(self, build, folder, tmp_path):
-        classifier.save(build(hidden_size=64), CARD, tmp_path / "other")
-        (folder / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+        classifier.save(build(hidden_size=64), CONFIG, tmp_path / "other")
+        (folder / "model.safetensors").write_bytes(
+            (tmp_path / "other/model.safetensors").read_bytes()
+        )
         refused(classifier.load, folder)
 
     @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
-    def test_a_card_alone(self, folder, content):
-        (folder / "classifier.json").unlink() if content is None else (folder / "classifier.json").write_bytes(content)
-        assert str(folder) in refused(classifier.load_card, folder)
+    def test_a_config_alone(self, folder, content):
+        (folder / "classifier.json").unlink() if content is None else (
+            folder / "classifier.json"
+        ).write_bytes(content)
+        assert str(folder) in refused(classifier.load_config, folder)
 
 
 def test_the_head_compares_answers_only_through_the_prompt():
@@ -234,7 +272,9 @@ def test_the_loss_is_the_mean_cross_entropy(build, tokens):
         model = build(pooling=pooling).eval()
         batch = collator_for(model, template)([dataset[row, False] for row in range(6)])
         out = model(**batch)
-        assert torch.allclose(out["loss"], torch.nn.functional.cross_entropy(out["logits"], batch["labels"]))
+        assert torch.allclose(
+            out["loss"], torch.nn.functional.cross_entropy(out["logits"], batch["labels"])
+        )
 
 
 def test_the_tiny_backbones_are_what_a_hub_would_give(tiny_backbone):

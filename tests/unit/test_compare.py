@@ -16,7 +16,7 @@ N = 300
 
 @pytest.fixture
 def files(here):
-    """A good and a poor model on the same votes, in another order of rows; and the votes' groups."""
+    """A good and a poor model on the same votes, in another order; and the votes' groups."""
     p, labels = drawn(N, 0)
     ids = np.arange(N)
     votes = pd.DataFrame({"id": ids.astype(str), "label": labels})
@@ -24,7 +24,9 @@ def files(here):
     for name, q in {"good": p, "poor": shares}.items():
         table = votes.join(pd.DataFrame(q, columns=["p_a", "p_b", "p_tie"]))
         table.sample(frac=1, random_state=len(name)).to_parquet(f"{name}.parquet")
-        pd.concat([table.assign(seed=seed) for seed in (0, 1, 2)]).to_csv(f"{name}.csv", index=False)
+        pd.concat([table.assign(seed=seed) for seed in (0, 1, 2)]).to_csv(
+            f"{name}.csv", index=False
+        )
     pd.DataFrame({"id": ids.astype(str), "group": ids // 2}).to_parquet("pairs.parquet")
     return {path.name: path for path in here.iterdir()}
 
@@ -80,14 +82,25 @@ def test_calibrated_probabilities_count(files, capsys):
     table = pd.read_parquet("poor.parquet").merge(
         pd.read_parquet("good.parquet")[["id", "p_a", "p_b", "p_tie"]], on="id", suffixes=("", "_c")
     )
-    table.rename(columns={"p_a_c": "c_a", "p_b_c": "c_b", "p_tie_c": "c_tie"}).to_parquet("both.parquet")
+    table.rename(columns={"p_a_c": "c_a", "p_b_c": "c_b", "p_tie_c": "c_tie"}).to_parquet(
+        "both.parquet"
+    )
     out, _ = said(capsys, "both.parquet", "good.parquet")
-    assert "not shown" in out and "c_a, c_b, c_tie were compared with p_a, p_b, p_tie of good.parquet" in out
+    assert (
+        "not shown" in out
+        and "c_a, c_b, c_tie were compared with p_a, p_b, p_tie of good.parquet" in out
+    )
     assert "were compared" not in said(capsys, "good.parquet", "good.parquet")[0]
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [(BrokenPipeError(), 2), (OSError(5, "bad disk"), 2), (ZeroDivisionError(), 2), (KeyboardInterrupt(), 130)]
+    ("end", "code"),
+    [
+        (BrokenPipeError(), 2),
+        (OSError(5, "bad disk"), 2),
+        (ZeroDivisionError(), 2),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_no_unexpected_end_counts_as_worse(files, capsys, monkeypatch, end, code):
     monkeypatch.setattr(compare, "compare_files", Mock(side_effect=end))
@@ -103,16 +116,19 @@ def test_no_unexpected_end_counts_as_worse(files, capsys, monkeypatch, end, code
         (lambda t: t.drop(columns="label"), "label should be among them"),
         (lambda t: t.iloc[:0], "no rows"),
         (lambda t: t.assign(id=None), "an id is missing"),
-        (lambda t: t.assign(p_a="high"), "p_a, p_b, p_tie should be numbers"),
+        (lambda t: t.assign(p_a="high"), "p_a should be numbers"),
         (lambda t: t.assign(label=9), "label should be 0"),
         (lambda t: pd.concat([t, t]), "more than once"),
         (lambda t: t.assign(seed=7), r"seeds \[7\]"),
-        (lambda t: t.assign(seed=[[1]] * N), "seed should be a number or a text"),
-        (lambda t: t.assign(seed=np.nan), "seed should be a number or a text"),
-        (lambda t: t.assign(label=[[0]] * N), "label should be a number or a text"),
-        (lambda t: t.assign(p_a=[[0.2]] * N), "p_a, p_b, p_tie should be numbers"),
-        (lambda t: t.assign(p_a=np.nan), "p_a, p_b, p_tie should be numbers"),
-        (lambda t: t.assign(p_a=0, p_b=0, p_tie=0), "probabilities from 0 to 1 that sum to 1; in 300 of 300"),
+        (lambda t: t.assign(seed=[[1]] * N), "seed should be numbers"),
+        (lambda t: t.assign(seed=np.nan), "seed should be numbers"),
+        (lambda t: t.assign(label=[[0]] * N), "label should be numbers"),
+        (lambda t: t.assign(p_a=[[0.2]] * N), "p_a should be numbers"),
+        (lambda t: t.assign(p_a=np.nan), "p_a should be numbers"),
+        (
+            lambda t: t.assign(p_a=0, p_b=0, p_tie=0),
+            "probabilities from 0 to 1 that sum to 1; in 300 of 300",
+        ),
         (lambda t: t.assign(p_a=-0.5, p_b=1, p_tie=0.5), "probabilities from 0 to 1"),
         (lambda t: t.assign(p_a=t["p_a"] + 0.002), "probabilities from 0 to 1"),
     ],
@@ -125,6 +141,9 @@ def test_what_does_not_compare_is_refused(files, change, complaint):
 
 def test_files_that_are_not_there_or_no_tables(files):
     Path("text.parquet").write_text("no")
-    for name, complaint in {"none.parquet": "no such file", "text.parquet": "not readable as a table"}.items():
+    for name, complaint in {
+        "none.parquet": "no such file",
+        "text.parquet": "not readable as a table",
+    }.items():
         with pytest.raises(UserError, match=complaint):
             compare.compare_files(Path(name), Path("poor.parquet"), Path("pairs.parquet"))

@@ -1,4 +1,4 @@
-"""Composing a pair: never over the budget, in a fixed order, cut by one rule, and swapping is swapping."""
+"""Composing a pair: within max_length, in a fixed order, cut by one rule, and swappable."""
 
 import numpy as np
 import pytest
@@ -21,18 +21,18 @@ def part(begin: int, length: int) -> np.ndarray:
 
 
 @given(PART, PART, PART, BUDGET, TEMPLATES, st.booleans())
-def test_the_budget_is_never_exceeded(prompt, a, b, budget, template, swapped):
-    ids, segments = compose(prompt, a, b, budget, template, swapped)
+def test_max_length_is_never_exceeded(prompt, a, b, max_length, template, swapped):
+    ids, segments = compose(prompt, a, b, max_length, template, swapped)
     whole = len(prompt) + len(a) + len(b) + 3 + (template.start is not None)
-    assert len(ids) == len(segments) <= min(budget, whole)
+    assert len(ids) == len(segments) <= min(max_length, whole)
     # What is cut is cut because it must be: at most a token a part is given away.
-    assert len(ids) == whole if whole <= budget else len(ids) > budget - 3
+    assert len(ids) == whole if whole <= max_length else len(ids) > max_length - 3
     assert ids.dtype == np.int32 and segments.dtype == np.int8
 
 
 @given(PART, PART, PART, BUDGET, TEMPLATES)
-def test_parts_stand_in_order_each_with_its_beginning_kept(prompt, a, b, budget, template):
-    ids, segments = compose(prompt, a, b, budget, template)
+def test_parts_stand_in_order_each_with_its_beginning_kept(prompt, a, b, max_length, template):
+    ids, segments = compose(prompt, a, b, max_length, template)
     start = [] if template.start is None else [template.start]
     assert list(ids[: len(start)]) == start and (segments[: len(start)] == OUTSIDE).all()
     assert (np.diff(segments[len(start) :]) >= 0).all() and OUTSIDE not in segments[len(start) :]
@@ -42,16 +42,21 @@ def test_parts_stand_in_order_each_with_its_beginning_kept(prompt, a, b, budget,
 
 
 @given(PART, PART, PART, BUDGET, TEMPLATES)
-def test_swapped_is_the_pair_the_other_way_round(prompt, a, b, budget, template):
-    swapped, other = compose(prompt, a, b, budget, template, swapped=True), compose(prompt, b, a, budget, template)
-    assert np.array_equal(swapped.ids, other.ids) and np.array_equal(swapped.segments, other.segments)
+def test_swapped_is_the_pair_the_other_way_round(prompt, a, b, max_length, template):
+    swapped, other = (
+        compose(prompt, a, b, max_length, template, swapped=True),
+        compose(prompt, b, a, max_length, template),
+    )
+    assert np.array_equal(swapped.ids, other.ids) and np.array_equal(
+        swapped.segments, other.segments
+    )
 
 
 @given(PART, BUDGET, TEMPLATES)
-def test_a_single_text_is_all_there_is(text, budget, template):
-    ids, segments = compose(part(10, 5), text, None, budget, template)
+def test_a_single_text_is_all_there_is(text, max_length, template):
+    ids, segments = compose(part(10, 5), text, None, max_length, template)
     start = [] if template.start is None else [template.start]
-    kept = text[: budget - len(start) - 1]
+    kept = text[: max_length - len(start) - 1]
     assert list(ids) == [*start, *kept, SEPARATOR]
     assert list(segments) == [*[OUTSIDE] * len(start), *[FIRST] * (len(kept) + 1)]
 

@@ -1,4 +1,4 @@
-"""dvc.yaml says what the code does: one word a stage, and every room a stage's code comes from among its deps."""
+"""dvc.yaml says what the code does: one word a stage, and all code of a stage among its deps."""
 
 import ast
 import json
@@ -11,8 +11,22 @@ from pairpref.params import Params
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-# They check, log, name and share out; what they change in an output, a params section or another dep changes too.
-PLUMBING = {f"src/pairpref/{name}.py" for name in ("__init__", "errors", "inputs", "monitor", "parallel", "params", "stopping")}
+# What these change in an output, a params section or another dep changes too.
+PLUMBING = {
+    f"src/pairpref/{name}.py"
+    for name in (
+        "__init__",
+        "cli",
+        "errors",
+        "monitor",
+        "parallel",
+        "params",
+        "paths",
+        "stage_guard",
+        "stopping",
+        "typed_yaml",
+    )
+}
 
 
 def imported(path: Path) -> set[Path]:
@@ -31,7 +45,11 @@ def imported(path: Path) -> set[Path]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 base = ROOT / "src" / name.replace(".", "/")
-                todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists() and p.stat().st_size]
+                todo += [
+                    p
+                    for p in (base.with_suffix(".py"), base / "__init__.py")
+                    if p.exists() and p.stat().st_size
+                ]
     return found
 
 
@@ -61,20 +79,32 @@ def test_deps_cover_what_is_imported(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_metrics_and_plots_keep_the_run_cache(stage):
-    """`cache: false` on an `outs` entry would switch the stage's run cache off; on metrics and plots it does not."""
+    """On an `outs` entry `cache: false` would switch the stage's run cache off."""
     assert stage == "backbone" or all(isinstance(out, str) for out in STAGES[stage].get("outs", []))
     for kind in ("metrics", "plots"):
-        assert all(options["cache"] is False for entry in STAGES[stage].get(kind, []) for options in entry.values())
+        assert all(
+            options["cache"] is False
+            for entry in STAGES[stage].get(kind, [])
+            for options in entry.values()
+        )
 
 
 def test_every_plot_is_drawn_by_a_template_of_our_own():
     for stage in STAGES.values():
         for path, options in (item for entry in stage.get("plots", []) for item in entry.items()):
-            template = json.loads((ROOT / ".dvc" / "plots" / f"{options['template']}.json").read_text(encoding="utf-8"))
+            template = json.loads(
+                (ROOT / ".dvc" / "plots" / f"{options['template']}.json").read_text(
+                    encoding="utf-8"
+                )
+            )
             assert template["data"] == {"values": "<DVC_METRIC_DATA>"} and options["title"], path
 
 
 def test_plots_need_no_network():
     page = (ROOT / ".dvc" / "plots" / "page.html").read_text(encoding="utf-8")
-    assert "{plot_divs}" in page and "{scripts}" not in page and "src=" not in page.replace("<script>", "\n").splitlines()[0]
+    assert (
+        "{plot_divs}" in page
+        and "{scripts}" not in page
+        and "src=" not in page.replace("<script>", "\n").splitlines()[0]
+    )
     assert "plots/page.html" in (ROOT / ".dvc" / "config").read_text(encoding="utf-8")

@@ -14,26 +14,46 @@ ROOT = Path(__file__).parents[2]
 
 def python(*arguments: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "src"}, **options
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "src"},
+        **options,
     )
 
 
-@pytest.mark.parametrize("module", ["predict", "compare", "versions", "params", "reporting.headline"])
-def test_ctrl_c_while_a_command_is_imported(module):
+@pytest.mark.parametrize("program", ["-m", "bin/pairpref"])
+@pytest.mark.parametrize(
+    "module", ["predict", "compare", "versions", "params", "reporting.headline"]
+)
+def test_ctrl_c_while_a_command_is_imported(module, program):
     """The signal comes as soon as the package is there, long before main begins."""
-    code = f"import sys, runpy, signal; sys.argv = ['-m']; import pairpref; signal.raise_signal(signal.SIGINT); import pairpref.{module}"
+    code = (
+        f"import sys, signal; sys.argv = [{program!r}]; import pairpref; "
+        f"signal.raise_signal(signal.SIGINT); import pairpref.{module}"
+    )
     done = python("-c", code)
     assert done.returncode == 130 and len(done.stderr.splitlines()) == 1
 
 
 def test_ctrl_c_while_a_command_runs():
-    code = "from pairpref.errors import command; import time\nwith command('it', 2):\n print('on', flush=True); time.sleep(60)"
+    code = (
+        "from pairpref.errors import command; import time\n"
+        "with command('it', 2):\n print('on', flush=True); time.sleep(60)"
+    )
     running = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT / "src", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT / "src",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert running.stdout.readline() == "on\n"
     running.send_signal(signal.SIGINT)
-    assert running.communicate(timeout=20)[1] == "it: stopped by Ctrl-C\n" and running.returncode == 130
+    assert (
+        running.communicate(timeout=20)[1] == "it: stopped by Ctrl-C\n"
+        and running.returncode == 130
+    )
 
 
 WORK = """
@@ -71,12 +91,17 @@ def test_a_full_output_is_named(tmp_path, monkeypatch, unbuffered):
     with open("/dev/full", "w") as full:
         done = python("-c", WORK.format(say="print"), str(tmp_path / "work"), stdout=full)
     assert (
-        done.returncode == 2 and done.stderr.startswith(b"it: standard output or a file: ") and len(done.stderr.splitlines()) == 1
+        done.returncode == 2
+        and done.stderr.startswith(b"it: standard output or a file: ")
+        and len(done.stderr.splitlines()) == 1
     )
 
 
 def test_a_stage_goes_on_without_an_output(tmp_path):
-    code = "import os, sys; os.chdir(sys.argv[1]); from pairpref.monitor import Log; Log('train').say('a word')"
+    code = (
+        "import os, sys; os.chdir(sys.argv[1]); "
+        "from pairpref.monitor import Log; Log('train').say('a word')"
+    )
     assert into_closed_pipe(code, tmp_path).returncode == 0
     assert "a word" in (tmp_path / "logs/train.jsonl").read_text()
 

@@ -1,4 +1,4 @@
-"""Training one classifier: repeatable to the bit, able to learn, and each epoch's steps those of its sampler."""
+"""Training one classifier: repeatable to the bit, able to learn, with its sampler's steps."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from pairpref.model import classifier
 from pairpref.monitor import Log, last
 from pairpref.text.tokenizer import Template
 from pairpref.training import batches
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
 from pairpref.training.inference import by_order
@@ -36,7 +36,10 @@ def toy(pairs_of):
         rows, labels = [], []
         for _ in range(count):
             a, b = rng.integers(0, 2, 2)
-            answers = [[PRAISE if good else BLAME, *rng.choice(NOISE, rng.integers(1, 6))] for good in (a, b)]
+            answers = [
+                [PRAISE if good else BLAME, *rng.choice(NOISE, rng.integers(1, 6))]
+                for good in (a, b)
+            ]
             rows.append((rng.choice(NOISE, 3), *answers))
             labels.append(2 if a == b else 0 if a else 1)
         return pairs_of(rows, labels=labels, ids=[f"{seed}:{i}" for i in range(count)])
@@ -56,11 +59,13 @@ def validation(toy):
 
 @pytest.fixture
 def run(here, small_params, bpe, train, validation):
-    """Fit on the toy pairs with the given changes of the params, from nothing, or from what is left in work/<store>."""
+    """Fit on the toy pairs with changes of the params, from nothing or from work/<store>."""
 
     def go(seed=0, on=train, store=None, log=None, **changes: object):
         settings, log = small_params(**{"train__epochs": 2, **changes}), log or Log("fit")
-        kept = Store(Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex))
+        kept = CheckpointManager(
+            Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex)
+        )
         kept.folder.mkdir(parents=True, exist_ok=True)
         return fit(on, validation, settings, bpe, seed, kept, log)
 
@@ -74,8 +79,14 @@ def weights(fitted) -> list[bytes]:
 
 @pytest.mark.parametrize("pooling", ["spans", "cls"])
 def test_the_same_arguments_give_the_same_bits(run, pooling):
-    first, again, other = (run(seed=seed, model__pooling=pooling, model__dropout=0.1) for seed in (3, 3, 4))
-    assert weights(first) == weights(again) and np.array_equal(first.orders, again.orders) and first.history == again.history
+    first, again, other = (
+        run(seed=seed, model__pooling=pooling, model__dropout=0.1) for seed in (3, 3, 4)
+    )
+    assert (
+        weights(first) == weights(again)
+        and np.array_equal(first.orders, again.orders)
+        and first.history == again.history
+    )
     assert weights(first) != weights(other) and not np.array_equal(first.orders, other.orders)
 
 
@@ -105,33 +116,47 @@ def test_history_has_a_row_an_epoch(run, validation):
     assert {name: fitted.history[-1][name] for name in ("log_loss", "accuracy", "f1_macro")} == {
         name: said[name] for name in ("log_loss", "accuracy", "f1_macro")
     }
-    assert [{k: event[k] for k in columns} for event in last("fit") if event["event"] == "epoch"] == fitted.history
+    assert [
+        {k: event[k] for k in columns} for event in last("fit") if event["event"] == "epoch"
+    ] == fitted.history
 
 
 def test_probabilities_are_those_of_the_weights_that_are_returned(run, validation, bpe):
     fitted = run()
-    orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
+    orders = by_order(fitted.model, fitted.config, validation, Template.of(bpe), 64)
     assert len(orders) == 2 and np.array_equal(fitted.orders, orders)
     assert fitted.history[-1]["validation_loss"] == scores(validation.labels, orders[0])["log_loss"]
-    assert fitted.history[-1]["log_loss"] == scores(validation.labels, orders.mean(axis=0))["log_loss"]
+    assert (
+        fitted.history[-1]["log_loss"] == scores(validation.labels, orders.mean(axis=0))["log_loss"]
+    )
 
 
 @pytest.mark.fault(25)
 def test_how_one_predicts_later_changes_nothing_of_training(run):
-    """Early stopping and the history go by the mean of both orders, whatever is to be made of them."""
+    """Early stopping and the history go by the mean of both orders."""
     one, other = run(), run(inference__dual_order=False, predict__batch_size=3)
-    assert weights(one) == weights(other) and one.history == other.history and one.card == other.card
+    assert (
+        weights(one) == weights(other)
+        and one.history == other.history
+        and one.config == other.config
+    )
 
 
-def test_the_card_says_how_to_predict(run, train, small_params):
-    card = run(train__epochs=1).card
+def test_the_config_says_how_to_predict(run, train, small_params):
+    config = run(train__epochs=1).config
     shares = np.bincount(train.labels, minlength=3) / len(train)
-    assert card == classifier.Card("spans", 64, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0))
+    assert config == classifier.InferenceConfig(
+        "spans", 64, False, 1, {"utf8": True, "flatten": True}, tuple(shares), (1.0, 1.0, 1.0)
+    )
 
 
 @pytest.mark.parametrize(
     "augment",
-    [{"augment__ab": False}, {"augment__ab": True, "augment__mode": "random"}, {"augment__ab": True, "augment__mode": "both"}],
+    [
+        {"augment__ab": False},
+        {"augment__ab": True, "augment__mode": "random"},
+        {"augment__ab": True, "augment__mode": "both"},
+    ],
 )
 def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatch, augment):
     """The loop tells the sampler which epoch it is, and shows the model all of it."""
@@ -145,7 +170,9 @@ def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatc
 
     monkeypatch.setattr(batches.PairDataset, "__getitem__", spied)
     fitted = run(**augment)
-    sampler = batches.KeyedBatches(train, small_params().train.batch_size, small_params(**augment).augment, seed=0)
+    sampler = batches.KeyedBatches(
+        train, small_params().train.batch_size, small_params(**augment).augment, seed=0
+    )
     expected = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
@@ -164,8 +191,10 @@ def test_augmentation_changes_what_is_learned(run):
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, train, here, monkeypatch, what):
-    """Step, rows and advice; the last good checkpoint stays, and the same command fails at the same step."""
+def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(
+    run, train, here, monkeypatch, what
+):
+    """Step, rows and advice; the last good checkpoint stays, and a rerun fails at the same step."""
     always_due(monkeypatch)
     taken, original = [], torch.nn.functional.cross_entropy
 
@@ -174,7 +203,9 @@ def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, 
         loss = original(logits, *args, **kwargs)
         if len(taken) < 4:
             return loss
-        return loss * torch.nan if what == "loss" else torch.sqrt(loss - loss.detach()) + loss.detach()
+        return (
+            loss * torch.nan if what == "loss" else torch.sqrt(loss - loss.detach()) + loss.detach()
+        )
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", broken)
     with pytest.raises(UserError, match=r"epoch 1, step 4 of 16.*Lower train\.lr") as caught:
@@ -184,8 +215,14 @@ def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(run, 
     assert all(str(train.ids[row]) in str(caught.value) for row, _ in fourth)
     assert len(str(caught.value).splitlines()) == 1
     kept = here / "work" / "nan"
-    assert [path.name for path in sorted(kept.glob("*/step-*"))] == ["step-00000002", "step-00000003"]
-    assert all(torch.isfinite(tensor).all() for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values())
+    assert [path.name for path in sorted(kept.glob("*/step-*"))] == [
+        "step-00000002",
+        "step-00000003",
+    ]
+    assert all(
+        torch.isfinite(tensor).all()
+        for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values()
+    )
 
 
 def test_an_exploding_loss_stops_the_run(run):
@@ -223,7 +260,7 @@ class KilledAt(Log):
 
 
 def always_due(monkeypatch) -> None:
-    monkeypatch.setattr(Store, "due", lambda store: True)
+    monkeypatch.setattr(CheckpointManager, "due", lambda store: True)
 
 
 @pytest.mark.fault(1, 6)
@@ -232,13 +269,15 @@ def always_due(monkeypatch) -> None:
     [
         {},
         {"augment__mode": "random", "train__scheduler": "cosine", "train__warmup": 0.3},
-        {"augment__ab": False, "train__accumulation": 3, "train__patience": None},
+        {"augment__ab": False, "train__gradient_accumulation_steps": 3, "train__patience": None},
         {"model__pooling": "cls", "train__class_weights": True},
     ],
 )
 @pytest.mark.parametrize("kills", [[1], [2], [8], [9], [15, 16], [3, 6, 7, 10, 12, 13, 24]])
-def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options, kills):
-    """Weights, history, predictions; with dropout, kills at the first, the last and any step of an epoch."""
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
+    run, monkeypatch, options, kills
+):
+    """Weights, history, predictions; with dropout, kills at any step of an epoch."""
     options = {"train__epochs": 3, "model__dropout": 0.1, **options}
     expected = run(**options)
     always_due(monkeypatch)
@@ -272,8 +311,8 @@ def test_a_kill_at_the_end_of_patience_stops_at_the_same_epoch(run, monkeypatch)
 
 @pytest.mark.fault(5)
 def test_a_signal_stops_at_a_steps_end_with_everything_saved(run, monkeypatch, here):
-    """In the middle of accumulation."""
-    options = {"train__accumulation": 4}
+    """In the middle of an accumulated step."""
+    options = {"train__gradient_accumulation_steps": 4}
     expected = run(**options)
     taken, original = [], torch.nn.functional.cross_entropy
 
@@ -307,7 +346,11 @@ def test_another_number_of_threads_is_recorded_and_moves_only_the_last_bits(run)
     for threads in (1, 2):
         run(train__threads=threads, train__epochs=1)
         (machine,) = (event for event in last("fit") if event["event"] == "training")
-        assert machine["threads"] == threads and machine["cpu_capability"] and machine["device"] == "cpu"
+        assert (
+            machine["threads"] == threads
+            and machine["cpu_capability"]
+            and machine["device"] == "cpu"
+        )
         losses[threads] = np.array([event["loss"] for event in steps()])
     assert np.abs(losses[1] - losses[2]).max() < 1e-5
     torch.set_num_threads(1)
@@ -343,7 +386,7 @@ def test_the_best_epochs_weights_are_kept(run, toy, validation, bpe):
     assert scores(validation.labels, best.orders.mean(axis=0))["log_loss"] == min(losses)
     assert scores(validation.labels, last_epoch.orders.mean(axis=0))["log_loss"] == losses[-1]
     for fitted in (last_epoch, best):
-        orders = by_order(fitted.model, fitted.card, validation, Template.of(bpe), 64)
+        orders = by_order(fitted.model, fitted.config, validation, Template.of(bpe), 64)
         assert np.array_equal(fitted.orders, orders)
 
 
@@ -355,7 +398,7 @@ def test_parts_of_a_step_add_up_to_it(run):
     run(train__epochs=1)
     whole = [event["loss"] for event in steps()]
     for parts in (2, 3, 7, 64):
-        run(train__epochs=1, train__accumulation=parts)
+        run(train__epochs=1, train__gradient_accumulation_steps=parts)
         assert np.abs(np.array([event["loss"] for event in steps()]) - whole).max() < 1e-5
 
 
@@ -363,37 +406,50 @@ def test_parts_of_a_step_add_up_to_it(run):
     "scheduler, expected",
     [
         ("linear", [0, 1 / 4, 2 / 4, 3 / 4] + [1 - i / 12 for i in range(12)]),
-        ("cosine", [0, 1 / 4, 2 / 4, 3 / 4] + [0.5 + 0.5 * math.cos(math.pi * i / 12) for i in range(12)]),
+        (
+            "cosine",
+            [0, 1 / 4, 2 / 4, 3 / 4] + [0.5 + 0.5 * math.cos(math.pi * i / 12) for i in range(12)],
+        ),
         ("constant", [0, 1 / 4, 2 / 4, 3 / 4] + [1.0] * 12),
     ],
 )
 def test_the_learning_rate_rises_and_falls(run, scheduler, expected):
     run(train__scheduler=scheduler, train__warmup=0.25, train__lr=1e-5, model__lr_multiplier=10)
-    assert [event["lr"] for event in steps()] == pytest.approx([1e-4 * factor for factor in expected])
+    assert [event["lr"] for event in steps()] == pytest.approx(
+        [1e-4 * factor for factor in expected]
+    )
 
 
 def test_gradients_are_clipped(run):
     run(train__max_grad_norm=1e9, train__epochs=1)
     free = [event["grad_norm"] for event in steps()]
-    clipped, tight = (run(train__max_grad_norm=norm, train__epochs=1) for norm in (min(free) / 2, 1e9))
+    clipped, tight = (
+        run(train__max_grad_norm=norm, train__epochs=1) for norm in (min(free) / 2, 1e9)
+    )
     assert weights(clipped) != weights(tight)
 
 
 def test_class_weights_help_the_rare_class_and_leave_the_shares_alone(run, toy):
-    """Without the correction of the prior, a model that was shown balanced classes would promise as many of the rare one."""
+    """Without the correction, a model shown balanced classes would promise too many rare ones."""
     votes = toy(400, seed=6)
     rare = np.flatnonzero((votes.labels != 2) | (np.arange(400) % 6 == 0))
     votes = votes.take(rare)
     options = {"on": votes, "train__epochs": 1, "train__lr": 1e-7}
     share = (votes.labels == 2).mean()
     off, on = run(**options), run(train__class_weights=True, **options)
-    assert on.card.class_weights == pytest.approx((1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),))
+    assert on.config.class_weights == pytest.approx(
+        (1 / (3 * (1 - share) / 2),) * 2 + (1 / (3 * share),)
+    )
     # Nearly untrained, the model answers 1/3 each: corrected, that is the shares.
     assert np.abs(off.orders.mean(axis=(0, 1)) - 1 / 3).max() < 0.05
-    assert np.abs(on.orders.mean(axis=(0, 1)) - [(1 - share) / 2, (1 - share) / 2, share]).max() < 0.05
+    assert (
+        np.abs(on.orders.mean(axis=(0, 1)) - [(1 - share) / 2, (1 - share) / 2, share]).max() < 0.05
+    )
 
 
-def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_backbone, train, validation, small_params, here):
+def test_the_learning_rate_is_multiplied_for_the_small_default_only(
+    run, tiny_backbone, train, validation, small_params, here
+):
     base = run(train__epochs=1, train__lr=1e-3, model__lr_multiplier=2)
     assert weights(run(train__epochs=1, train__lr=2e-3, model__lr_multiplier=1)) == weights(base)
     assert weights(run(train__epochs=1, train__lr=1e-3, model__lr_multiplier=1)) != weights(base)
@@ -406,14 +462,23 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(run, tiny_ba
         for values, _ in tokens.parts:
             values %= 50
 
-    def store(name) -> Store:
-        kept = Store(Fingerprint({"store": 0}, {}), Log("fit"), here / "work" / str(name))
+    def store(name) -> CheckpointManager:
+        kept = CheckpointManager(
+            Fingerprint({"store": 0}, {}), Log("fit"), here / "work" / str(name)
+        )
         kept.folder.mkdir(parents=True)
         return kept
 
     record(small_params(model__backbone=str(folder)).model)
     fitted = [
-        fit(*low, small_params(model__backbone=str(folder), model__lr_multiplier=m), tokenizer, 0, store(m), Log("fit"))
+        fit(
+            *low,
+            small_params(model__backbone=str(folder), model__lr_multiplier=m),
+            tokenizer,
+            0,
+            store(m),
+            Log("fit"),
+        )
         for m in (1, 100)
     ]
     assert weights(fitted[0]) == weights(fitted[1])
@@ -428,12 +493,23 @@ def test_nothing_is_pickled(run, here, monkeypatch):
 
 def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatch):
     def full(*args: object, **kwargs: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of …")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of …"
+        )
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", full)
     with pytest.raises(UserError) as error:
-        run(train__batch_size=6, train__accumulation=2)
+        run(train__batch_size=6, train__gradient_accumulation_steps=2)
     line = str(error.value)
-    assert line.startswith("Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of ")
-    assert all(name in line for name in ("train.accumulation (now 2)", "train.batch_size (now 6)", "model.max_length (now 64)"))
+    assert line.startswith(
+        "Out of memory (CUDA out of memory. Tried to allocate 2.00 GiB) with 6 sequences of "
+    )
+    assert all(
+        name in line
+        for name in (
+            "train.gradient_accumulation_steps (now 2)",
+            "train.batch_size (now 6)",
+            "model.max_length (now 64)",
+        )
+    )
     assert len(line.splitlines()) == 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pairpref import paths
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
@@ -27,8 +28,8 @@ def store(here, bpe):
     """Put tokens, and a tokenizer, where the jobs look for them."""
 
     def put(tokens) -> None:
-        token_files.save(tokens, folds.TOKENS)
-        tokenizers.save(bpe, folds.TOKENIZER)
+        token_files.save(tokens, paths.TOKENS)
+        bpe.save_pretrained(paths.TOKENIZER)
 
     return put
 
@@ -67,7 +68,9 @@ def test_single_texts_have_one_order(store, tokens, small_params):
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_a_fold_is_predicted_by_a_model_of_the_others(store, tokens, small_params, monkeypatch, here, fold, bpe):
+def test_a_fold_is_predicted_by_a_model_of_the_others(
+    store, tokens, small_params, monkeypatch, here, fold, bpe
+):
     store(tokens)
     given = []
     original = folds.fit
@@ -79,10 +82,15 @@ def test_a_fold_is_predicted_by_a_model_of_the_others(store, tokens, small_param
     frame = done.predictions
     assert list(frame) == ["id", "fold", "label", *ORDERS[0], *ORDERS[1]]
     held_out = tokens.folds == fold
-    assert frame["id"].tolist() == tokens.ids[held_out].tolist() and frame["label"].tolist() == tokens.labels[held_out].tolist()
+    assert (
+        frame["id"].tolist() == tokens.ids[held_out].tolist()
+        and frame["label"].tolist() == tokens.labels[held_out].tolist()
+    )
     assert (frame["fold"] == fold).all()
-    model, card = classifier.load(here / "model")
-    orders = by_order(model, card, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size)
+    model, config = classifier.load(here / "model")
+    orders = by_order(
+        model, config, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size
+    )
     assert all(np.array_equal(frame[columns], p) for columns, p in zip(ORDERS, orders, strict=True))
 
 
@@ -90,5 +98,9 @@ def test_nothing_is_kept_where_nothing_is_asked_for(store, tokens, small_params,
     store(tokens)
     before = {path for path in here.rglob("*") if path.is_file()}
     folds.train_fold(0, 0, small_params(), Log("train"))
-    after = {path.relative_to(here).parts[0] for path in here.rglob("*") if path.is_file() and path not in before}
+    after = {
+        path.relative_to(here).parts[0]
+        for path in here.rglob("*")
+        if path.is_file() and path not in before
+    }
     assert after <= {"logs", "work"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairpref.data import messages, values
-from pairpref.data.refusal import Refused
-from pairpref.data.votes import Bad, Row, read_unjudged, read_votes
+from pairpref.data import cells, values
+from pairpref.data.quarantine import RowError
+from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
@@ -21,7 +21,11 @@ from pairpref.pairs import TEXTS, WINNERS
 VOTES = [
     {
         "id": f"{i:03}",
-        "turns": [[f"prompt {i}, {turn} é" for turn in range(1 + i % 2)], ["a", "c"][: 1 + i % 2], ["b", ""][: 1 + i % 2]],
+        "turns": [
+            [f"prompt {i}, {turn} é" for turn in range(1 + i % 2)],
+            ["a", "c"][: 1 + i % 2],
+            ["b", ""][: 1 + i % 2],
+        ],
         "label": i % 3,
     }
     for i in range(120)
@@ -46,28 +50,52 @@ def conversation(vote: dict, side: int, parts: bool = False) -> list[dict]:
     found = []
     for turn in zip(vote["turns"][0], vote["turns"][side], strict=True):
         for role, text in zip(("user", "assistant"), turn, strict=True):
-            found.append({"role": role, "content": [{"type": "text", "text": text}] if parts else text})
+            found.append(
+                {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+            )
     return found
 
 
 def conversations(vote: dict, parts: bool = False) -> dict:
-    return {f"conversation_{name}": conversation(vote, side, parts) for side, name in ((1, "a"), (2, "b"))}
+    return {
+        f"conversation_{name}": conversation(vote, side, parts)
+        for side, name in ((1, "a"), (2, "b"))
+    }
 
 
 FORMS: dict[str, Callable[[dict], dict]] = {
     "lists and flags": lambda v: {"id": v["id"], **texts_of(v), **flags_of(v)},
-    "JSON in strings": lambda v: {"id": v["id"], **{k: json.dumps(t) for k, t in texts_of(v).items()}, **flags_of(v)},
+    "JSON in strings": lambda v: {
+        "id": v["id"],
+        **{k: json.dumps(t) for k, t in texts_of(v).items()},
+        **flags_of(v),
+    },
     "a winner": lambda v: {"id": v["id"], **texts_of(v), "winner": WORDS[v["label"]]},
     "messages": lambda v: {
         "id": v["id"],
-        **{k: [as_message("user" if k == "prompt" else "assistant", t) for t in turns] for k, turns in texts_of(v).items()},
+        **{
+            k: [as_message("user" if k == "prompt" else "assistant", t) for t in turns]
+            for k, turns in texts_of(v).items()
+        },
         **flags_of(v),
     },
-    "conversations": lambda v: {"question_id": v["id"], "winner": WORDS[v["label"]], **conversations(v)},
-    "conversations in parts": lambda v: {"id": v["id"], **flags_of(v), **conversations(v, parts=True)},
+    "conversations": lambda v: {
+        "question_id": v["id"],
+        "winner": WORDS[v["label"]],
+        **conversations(v),
+    },
+    "conversations in parts": lambda v: {
+        "id": v["id"],
+        **flags_of(v),
+        **conversations(v, parts=True),
+    },
 }
 PLAIN: dict[str, Callable[[dict], dict]] = {
-    "plain text": lambda v: {"id": v["id"], **{k: t[0] for k, t in texts_of(v).items()}, "winner": WORDS[v["label"]]},
+    "plain text": lambda v: {
+        "id": v["id"],
+        **{k: t[0] for k, t in texts_of(v).items()},
+        "winner": WORDS[v["label"]],
+    },
     "true and false": lambda v: {
         "id": v["id"],
         **{k: t[0] for k, t in texts_of(v).items()},
@@ -84,18 +112,25 @@ def write(path: Path, rows: list[dict]) -> Path:
         with open(path, "w", encoding="utf-8", newline="") as file:
             sheet = csv.writer(file)
             sheet.writerow(rows[0])
-            sheet.writerows([json.dumps(v) if isinstance(v, list) else v for v in row.values()] for row in rows)
+            sheet.writerows(
+                [json.dumps(v) if isinstance(v, list) else v for v in row.values()] for row in rows
+            )
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
-def read(path: Path) -> list[Row | Bad]:
+def read(path: Path) -> list[Row | RejectedRow]:
     return list(read_votes(path).rows)
 
 
-def told(rows: list[Row | Bad]) -> list:
-    return [(r.id, r.prompt.turns, r.response_a.turns, r.response_b.turns, r.label) if isinstance(r, Row) else r for r in rows]
+def told(rows: list[Row | RejectedRow]) -> list:
+    return [
+        (r.id, r.prompt.turns, r.response_a.turns, r.response_b.turns, r.label)
+        if isinstance(r, Row)
+        else r
+        for r in rows
+    ]
 
 
 @pytest.mark.fault(27)
@@ -113,9 +148,14 @@ def test_the_same_votes_in_every_form_and_kind_of_file(tmp_path, form, ending):
 def test_pairs_to_predict_in_every_form_and_kind_of_file(tmp_path, form, ending):
     votes = VOTES if form in FORMS else SINGLE
     rows = [(FORMS | PLAIN)[form](vote) for vote in votes]
-    unjudged = [{name: value for name, value in row.items() if not name.startswith("winner")} for row in rows]
+    unjudged = [
+        {name: value for name, value in row.items() if not name.startswith("winner")}
+        for row in rows
+    ]
     path = write(tmp_path / f"test.{ending}", unjudged)
-    assert told(list(read_unjudged(path).rows)) == [(v["id"], *map(tuple, v["turns"]), None) for v in votes]
+    assert told(list(read_unjudged(path).rows)) == [
+        (v["id"], *map(tuple, v["turns"]), None) for v in votes
+    ]
 
 
 def test_packed_files(tmp_path):
@@ -134,14 +174,18 @@ def refused(path: Path, content: str) -> str:
     return str(error.value)
 
 
-def one(tmp_path: Path, **cells: object) -> Row | Bad:
+def one(tmp_path: Path, **cells: object) -> Row | RejectedRow:
     row = {"id": "1", **texts_of(VOTES[0]), "winner": "tie"} | cells
     return read(write(tmp_path / "votes.jsonl", [row]))[0]
 
 
 class TestPreference:
     FORMS = {
-        "strings": lambda v: {"prompt": v["turns"][0][0], "chosen": v["turns"][1][0], "rejected": v["turns"][2][0]},
+        "strings": lambda v: {
+            "prompt": v["turns"][0][0],
+            "chosen": v["turns"][1][0],
+            "rejected": v["turns"][2][0],
+        },
         "answers as messages": lambda v: {
             "prompt": [as_message("user", v["turns"][0][0])],
             "chosen": [as_message("assistant", v["turns"][1][0])],
@@ -152,7 +196,10 @@ class TestPreference:
             "chosen": conversation(v, 1),
             "rejected": conversation(v, 2),
         },
-        "no prompt of its own": lambda v: {"chosen": conversation(v, 1), "rejected": conversation(v, 2)},
+        "no prompt of its own": lambda v: {
+            "chosen": conversation(v, 1),
+            "rejected": conversation(v, 2),
+        },
     }
 
     @pytest.mark.fault(27)
@@ -173,15 +220,26 @@ class TestPreference:
         rows = [{"id": str(i), "prompt": "p", "chosen": "x", "rejected": "y"} for i in range(2_000)]
         labels = {row.id: row.label for row in read(write(tmp_path / "votes.csv", rows))}
         assert 900 < sum(labels.values()) < 1_100
-        assert {row.id: row.label for row in read(write(tmp_path / "votes.csv", rows[::-1]))} == labels
+        assert {
+            row.id: row.label for row in read(write(tmp_path / "votes.csv", rows[::-1]))
+        } == labels
         unnamed = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
         found = read(write(tmp_path / "votes.csv", unnamed))
         assert [row.id for row in found] == [str(line) for line in range(2, 2_002)]
         assert 900 < sum(row.label for row in found) < 1_100
 
     def test_what_was_asked_before_belongs_to_both(self, tmp_path):
-        asked = [as_message("user", "one"), as_message("assistant", "first"), as_message("user", "two")]
-        [row] = read(write(tmp_path / "votes.jsonl", [{"id": 3, "prompt": asked, "chosen": "x", "rejected": "y"} for _ in "1"]))
+        asked = [
+            as_message("user", "one"),
+            as_message("assistant", "first"),
+            as_message("user", "two"),
+        ]
+        [row] = read(
+            write(
+                tmp_path / "votes.jsonl",
+                [{"id": 3, "prompt": asked, "chosen": "x", "rejected": "y"} for _ in "1"],
+            )
+        )
         assert row.prompt.turns == ("one", "two")
         assert {row.response_a.turns, row.response_b.turns} == {("first", "x"), ("first", "y")}
 
@@ -193,40 +251,82 @@ class TestPreference:
 class TestPlainText:
     @pytest.mark.fault(27)
     def test_what_looks_like_a_list_stays_text(self, tmp_path):
-        rows = [{"id": i, "prompt": "p", "response_a": f"answer {i}", "response_b": "b", "winner": "a"} for i in range(20)]
+        rows = [
+            {"id": i, "prompt": "p", "response_a": f"answer {i}", "response_b": "b", "winner": "a"}
+            for i in range(20)
+        ]
         rows[3]["response_a"], rows[4]["response_a"] = "[1] a footnote", '["a", "list"]'
         found = read(write(tmp_path / "votes.csv", rows))
-        assert [row.response_a.turns for row in found[3:5]] == [("[1] a footnote",), ('["a", "list"]',)]
+        assert [row.response_a.turns for row in found[3:5]] == [
+            ("[1] a footnote",),
+            ('["a", "list"]',),
+        ]
         assert found[4].response_a.source == '["a", "list"]'
 
     @pytest.mark.fault(27)
     def test_a_column_of_both_is_refused(self, tmp_path):
         rows = [
-            {"id": i, "prompt": "p", "response_a": "a" if i % 3 else '["a"]', "response_b": "b", "winner": "a"} for i in range(30)
+            {
+                "id": i,
+                "prompt": "p",
+                "response_a": "a" if i % 3 else '["a"]',
+                "response_b": "b",
+                "winner": "a",
+            }
+            for i in range(30)
         ]
         with pytest.raises(
-            UserError, match="response_a holds JSON lists in 10 of the first 30 rows and plain text in the others"
+            UserError, match="response_a holds JSON lists in 10 of the first 30 rows and plain text"
         ):
             read(write(tmp_path / "votes.csv", rows))
 
     @pytest.mark.parametrize("text", ["plain", "['Python']", '["never closed'])
     def test_text_among_lists_is_set_aside(self, tmp_path, text):
-        rows = [{"id": i, "prompt": '["p"]', "response_a": '["a"]', "response_b": '["b"]', "winner": "a"} for i in range(300)]
+        rows = [
+            {
+                "id": i,
+                "prompt": '["p"]',
+                "response_a": '["a"]',
+                "response_b": '["b"]',
+                "winner": "a",
+            }
+            for i in range(300)
+        ]
         rows[5]["response_a"] = rows[250]["response_a"] = text
-        bad = [row for row in read(write(tmp_path / "votes.csv", rows)) if isinstance(row, Bad)]
+        bad = [
+            row for row in read(write(tmp_path / "votes.csv", rows)) if isinstance(row, RejectedRow)
+        ]
         assert [(row.line, row.reason) for row in bad] == [(7, "broken_json"), (252, "broken_json")]
         assert all(row.excerpt == f"response_a: {text}" for row in bad)
 
     def test_a_whole_column_of_python_lists_is_no_text(self, tmp_path):
-        rows = [{"id": i, "prompt": "['p']", "response_a": "['a']", "response_b": "['b']", "winner": "a"} for i in range(3)]
+        rows = [
+            {
+                "id": i,
+                "prompt": "['p']",
+                "response_a": "['a']",
+                "response_b": "['b']",
+                "winner": "a",
+            }
+            for i in range(3)
+        ]
         assert {row.reason for row in read(write(tmp_path / "votes.csv", rows))} == {"broken_json"}
 
 
 class TestMessages:
     def test_parts_roles_and_nulls(self):
-        content = [{"type": "text", "text": "see"}, {"type": "image", "image": "…"}, {"type": "text", "text": "this"}, "and"]
-        talk = messages.parse(
-            [as_message("system", "be brief"), {"role": "User", "content": content}, {"role": "assistant", "content": None}]
+        content = [
+            {"type": "text", "text": "see"},
+            {"type": "image", "image": "…"},
+            {"type": "text", "text": "this"},
+            "and",
+        ]
+        talk = cells.parse(
+            [
+                as_message("system", "be brief"),
+                {"role": "User", "content": content},
+                {"role": "assistant", "content": None},
+            ]
         )
         assert talk.asks == ("be brief\n\nsee\n[image]\nthis\nand",) and talk.answers == (None,)
 
@@ -242,8 +342,8 @@ class TestMessages:
         ],
     )
     def test_what_is_no_message(self, reason, item):
-        with pytest.raises(Refused) as refused:
-            messages.parse([as_message("user", "x"), item])
+        with pytest.raises(RowError) as refused:
+            cells.parse([as_message("user", "x"), item])
         assert refused.value.reason == reason
 
     @pytest.mark.fault(27)
@@ -253,7 +353,10 @@ class TestMessages:
             ("bad_role", {"response_a": [as_message("tool", "x")]}),
             ("unequal_turns", {"response_a": [as_message("assistant", "x")] * 2}),
             ("no_turns", {"prompt": [as_message("assistant", "x")]}),
-            ("prompts_differ", {"response_a": conversation(VOTES[0], 1), "response_b": conversation(VOTES[2], 2)}),
+            (
+                "prompts_differ",
+                {"response_a": conversation(VOTES[0], 1), "response_b": conversation(VOTES[2], 2)},
+            ),
             ("prompts_differ", {"response_a": conversation(VOTES[0], 1)}),
             ("no_prompt", {"prompt": None}),
         ],
@@ -272,7 +375,9 @@ class TestValues:
     def test_flags_of_nothing(self, zero):
         assert values.flag(zero) == 0
 
-    @pytest.mark.parametrize("value", [2, 0.5, "", "yes", None, "1_0", "nan", [1], {}, 10**400, "9" * 5000, "1e99999"])
+    @pytest.mark.parametrize(
+        "value", [2, 0.5, "", "yes", None, "1_0", "nan", [1], {}, 10**400, "9" * 5000, "1e99999"]
+    )
     def test_no_flags(self, value):
         assert values.flag(value) is None
 
@@ -292,12 +397,21 @@ class TestValues:
     @pytest.mark.fault(27)
     @pytest.mark.parametrize(
         ("value", "text"),
-        [("007", "007"), ("1000.0", "1000.0"), (7, "7"), (1000.0, "1000"), (2**70, str(2**70)), (-1.0, "-1")],
+        [
+            ("007", "007"),
+            ("1000.0", "1000.0"),
+            (7, "7"),
+            (1000.0, "1000"),
+            (2**70, str(2**70)),
+            (-1.0, "-1"),
+        ],
     )
     def test_ids(self, value, text):
         assert values.identifier(value) == text
 
-    @pytest.mark.parametrize("value", [None, True, 1.5, 2.0**60, float("nan"), float("inf"), [], b"x"])
+    @pytest.mark.parametrize(
+        "value", [None, True, 1.5, 2.0**60, float("nan"), float("inf"), [], b"x"]
+    )
     def test_no_ids(self, value):
         assert values.identifier(value) == ""
 
@@ -309,16 +423,31 @@ class TestValues:
 @pytest.mark.fault(27)
 def test_ties_of_two_bad_answers_are_told(tmp_path):
     rows = [
-        {"id": str(i), **texts_of(VOTES[0]), "winner": word} for i, word in enumerate([*WORDS, "tie (bothbad)", "both_bad", "?"])
+        {"id": str(i), **texts_of(VOTES[0]), "winner": word}
+        for i, word in enumerate([*WORDS, "tie (bothbad)", "both_bad", "?"])
     ]
     found = read(write(tmp_path / "votes.jsonl", rows))
-    assert [getattr(row, "both_bad", None) for row in found] == [False, False, False, True, True, None]
+    assert [getattr(row, "both_bad", None) for row in found] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        None,
+    ]
     assert (found[-1].reason, found[-1].excerpt) == ("bad_winner", "?")
 
 
 @pytest.mark.fault(27)
 def test_the_first_form_of_the_table_whose_columns_are_there(tmp_path):
-    both = {"id": "1", **texts_of(VOTES[0]), **conversations(VOTES[2]), "chosen": "x", "rejected": "y", "winner": "a"}
+    both = {
+        "id": "1",
+        **texts_of(VOTES[0]),
+        **conversations(VOTES[2]),
+        "chosen": "x",
+        "rejected": "y",
+        "winner": "a",
+    }
     assert read_votes(write(tmp_path / "a.jsonl", [both])).form == "conversations"
     del both["conversation_a"]
     assert read_votes(write(tmp_path / "b.jsonl", [both])).form == "pairs"
@@ -329,14 +458,16 @@ def test_the_first_form_of_the_table_whose_columns_are_there(tmp_path):
 class TestSheets:
     HEADER = "id,prompt,response_a,response_b,winner"
 
-    def rows(self, tmp_path: Path, *lines: str, header: str = HEADER) -> list[Row | Bad]:
+    def rows(self, tmp_path: Path, *lines: str, header: str = HEADER) -> list[Row | RejectedRow]:
         path = tmp_path / "votes.csv"
         path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
         return read(path)
 
     @pytest.mark.fault(27)
     def test_empty_columns_without_a_name_are_none(self, tmp_path):
-        kept, bad, short = self.rows(tmp_path, "1,p,a,b,tie,,", "2,p,a,b,tie,,x", "3,p,a,b,tie", header=self.HEADER + ",,")
+        kept, bad, short = self.rows(
+            tmp_path, "1,p,a,b,tie,,", "2,p,a,b,tie,,x", "3,p,a,b,tie", header=self.HEADER + ",,"
+        )
         assert (kept.id, kept.label) == ("1", 2)
         assert (bad.reason, short.reason) == ("wrong_fields", "wrong_fields")
 
@@ -360,7 +491,14 @@ class TestSheets:
         assert bad.excerpt.startswith(f"{column}: ")
 
     def test_what_may_be_the_rest_of_a_damaged_row_has_no_id(self, tmp_path):
-        found = self.rows(tmp_path, '1,p,"begins', 'here "and" there', 'and ends, here",b,tie', "2,p,a,b,tie", "3,p")
+        found = self.rows(
+            tmp_path,
+            '1,p,"begins',
+            'here "and" there',
+            'and ends, here",b,tie',
+            "2,p,a,b,tie",
+            "3,p",
+        )
         assert [(row.line, row.id) for row in found] == [(2, ""), (4, ""), (5, "2"), (6, "3")]
 
 
@@ -372,7 +510,11 @@ def test_rows_of_parquet_that_are_not_utf8_cost_their_row(tmp_path):
         return pa.array(values, pa.binary()).view(pa.string())
 
     table = {"id": texts(b"1", b"2", b"3"), "winner": texts(b"tie", b"tie", b"tie")}
-    table |= {"prompt": texts(b"p", b"p", b"p"), "response_a": texts(b"a", b"\xff", b"a"), "response_b": texts(b"b", b"b", b"b")}
+    table |= {
+        "prompt": texts(b"p", b"p", b"p"),
+        "response_a": texts(b"a", b"\xff", b"a"),
+        "response_b": texts(b"b", b"b", b"b"),
+    }
     pq.write_table(pa.table(table), tmp_path / "votes.parquet")
     found = read(tmp_path / "votes.parquet")
     assert [getattr(row, "reason", "kept") for row in found] == ["kept", "not_utf8", "kept"]
@@ -387,14 +529,18 @@ def test_nobody_prefers_one_of_two_same_answers(tmp_path):
     same, other = read(write(tmp_path / "votes.jsonl", rows))
     assert same.reason == "same_answers" and isinstance(other, Row)
     # To predict, it is as good a pair as any.
-    assert [row.response_a.turns for row in read_unjudged(tmp_path / "votes.jsonl").rows] == [("c",)] * 2
+    assert [row.response_a.turns for row in read_unjudged(tmp_path / "votes.jsonl").rows] == [
+        ("c",)
+    ] * 2
 
 
 @pytest.mark.parametrize(("prompt", "differs"), [("q", False), ("other", True), (None, False)])
 @pytest.mark.parametrize("system", [(), ("be kind",)])
 def test_a_prompt_of_its_own_is_that_of_the_messages(tmp_path, prompt, differs, system):
     begins = [as_message("system", text) for text in system] + [as_message("user", "q")]
-    row = {"prompt": prompt} | {n: [*begins, as_message("assistant", n)] for n in ("chosen", "rejected")}
+    row = {"prompt": prompt} | {
+        n: [*begins, as_message("assistant", n)] for n in ("chosen", "rejected")
+    }
     (found,) = read(write(tmp_path / "votes.jsonl", [row]))
     assert getattr(found, "reason", "") == ("prompts_differ" if differs else "")
 
@@ -405,21 +551,33 @@ class TestFewStrings:
     def told(self, path: Path, usual: dict[str, bool] | None = None, **cells: str) -> list:
         write(path / "test.csv", [self.PAIR | cells])
         (row,) = read_unjudged(path / "test.csv", usual).rows
-        return [row.reason] if isinstance(row, Bad) else [row.prompt.turns, row.response_a.turns, row.response_b.turns]
+        return (
+            [row.reason]
+            if isinstance(row, RejectedRow)
+            else [row.prompt.turns, row.response_a.turns, row.response_b.turns]
+        )
 
     def test_blank_ones_are_as_the_other_columns(self, tmp_path):
         assert self.told(tmp_path) == [("Hi",), ("Hello",), ("",)]
 
     def test_they_are_read_like_the_votes(self, tmp_path):
         like_list = '["a", "b"]'
-        plain, lists = dict.fromkeys(("prompt", "response_a", "response_b"), True), {"prompt": False}
+        plain, lists = (
+            dict.fromkeys(("prompt", "response_a", "response_b"), True),
+            {"prompt": False},
+        )
         assert self.told(tmp_path, plain, prompt=like_list) == [(like_list,), ("Hello",), ("",)]
         assert self.told(tmp_path, prompt=like_list) == ["unequal_turns"]
         assert self.told(tmp_path, lists, prompt='["a"]') == [("a",), ("Hello",), ("",)]
         assert self.told(tmp_path, lists) == [("Hi",), ("Hello",), ("",)]
 
     def test_many_say_it_themselves(self, tmp_path):
-        rows = [{"id": str(i), "prompt": '["p"]', "response_a": '["a"]', "response_b": '["b"]'} for i in range(5)]
+        rows = [
+            {"id": str(i), "prompt": '["p"]', "response_a": '["a"]', "response_b": '["b"]'}
+            for i in range(5)
+        ]
         write(tmp_path / "test.csv", rows)
         usual = dict.fromkeys(("prompt", "response_a", "response_b"), True)
-        assert {row.prompt.turns for row in read_unjudged(tmp_path / "test.csv", usual).rows} == {("p",)}
+        assert {row.prompt.turns for row in read_unjudged(tmp_path / "test.csv", usual).rows} == {
+            ("p",)
+        }

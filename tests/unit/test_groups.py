@@ -12,12 +12,19 @@ from hypothesis import strategies as st
 from pairpref.data.groups import group, jaccard, normalise
 
 LONG = (
-    "Write a short story about a lighthouse keeper who finds a letter in a bottle, and tell it from the point of view of the sea."
+    "Write a short story about a lighthouse keeper who finds a letter in a bottle, "
+    "and tell it from the point of view of the sea."
 )
 
 
 @pytest.mark.parametrize(
-    "same", ["Explain  ＣＯＭＥＴＳ, please!", "explain comets please", "EXPLAIN COMETS\tPLEASE…", "«explain» comets — please"]
+    "same",
+    [
+        "Explain  ＣＯＭＥＴＳ, please!",
+        "explain comets please",
+        "EXPLAIN COMETS\tPLEASE…",
+        "«explain» comets — please",
+    ],
 )
 def test_case_width_space_and_punctuation_are_nothing(same):
     assert normalise(same) == "explain comets please"
@@ -35,7 +42,10 @@ def test_near_duplicates_are_joined_and_others_not():
 
 
 def test_candidates_are_verified():
-    one, other = normalise(LONG), normalise(LONG.replace("lighthouse keeper", "night nurse").replace("bottle", "drawer"))
+    one, other = (
+        normalise(LONG),
+        normalise(LONG.replace("lighthouse keeper", "night nurse").replace("bottle", "drawer")),
+    )
     similarity = jaccard(one, other)
     assert 0.5 < similarity < 0.8
     assert group([one, other], similarity + 0.01).tolist() == [0, 1]
@@ -53,7 +63,7 @@ def test_recall_at_the_threshold():
     assert np.mean(joined[near]) > 0.98
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(alphabet="ab c", max_size=12), max_size=20))
 def test_a_group_is_named_by_its_first_row_and_equal_prompts_share_it(keys):
     groups = group(keys, 0.8)
@@ -65,12 +75,14 @@ def test_a_group_is_named_by_its_first_row_and_equal_prompts_share_it(keys):
 
 def test_hash_randomisation_changes_nothing():
     program = (
-        "from pairpref.data.groups import group;"
-        "print(group([f'tell me about the number {i % 37} and its friend {i % 5}' for i in range(300)], .7).tolist())"
+        "from pairpref.data.groups import group\n"
+        "prompts = [f'tell me about number {i % 37} and its friend {i % 5}' for i in range(300)]\n"
+        "print(group(prompts, .7).tolist())"
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True, text=True, check=True,
         ).stdout
         for seed in ("1", "2")

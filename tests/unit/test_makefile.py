@@ -32,3 +32,25 @@ def test_a_renamed_folder_gets_a_new_environment(tmp_path):
     old.rename(new)
     assert f".venv was made in {old / '.venv'}, and is made anew here\nInstalling" in installed(new)
     assert not (new / ".venv" / "left").exists() and "up to date" in installed(new)
+
+
+@pytest.mark.parametrize(
+    ("versions", "chosen"), [([12, 13], "python3.12"), ([14], "python3.14"), ([], None)]
+)
+def test_the_first_python_that_works_is_taken(tmp_path, versions, chosen):
+    """One that is only found, such as the shim of a version manager, is passed over."""
+    for version in (11, *versions):
+        path = tmp_path / f"python3.{version}"
+        path.write_text("#!/bin/sh\nexit 127\n" if version == 11 else PYTHON)
+        path.chmod(0o755)
+    for name in ("sh", "make", "touch", "rm", "mkdir", "cp"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "--no-print-directory", ".venv/installed"]
+    environment = {"PATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    if chosen:
+        assert (tmp_path / ".venv/bin/python").read_text() == PYTHON, done.stderr
+    else:
+        assert done.returncode and "Python 3.11 or later is needed" in done.stdout

@@ -25,9 +25,14 @@ def test_scores_by_hand(row):
     predicted = p.argmax(axis=1)
     f1 = []
     for k in range(3):
-        hits, of = np.sum((predicted == k) & (labels == k)), np.sum(predicted == k) + np.sum(labels == k)
+        hits, of = (
+            np.sum((predicted == k) & (labels == k)),
+            np.sum(predicted == k) + np.sum(labels == k),
+        )
         f1 += [2 * hits / of] if of else []
-    assert found["log_loss"] == pytest.approx(np.mean([-np.log(p[i, k]) for i, k in enumerate(labels)]))
+    assert found["log_loss"] == pytest.approx(
+        np.mean([-np.log(p[i, k]) for i, k in enumerate(labels)])
+    )
     assert found["accuracy"] == pytest.approx(np.mean(predicted == labels))
     assert found["f1_macro"] == pytest.approx(np.mean(f1))
     assert found["brier"] == pytest.approx(np.mean(((p - np.eye(3)[labels]) ** 2).sum(axis=1)))
@@ -37,13 +42,17 @@ def test_scores_by_hand(row):
 
 @pytest.mark.parametrize("score", ["log_loss", "brier"])
 def test_no_answer_is_expected_to_score_better_than_the_truth(score):
-    """Proper scoring: over all outcomes, weighted by their probability, any other answer costs more."""
-    p, _ = drawn(40, 5)
+    """Proper scoring: in expectation over all outcomes, any other answer costs more."""
+    p, _ = drawn(12, 5)
     for name, q in {"bolder": p**1.3, "more careful": p**0.7, "tilted": p * [1.2, 1, 1]}.items():
         q = q / q.sum(axis=1, keepdims=True)
         for row in range(len(p)):
             said, truly = (
-                sum(p[row, k] * metrics.scores(np.array([k]), answer[row][None])[score] for k in range(3)) for answer in (q, p)
+                sum(
+                    p[row, k] * metrics.scores(np.array([k]), answer[row][None])[score]
+                    for k in range(3)
+                )
+                for answer in (q, p)
             )
             assert said > truly, name
 
@@ -51,7 +60,9 @@ def test_no_answer_is_expected_to_score_better_than_the_truth(score):
 @given(rows)
 def test_scores_are_the_same_for_swapped_votes(row):
     p, labels = row
-    assert metrics.scores(swap_labels(labels), swap_probabilities(p)) == pytest.approx(metrics.scores(labels, p))
+    assert metrics.scores(swap_labels(labels), swap_probabilities(p)) == pytest.approx(
+        metrics.scores(labels, p)
+    )
 
 
 def test_scores_survive_certainty_that_was_wrong():
@@ -92,13 +103,17 @@ def test_nothing_beats_the_truth(p, seed):
 def test_log_loss_of_drawn_votes_comes_near_the_expected():
     p, labels = drawn(50_000, 2)
     q, _ = drawn(50_000, 3)
-    assert metrics.scores(labels, q)["log_loss"] == pytest.approx(truth.captured(p, q)["expected_log_loss"], abs=0.02)
+    assert metrics.scores(labels, q)["log_loss"] == pytest.approx(
+        truth.captured(p, q)["expected_log_loss"], abs=0.02
+    )
 
 
 def test_truth_is_read_in_the_votes_order(tmp_path):
     path = tmp_path / "truth.csv"
     path.write_text("id,p_a,p_b,p_tie\n1,.1,.2,.7\n2,.3,.3,.4\n3,.5,.25,.25\n")
-    np.testing.assert_allclose(truth.read(path, pd.Series([3, 1], name="id")), [[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
+    np.testing.assert_allclose(
+        truth.read(path, pd.Series([3, 1], name="id")), [[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]
+    )
     with pytest.raises(UserError, match="lacks 1 of 2"):
         truth.read(path, pd.Series([3, 4], name="id"))
     path.write_text("id,a,b\n1,.1,.2\n")
@@ -128,7 +143,12 @@ def test_reliability_of_the_truth_lies_on_the_diagonal():
 def test_calibration_error_of_few_votes_that_are_all_wrong_is_not_nothing():
     labels = np.arange(15) % 3
     p = np.eye(3)[(labels + 1) % 3] * 0.97 + 0.01
-    assert calibration_error(labels, p, np.arange(15), 15).set_index("class").loc["CONFIDENCE", "error"] > 0.9
+    assert (
+        calibration_error(labels, p, np.arange(15), 15)
+        .set_index("class")
+        .loc["CONFIDENCE", "error"]
+        > 0.9
+    )
 
 
 def test_equal_probabilities_are_not_binned_by_the_order_of_the_file():
@@ -138,7 +158,7 @@ def test_equal_probabilities_are_not_binned_by_the_order_of_the_file():
 
 
 def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_be():
-    """Of 60 perfect models of 600 votes each: the interval reaches down to 0 for nearly all, and the estimates are small."""
+    """Of 60 perfect models nearly all intervals reach down to 0, and the estimates are small."""
     errors = []
     for seed in range(60):
         p, labels = drawn(600, seed)
@@ -147,7 +167,8 @@ def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_b
     plain = [
         np.sqrt(np.average((c["predicted"] - c["observed"]) ** 2, weights=c["n"]))
         for c in (
-            reliability(labels, p, 15)[lambda t: t["class"] == "A"] for p, labels in (drawn(600, seed) for seed in range(60))
+            reliability(labels, p, 15)[lambda t: t["class"] == "A"]
+            for p, labels in (drawn(600, seed) for seed in range(60))
         )
     ]
     assert np.median([error["error"] for error in errors]) < 0.5 * np.median(plain)
@@ -155,7 +176,7 @@ def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_b
 
 @pytest.mark.parametrize("power", [0.6, 1.6])
 def test_calibration_error_of_a_known_fault_is_found(power):
-    """95 % intervals of 60 samples hold the error that 60,000 votes show."""
+    """95 % intervals of 30 samples hold the error that 60,000 votes show."""
 
     def faulty(n: int, seed: int) -> pd.DataFrame:
         p, labels = drawn(n, seed)
@@ -163,5 +184,5 @@ def test_calibration_error_of_a_known_fault_is_found(power):
         return calibration_error(labels, said, np.arange(n), 15).set_index("class")
 
     true = faulty(60_000, 1000)["error"]
-    held = [((t := faulty(1500, seed))["low"] <= true) & (true <= t["high"]) for seed in range(60)]
+    held = [((t := faulty(1500, seed))["low"] <= true) & (true <= t["high"]) for seed in range(30)]
     assert np.mean(held, axis=0).min() >= 0.85

@@ -16,7 +16,6 @@ PATH = Path("logs/train.jsonl")
 def run(here, monkeypatch) -> Callable[[], Log]:
     """Begin a run of the stage, each as a process of its own."""
     pids = iter(range(10, 99))
-    monkeypatch.setattr(monitor, "_age", lambda: 0.0)
 
     def begin() -> Log:
         pid = next(pids)
@@ -41,7 +40,10 @@ def test_what_an_interrupted_run_wrote_stays_and_its_half_line_spoils_nothing(ru
     log.event("began")
     assert [line[:9] for line in PATH.read_text().splitlines()] == ['{"event":'] * 3
     log.end(peak_mib=7)
-    assert [(e["event"], e.get("peak_mib")) for e in last("train")] == [("began", None), ("ended", 7)]
+    assert [(e["event"], e.get("peak_mib")) for e in last("train")] == [
+        ("began", None),
+        ("ended", 7),
+    ]
 
 
 def test_three_runs_of_which_the_last_ends_then_a_new_one(run):
@@ -66,10 +68,16 @@ def test_any_file_may_be_there(run, content):
 @pytest.mark.parametrize("content", ["a: [", "[]", "train: {seeds: 5}", "a: 1\na: 2"])
 def test_params_that_cannot_be_read_are_lines_not_a_traceback(here, capsys, monkeypatch, content):
     """Also where a dvc.yaml says which of them the stage depends on."""
-    Path("dvc.yaml").write_text("stages: {train: {cmd: x, params: [train.seeds.0], deps: ['${data.train}']}}")
+    Path("dvc.yaml").write_text(
+        "stages: {train: {cmd: x, params: [train.seeds.0], deps: ['${data.train}']}}"
+    )
     Path("params.yaml").write_text(content)
     monkeypatch.setattr(monitor, "refuse_other_code", lambda: None)
     with pytest.raises(SystemExit) as end:
         monitor.run("train", lambda *_: None)
     said = capsys.readouterr().err.splitlines()
-    assert end.value.code == 1 and said and all(line.startswith("train: params.yaml: ") for line in said)
+    assert (
+        end.value.code == 1
+        and said
+        and all(line.startswith("train: params.yaml: ") for line in said)
+    )

@@ -1,4 +1,4 @@
-"""Independent jobs: the same results in the same order in this process, in processes of loky and in a Ray cluster."""
+"""Independent jobs give the same results in the same order here, in loky and in Ray."""
 
 import os
 import signal
@@ -16,6 +16,7 @@ from pairpref.params import ParallelParams
 ROOT = Path(__file__).parents[2]
 TWO = ParallelParams(backend="loky", jobs=2)
 RAY = ParallelParams(backend="ray", jobs=2)
+WITH_RAY = pytest.param("ray", marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,19 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-        ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
     yield
     ray.shutdown()
 
 
-@pytest.fixture(params=["alone", "loky", "ray"])
+@pytest.fixture(params=["alone", "loky", WITH_RAY])
 def parallel(request) -> ParallelParams:
     if request.param == "ray":
         request.getfixturevalue("cluster")
@@ -46,7 +54,12 @@ def process(_: int) -> int:
 
 
 def surroundings(_: int) -> tuple[str, ...]:
-    return os.getcwd(), os.environ["OMP_NUM_THREADS"], os.environ["RAYON_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (
+        os.getcwd(),
+        os.environ["OMP_NUM_THREADS"],
+        os.environ["RAYON_NUM_THREADS"],
+        os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+    )
 
 
 def unless_three(number: int) -> int:
@@ -100,7 +113,9 @@ def test_other_processes_work_in_this_ones_folder_with_its_threads(tmp_path, mon
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        assert {there[:3] for there in each(surroundings, counted(4), TWO)} == {(os.getcwd(), "1", "1")}
+        assert {there[:3] for there in each(surroundings, counted(4), TWO)} == {
+            (os.getcwd(), "1", "1")
+        }
 
 
 def test_a_killed_process_is_one_line():
@@ -111,10 +126,13 @@ def test_a_killed_process_is_one_line():
 
 def test_ray_not_installed_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"^.*pip install -r requirements-ray\.txt, or -S parallel\.backend=loky$"):
+    with pytest.raises(
+        UserError, match=r"^.*run `make ray` or .*, or use -S parallel\.backend=loky$"
+    ):
         list(each(process, counted(2), RAY))
 
 
+@pytest.mark.slow
 def test_ray_workers_are_like_lokys(cluster, here):
     many = RAY.model_copy(update={"jobs": 9})
     folders, *threads, _ = zip(*each(surroundings, counted(4), many), strict=True)
@@ -123,16 +141,24 @@ def test_ray_workers_are_like_lokys(cluster, here):
     assert set(gpus) == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_killed_ray_worker_is_one_line(cluster):
     with pytest.raises(UserError, match=r"^a worker process was killed.*lower parallel\.jobs.*$"):
         list(each(killed, counted(5), RAY))
 
 
+@pytest.mark.slow
 def test_an_address_of_no_cluster_is_one_line(here):
     pytest.importorskip("ray", reason="Ray is not installed: make ray")
-    code = "from pairpref import parallel as p; list(p.each(abs, [(1,), (2,)], p.ParallelParams(backend='ray', jobs=2)))"
+    code = (
+        "from pairpref import parallel as p; "
+        "list(p.each(abs, [(1,), (2,)], p.ParallelParams(backend='ray', jobs=2)))"
+    )
     done = python(here, "-c", code, RAY_ADDRESS="nowhere:port")
-    assert "UserError: RAY_ADDRESS is 'nowhere:port', where no Ray cluster can be joined" in done.stderr.splitlines()[-1]
+    assert (
+        "UserError: RAY_ADDRESS is 'nowhere:port', where no Ray cluster can be joined"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 MAIN = """
@@ -150,7 +176,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("backend", ["loky", "ray"])
+@pytest.mark.parametrize("backend", ["loky", WITH_RAY])
 def test_a_function_of_the_main_module(here, backend):
     """As stages are run; and Ray starts and ends a cluster of its own."""
     if backend == "ray":
@@ -161,9 +187,17 @@ def test_a_function_of_the_main_module(here, backend):
 
 
 def python(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    paths = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))}
+    paths = {
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
+        )
+    }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env={**os.environ, **paths, **environment}, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **paths, **environment},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -173,7 +207,7 @@ from pairpref.parallel import each
 from pairpref.params import ParallelParams
 
 def long(number):
-    # One write: under PYTHONUNBUFFERED a print is two, and two processes' lines can run into each other.
+    # One write: under PYTHONUNBUFFERED a print is two, which another process can come between.
     os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60 * (number + 1))
 
@@ -187,7 +221,9 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
     """Busy or idle: nobody trains on for a stage that is gone, and nobody keeps its memory."""
     Path("job.py").write_text(LONG)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    main = subprocess.Popen([sys.executable, "-m", "job"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True)
+    main = subprocess.Popen(
+        [sys.executable, "-m", "job"], cwd=here, env=environment, stdout=subprocess.PIPE, text=True
+    )
     workers = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
     main.kill()
     main.wait()
@@ -195,7 +231,7 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
     assert not left and len(gone) == 2
 
 
-@pytest.mark.parametrize("parallel", ["loky", "ray"], indirect=True)
+@pytest.mark.parametrize("parallel", ["loky", WITH_RAY], indirect=True)
 def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, monkeypatch):
     # Imported here, as the processes of the other tests import this file.
     from pairpref.monitor import Log
@@ -205,12 +241,17 @@ def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, m
         for body in (clean.clean, tokenize.tokenize):
             body(settings, Log("test"))
         return {
-            str(path): path.read_bytes() for top in ("data/clean", "data/tokens", "models") for path in Path(top).rglob("*.*")
+            str(path): path.read_bytes()
+            for top in ("data/clean", "data/tokens", "models")
+            for path in Path(top).rglob("*.*")
         }
 
     monkeypatch.setattr("pairpref.text.tokens.SHARD", 50)
-    monkeypatch.setattr(tokenize, "ROWS_A_PROCESS", 50)
+    monkeypatch.setattr(tokenize, "_ROWS_A_PROCESS", 50)
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1))
     assert len(alone) == 9
-    assert outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend)) == alone
+    assert (
+        outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend))
+        == alone
+    )

@@ -14,17 +14,31 @@ from pairpref.evaluation.truth import cross_entropy
 from pairpref.pairs import swap_probabilities
 
 
-def models(count: int, n: int, seed: int, noise: float = 0.6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True probabilities, votes, and what models say that know the truth but for errors of their own, and are too bold."""
+def models(
+    count: int, n: int, seed: int, noise: float = 0.6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True probabilities, votes, and models that know the truth but for errors, too bold."""
     p, labels = drawn(n, seed)
     errors = noise * np.random.default_rng(seed).normal(size=(count, n, 3))
     return p, labels, softmax(1.4 * (np.log(p) + errors), axis=-1)
 
 
-said = st.builds(lambda *a: models(*a)[2], st.integers(1, 6), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 5))
-calibrators = st.builds(Calibrator, st.just("temperature_tie"), st.floats(0.2, 5), st.floats(-1, 1), sharpening=st.floats(1, 3))
+said = st.builds(
+    lambda *a: models(*a)[2],
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 5),
+)
+calibrators = st.builds(
+    Calibrator,
+    st.just("temperature_tie"),
+    st.floats(0.2, 5),
+    st.floats(-1, 1),
+    sharpening=st.floats(1, 3),
+)
 
-FEW = settings(deadline=None, max_examples=30)
+FEW = settings(max_examples=30)
 
 
 @FEW
@@ -58,7 +72,9 @@ def test_the_order_of_the_models_does_not_matter(p, calibrator, random):
 @given(said, calibrators)
 def test_swapping_the_answers_swaps_what_is_pooled(p, calibrator):
     assert sharpening(swap_probabilities(p)) == pytest.approx(sharpening(p), abs=1e-12)
-    np.testing.assert_allclose(calibrator.pool(swap_probabilities(p)), swap_probabilities(calibrator.pool(p)), atol=1e-12)
+    np.testing.assert_allclose(
+        calibrator.pool(swap_probabilities(p)), swap_probabilities(calibrator.pool(p)), atol=1e-12
+    )
 
 
 @FEW
@@ -76,13 +92,18 @@ def test_models_that_know_nothing_or_contradict_each_other_are_no_division_by_ze
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_pooled_models_are_calibrated_by_a_temperature_fitted_on_single_ones(count):
-    """Against the best that any sharpening could do, on the truth; without one the mean is far too careful."""
+    """Compared with the best possible sharpening; without any, the mean is far too careful."""
     _, labels, p = models(count, 10_000, 0, 0.5)
     truth, _, new = models(count, 10_000, 1, 0.5)
     calibrator = Calibrator.fit(p.reshape(-1, 3), np.tile(labels, count))
 
     def loss(factor: float) -> float:
-        return float(cross_entropy(truth, Calibrator("temperature", calibrator.temperature, sharpening=factor).pool(new)).mean())
+        return float(
+            cross_entropy(
+                truth,
+                Calibrator("temperature", calibrator.temperature, sharpening=factor).pool(new),
+            ).mean()
+        )
 
     found, best = sharpening(p[:, :500]), minimize_scalar(loss, bounds=(0.5, 3), method="bounded")
     assert found == pytest.approx(best.x, rel=0.05)

@@ -27,5 +27,10 @@ def test_a_taste_for_the_first_is_found():
     p, labels = drawn(200, 0)
     ab, ba = 0.8 * p + 0.2 * np.eye(3)[0], 0.8 * p + 0.2 * np.eye(3)[1]
     found = position.by_order(labels, ab, ba)
-    assert np.isclose(found["A first"]["first_favoured"], 0.2) and np.isclose(found["B first"]["first_favoured"], 0.2)
-    assert np.isclose(found["A first"]["mean_distance"], 0.4 / 3) and 0 < found["A first"]["flipped"] < 1
+    assert np.isclose(found["A first"]["first_favoured"], 0.2) and np.isclose(
+        found["B first"]["first_favoured"], 0.2
+    )
+    assert (
+        np.isclose(found["A first"]["mean_distance"], 0.4 / 3)
+        and 0 < found["A first"]["flipped"] < 1
+    )

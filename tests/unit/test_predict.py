@@ -1,4 +1,4 @@
-"""Predicting a file of pairs with what the stages trained, from Python, from the command line and as a stage."""
+"""Predicting a file of pairs, from Python, from the command line and as a stage."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from pairpref import bundle as bundles
 from pairpref import predict as prediction
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.errors import UserError
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.metrics import scores
@@ -96,20 +96,24 @@ class TestSubmission:
         submission = prediction.predict(test_file, pipeline / "models", **SILENT)
         assert np.abs(submission[WINNERS].sum(axis=1) - 1).max() < 1e-12
         back = read_back(submission, tmp_path / "submission.csv")
-        assert np.abs(back[WINNERS].sum(axis=1) - 1).max() < 1e-8 and (back[WINNERS] > 0).all(axis=None)
+        assert np.abs(back[WINNERS].sum(axis=1) - 1).max() < 1e-8 and (back[WINNERS] > 0).all(
+            axis=None
+        )
         assert back[WINNERS].std().min() > 1e-4
 
     def test_it_is_all_folds_pooled(self, pipeline, test_file, settings):
-        """Against the pieces put together by hand, from texts as the voter saw them: the damage of the file is undone."""
+        """Against the pieces put together by hand, from texts before the file was damaged."""
         votes = [arena.vote(row, settings.simulate) for row in range(240, 280)]
-        shown = {name: [turns.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
+        shown = {name: [cells.join(v.shown[i]) for v in votes] for i, name in enumerate(TEXTS)}
         frame = pd.DataFrame({"id": [str(v.id) for v in votes]} | shown)
         tokenizer = tokenizers.load(str(pipeline / "models/tokenizer"))
         tokens = tokenize(frame, pipeline / "models/tokenizer")
         folds = []
         for name in ("train", "oof/fold1"):
-            model, card = classifier.load(pipeline / "models" / name)
-            folds.append(by_order(model, card, tokens, tokenizers.Template.of(tokenizer), 64).mean(axis=0))
+            model, config = classifier.load(pipeline / "models" / name)
+            folds.append(
+                by_order(model, config, tokens, tokenizers.Template.of(tokenizer), 64).mean(axis=0)
+            )
         calibrator = Calibrator.load(pipeline / "models/calibrator.json")
         sharper = replace(calibrator, temperature=calibrator.temperature / calibrator.sharpening)
         q = sharper.apply(np.mean(folds, axis=0))
@@ -118,25 +122,33 @@ class TestSubmission:
         assert np.abs(folds[0] - folds[1]).max() > 1e-3 and calibrator.sharpening > 1.001
 
     @pytest.mark.fault(25)
-    def test_one_order_is_asked_without_training_again(self, pipeline, test_file, small_params, tmp_path, monkeypatch):
+    def test_one_order_is_asked_without_training_again(
+        self, pipeline, test_file, small_params, tmp_path, monkeypatch
+    ):
         """Calibrated for one order, the same classifiers are asked with A first alone."""
         shutil.copytree(pipeline, tmp_path / "copy")
         monkeypatch.chdir(tmp_path / "copy")
         calibrate(small_params(inference__dual_order=False), Log("test"))
         exchanged(test_file).to_csv("exchanged.csv", index=False)
         p, q = (
-            prediction.predict(file, Path("models"), **SILENT)[WINNERS].to_numpy() for file in (test_file, Path("exchanged.csv"))
+            prediction.predict(file, Path("models"), **SILENT)[WINNERS].to_numpy()
+            for file in (test_file, Path("exchanged.csv"))
         )
         assert np.abs(q[:, [1, 0, 2]] - p).max() > 1e-4
 
     def test_the_batch_size_does_not_matter(self, pipeline, test_file):
-        one, two = (prediction.predict(test_file, pipeline / "models", size, **SILENT)[WINNERS] for size in (1, 64))
+        one, two = (
+            prediction.predict(test_file, pipeline / "models", size, **SILENT)[WINNERS]
+            for size in (1, 64)
+        )
         assert np.abs(one - two).max(axis=None) < 1e-6
 
     def test_exchanged_answers_exchange_their_probabilities(self, pipeline, test_file, tmp_path):
         exchanged(test_file).to_csv(tmp_path / "exchanged.csv", index=False)
         p = prediction.predict(test_file, pipeline / "models", **SILENT)[WINNERS].to_numpy()
-        q = prediction.predict(tmp_path / "exchanged.csv", pipeline / "models", **SILENT)[WINNERS].to_numpy()
+        q = prediction.predict(tmp_path / "exchanged.csv", pipeline / "models", **SILENT)[
+            WINNERS
+        ].to_numpy()
         # The last bit may go with the sum of a row, whose terms are added in another order.
         assert q[:, [1, 0, 2]] == pytest.approx(p, abs=1e-15)
 
@@ -149,30 +161,53 @@ class TestUnreadableRows:
         told = []
         listing = tmp_path / "unreadable.csv"
         with pytest.raises(UserError, match=r"2 of 40 rows can't be read, more than 2%") as error:
-            prediction.predict(tmp_path / "broken.csv", pipeline / "models", unreadable=listing, **SILENT)
-        assert "2 x broken_json, first on line 5 (response_a: " in str(error.value) and "--keep-going" in str(error.value)
+            prediction.predict(
+                tmp_path / "broken.csv", pipeline / "models", unreadable=listing, **SILENT
+            )
+        assert "2 x broken_json, first on line 5 (response_a: " in str(
+            error.value
+        ) and "--keep-going" in str(error.value)
         bad = {"unreadable": listing, "keep_going": True}
-        submission = prediction.predict(tmp_path / "broken.csv", pipeline / "models", say=told.append, **bad)
+        submission = prediction.predict(
+            tmp_path / "broken.csv", pipeline / "models", say=told.append, **bad
+        )
         rows_listed = rows_of(listing)
-        assert rows_listed["line"].tolist() == ["5", "19"] and set(rows_listed["reason"]) == {"broken_json"}
+        assert rows_listed["line"].tolist() == ["5", "19"] and set(rows_listed["reason"]) == {
+            "broken_json"
+        }
         assert rows_listed["id"].tolist() == rows.loc[[3, 17], "id"].tolist()
         assert submission["id"].tolist() == rows["id"].tolist()
         whole = prediction.predict(test_file, pipeline / "models", **SILENT)
         others = [i for i in range(len(rows)) if i not in (3, 17)]
-        assert np.abs(submission.loc[others, WINNERS] - whole.loc[others, WINNERS]).max(axis=None) < 1e-6
-        shares = pd.read_parquet(pipeline / "data/clean/pairs.parquet")["label"].value_counts(normalize=True).sort_index()
+        assert (
+            np.abs(submission.loc[others, WINNERS] - whole.loc[others, WINNERS]).max(axis=None)
+            < 1e-6
+        )
+        shares = (
+            pd.read_parquet(pipeline / "data/clean/pairs.parquet")["label"]
+            .value_counts(normalize=True)
+            .sort_index()
+        )
         for row in (3, 17):
             assert submission.loc[row, WINNERS].tolist() == pytest.approx(shares.tolist(), abs=0.05)
             assert submission.loc[row, WINNERS].sum() == pytest.approx(1)
         assert submission.loc[3, WINNERS].tolist() == submission.loc[17, WINNERS].tolist()
-        assert any(line.startswith("2 of 40 rows can't be read; they get the shares") for line in told)
+        assert any(
+            line.startswith("2 of 40 rows can't be read; they get the shares") for line in told
+        )
         prediction.predict(test_file, pipeline / "models", unreadable=listing, **SILENT)
         assert not listing.exists()
 
     def test_all_of_them(self, pipeline, tmp_path):
-        (tmp_path / "test.csv").write_text("id,prompt,response_a,response_b\n1,[[,[[,[[\n2,[[,[[,[[\n")
-        submission = prediction.predict(tmp_path / "test.csv", pipeline / "models", keep_going=True, **SILENT)
-        assert submission["id"].tolist() == ["1", "2"] and submission[WINNERS].sum(axis=1).tolist() == pytest.approx([1, 1])
+        (tmp_path / "test.csv").write_text(
+            "id,prompt,response_a,response_b\n1,[[,[[,[[\n2,[[,[[,[[\n"
+        )
+        submission = prediction.predict(
+            tmp_path / "test.csv", pipeline / "models", keep_going=True, **SILENT
+        )
+        assert submission["id"].tolist() == ["1", "2"] and submission[WINNERS].sum(
+            axis=1
+        ).tolist() == pytest.approx([1, 1])
 
     def test_no_rows(self, pipeline, tmp_path):
         (tmp_path / "test.csv").write_text("id,prompt,response_a,response_b\n")
@@ -201,7 +236,9 @@ class TestBadBundles:
     def test_without_a_part(self, test_file, bundle, name):
         path = bundle / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert f"parts of different runs ({name} missing). Run `dvc repro`" in refused(test_file, bundle)
+        assert f"parts of different runs ({name} missing). Run `dvc repro`" in refused(
+            test_file, bundle
+        )
 
     @pytest.mark.fault(23)
     def test_with_a_fold_too_many(self, test_file, bundle):
@@ -210,24 +247,40 @@ class TestBadBundles:
 
     @pytest.mark.fault(23)
     @pytest.mark.parametrize(
-        "name", ["train/model.safetensors", "tokenizer/tokenizer.json", "oof/fold1/classifier.json", "calibrator.json"]
+        "name",
+        [
+            "train/model.safetensors",
+            "tokenizer/tokenizer.json",
+            "oof/fold1/classifier.json",
+            "calibrator.json",
+        ],
     )
     def test_with_a_part_of_another_run(self, test_file, bundle, name):
         """One bit is enough; all such parts are named."""
         for path in (bundle / name, bundle / "train" / "validation.parquet"):
             path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
         parts = {"/".join(name.split("/")[:-1]) or name, "train"}
-        assert f"({', '.join(f'{part} changed' for part in sorted(parts))})" in refused(test_file, bundle)
+        assert f"({', '.join(f'{part} changed' for part in sorted(parts))})" in refused(
+            test_file, bundle
+        )
 
     @pytest.mark.fault(23)
-    @pytest.mark.parametrize("content", [None, "", "{", "[1]", "{}", '[[1, "a"], ["b", 2]]', '{"train": 1}'])
+    @pytest.mark.parametrize(
+        "content", [None, "", "{", "[1]", "{}", '[[1, "a"], ["b", 2]]', '{"train": 1}']
+    )
     def test_without_a_manifest(self, test_file, bundle, content):
         path = bundle / "manifest.json"
         path.unlink() if content is None else path.write_text(content)
         assert "`dvc repro`" in refused(test_file, bundle)
 
     @pytest.mark.parametrize(
-        "name", ["train/classifier.json", "train/model.safetensors", "oof/fold1/config.json", "tokenizer/tokenizer.json"]
+        "name",
+        [
+            "train/classifier.json",
+            "train/model.safetensors",
+            "oof/fold1/config.json",
+            "tokenizer/tokenizer.json",
+        ],
     )
     @pytest.mark.parametrize("content", [None, b"", b"{"])
     def test_with_a_missing_or_damaged_file(self, test_file, bundle, name, content):
@@ -246,18 +299,35 @@ class TestBadBundles:
 class TestCommandLine:
     def test_a_submission_is_written(self, pipeline, test_file, tmp_path, capsys):
         output = tmp_path / "new" / "submission.csv"
-        prediction.main(["--input", str(test_file), "--output", str(output), "--bundle", str(pipeline / "models")])
+        prediction.main(
+            [
+                "--input",
+                str(test_file),
+                "--output",
+                str(output),
+                "--bundle",
+                str(pipeline / "models"),
+            ]
+        )
         assert "40 predictions" in capsys.readouterr().out
         assert not output.with_suffix(".unreadable.csv").exists()
-        python = read_back(prediction.predict(test_file, pipeline / "models", **SILENT), tmp_path / "python.csv")
+        python = read_back(
+            prediction.predict(test_file, pipeline / "models", **SILENT), tmp_path / "python.csv"
+        )
         assert pd.read_csv(output, dtype={"id": str}).equals(python)
 
     @pytest.mark.parametrize("wrong", ["input", "bundle", "output"])
     def test_what_is_missing_is_one_line(self, pipeline, test_file, tmp_path, wrong):
-        given = {"input": test_file, "output": tmp_path / "submission.csv", "bundle": pipeline / "models"}
+        given = {
+            "input": test_file,
+            "output": tmp_path / "submission.csv",
+            "bundle": pipeline / "models",
+        }
         given[wrong] = tmp_path if wrong == "output" else tmp_path / "none"
         with pytest.raises(SystemExit) as stopped:
-            prediction.main([part for name, path in given.items() for part in (f"--{name}", str(path))])
+            prediction.main(
+                [part for name, path in given.items() for part in (f"--{name}", str(path))]
+            )
         assert isinstance(stopped.value.code, str) and len(stopped.value.code.splitlines()) == 1
         assert not (tmp_path / "submission.csv").exists()
 
@@ -265,30 +335,68 @@ class TestCommandLine:
     def test_only_a_file_is_written_over(self, pipeline, test_file, here, output):
         os.mkfifo("pipe")
         with pytest.raises(SystemExit, match="name a CSV of its own"):
-            prediction.main(["--input", str(test_file), "--output", output, "--bundle", str(pipeline / "models")])
+            prediction.main(
+                [
+                    "--input",
+                    str(test_file),
+                    "--output",
+                    output,
+                    "--bundle",
+                    str(pipeline / "models"),
+                ]
+            )
 
     def test_a_link_is_followed(self, pipeline, test_file, here):
         Path("link.csv").symlink_to("there.csv")
-        prediction.main(["--input", str(test_file), "--output", "link.csv", "--bundle", str(pipeline / "models")])
+        prediction.main(
+            [
+                "--input",
+                str(test_file),
+                "--output",
+                "link.csv",
+                "--bundle",
+                str(pipeline / "models"),
+            ]
+        )
         assert Path("link.csv").is_symlink() and len(pd.read_csv("there.csv")) == 40
 
     def test_the_input_is_not_written_over(self, pipeline, test_file):
         before = test_file.read_bytes()
         with pytest.raises(SystemExit, match="the input itself"):
-            prediction.main(["--input", str(test_file), "--output", str(test_file), "--bundle", str(pipeline / "models")])
+            prediction.main(
+                [
+                    "--input",
+                    str(test_file),
+                    "--output",
+                    str(test_file),
+                    "--bundle",
+                    str(pipeline / "models"),
+                ]
+            )
         assert test_file.read_bytes() == before
 
     @pytest.mark.fault(27)
     def test_a_damaged_cell_is_named_with_its_line(self, pipeline, tmp_path, capsys):
         text = (
-            'id,prompt,response_a,response_b\n01,["p"],["a"],["b"]\n02,["p"],"[""a "lone" quote""]",["b"]\n03,["p"],["a"],["b"]\n'
+            'id,prompt,response_a,response_b\n01,["p"],["a"],["b"]\n'
+            '02,["p"],"[""a "lone" quote""]",["b"]\n03,["p"],["a"],["b"]\n'
         )
         (tmp_path / "test.csv").write_text(text)
         output = tmp_path / "submission.csv"
-        given = ["--input", str(tmp_path / "test.csv"), "--output", str(output), "--bundle", str(pipeline / "models")]
+        given = [
+            "--input",
+            str(tmp_path / "test.csv"),
+            "--output",
+            str(output),
+            "--bundle",
+            str(pipeline / "models"),
+        ]
         with pytest.raises(SystemExit) as stopped:
             prediction.main(given)
-        assert "1 of 3 rows can't be read" in stopped.value.code and "first on line 3 (response_a: " in stopped.value.code
+        assert (
+            "1 of 3 rows can't be read" in stopped.value.code
+            and "first on line 3 (response_a: " in stopped.value.code
+        )
         assert not output.exists()
         prediction.main([*given, "--keep-going"])
         assert rows_of(output)["id"].tolist() == ["01", "02", "03"]
@@ -298,7 +406,14 @@ class TestCommandLine:
 
     @pytest.mark.parametrize("size", ["0", "-1", "many"])
     def test_a_batch_has_a_sequence_at_least(self, pipeline, test_file, tmp_path, size, capsys):
-        given = ["--input", str(test_file), "--output", str(tmp_path / "s.csv"), "--bundle", str(pipeline / "models")]
+        given = [
+            "--input",
+            str(test_file),
+            "--output",
+            str(tmp_path / "s.csv"),
+            "--bundle",
+            str(pipeline / "models"),
+        ]
         with pytest.raises(SystemExit) as stopped:
             prediction.main([*given, "--batch-size", size])
         assert stopped.value.code != 0 and not (tmp_path / "s.csv").exists()
@@ -310,17 +425,32 @@ class TestStage:
         stage.predict(settings, Log("predict"))
         metrics = json.loads((there / "data/test.json").read_text())
         leaderboard = json.loads((there / "metrics/test.json").read_text())
-        assert leaderboard == {name: metrics[name] for name in ("log_loss_public", "log_loss_private")}
+        assert leaderboard == {
+            name: metrics[name] for name in ("log_loss_public", "log_loss_private")
+        }
         submission = pd.read_csv("submission.csv", dtype={"id": str})
         solution = pd.read_csv(settings.data.solution, dtype={"id": str})
-        truth = pd.read_csv(settings.data.truth, dtype={"id": str}).set_index("id").loc[submission["id"], PROBABILITIES]
+        truth = (
+            pd.read_csv(settings.data.truth, dtype={"id": str})
+            .set_index("id")
+            .loc[submission["id"], PROBABILITIES]
+        )
         p, labels = submission[WINNERS].to_numpy(), solution[WINNERS].to_numpy().argmax(axis=1)
         public = (solution["Usage"] == "Public").to_numpy()
-        assert metrics["n"] == 40 == metrics["n_public"] + metrics["n_private"] and metrics["n_public"] == public.sum() > 0
+        assert (
+            metrics["n"] == 40 == metrics["n_public"] + metrics["n_private"]
+            and metrics["n_public"] == public.sum() > 0
+        )
         assert metrics["log_loss"] == pytest.approx(scores(labels, p)["log_loss"], abs=1e-7)
-        assert metrics["log_loss_public"] == pytest.approx(scores(labels[public], p[public])["log_loss"], abs=1e-7)
-        assert metrics["log_loss_private"] == pytest.approx(scores(labels[~public], p[~public])["log_loss"], abs=1e-7)
-        assert metrics["expected_log_loss"] == pytest.approx(-(truth.to_numpy() * np.log(p)).sum(axis=1).mean(), abs=1e-7)
+        assert metrics["log_loss_public"] == pytest.approx(
+            scores(labels[public], p[public])["log_loss"], abs=1e-7
+        )
+        assert metrics["log_loss_private"] == pytest.approx(
+            scores(labels[~public], p[~public])["log_loss"], abs=1e-7
+        )
+        assert metrics["expected_log_loss"] == pytest.approx(
+            -(truth.to_numpy() * np.log(p)).sum(axis=1).mean(), abs=1e-7
+        )
         assert all(isinstance(value, int | float) for value in metrics.values())
         assert stage.UNREADABLE.read_text() == "line,id,reason,excerpt\n"
 
@@ -337,7 +467,12 @@ class TestStage:
         written = []
         for _ in range(2):
             stage.predict(settings, Log("predict"))
-            written.append([Path(name).read_bytes() for name in ("submission.csv", "data/test.json", "metrics/test.json")])
+            written.append(
+                [
+                    Path(name).read_bytes()
+                    for name in ("submission.csv", "data/test.json", "metrics/test.json")
+                ]
+            )
         assert written[0] == written[1]
 
     def test_without_a_test_file_there_is_a_header(self, here, small_params):
@@ -355,30 +490,44 @@ class TestScore:
     @pytest.fixture
     def submission(self):
         p = np.random.default_rng(0).dirichlet((1, 1, 1), size=6)
-        return pd.concat([pd.DataFrame({"id": list("abcdef")}), pd.DataFrame(p, columns=WINNERS)], axis=1)
+        return pd.concat(
+            [pd.DataFrame({"id": list("abcdef")}), pd.DataFrame(p, columns=WINNERS)], axis=1
+        )
 
     @pytest.fixture
     def data(self, small_params, here):
         def make(**files: pd.DataFrame):
             for name, frame in files.items():
                 frame.to_csv(f"{name}.csv", index=False)
-            return small_params(**{"data__train": "v.csv"} | {f"data__{name}": f"{name}.csv" for name in files}).data
+            return small_params(
+                **{"data__train": "v.csv"} | {f"data__{name}": f"{name}.csv" for name in files}
+            ).data
 
         return make
 
     @staticmethod
     def solution(ids: str, usage: str | list[str] = "Public") -> pd.DataFrame:
-        return pd.DataFrame({"id": list(ids)} | dict(zip(WINNERS, (1, 0, 0), strict=True)) | {"Usage": usage})
+        return pd.DataFrame(
+            {"id": list(ids)} | dict(zip(WINNERS, (1, 0, 0), strict=True)) | {"Usage": usage}
+        )
 
     def test_nothing_known_is_a_count(self, submission, data):
         assert stage.score(submission, data()) == {"n": 6}
 
     def test_rows_are_matched_by_id(self, submission, data):
-        metrics = stage.score(submission, data(solution=self.solution("fedcba", ["Public"] * 4 + ["Private"] * 2)))
+        metrics = stage.score(
+            submission, data(solution=self.solution("fedcba", ["Public"] * 4 + ["Private"] * 2))
+        )
         losses = -np.log(submission[WINNERS[0]].to_numpy())
         assert metrics["log_loss"] == pytest.approx(losses.mean())
-        assert metrics["log_loss_public"] == pytest.approx(losses[2:].mean()) and metrics["n_public"] == 4
-        assert metrics["log_loss_private"] == pytest.approx(losses[:2].mean()) and metrics["n_private"] == 2
+        assert (
+            metrics["log_loss_public"] == pytest.approx(losses[2:].mean())
+            and metrics["n_public"] == 4
+        )
+        assert (
+            metrics["log_loss_private"] == pytest.approx(losses[:2].mean())
+            and metrics["n_private"] == 2
+        )
         assert "expected_log_loss" not in metrics
 
     @pytest.mark.fault(27)
@@ -426,7 +575,7 @@ class TestScore:
 
 
 def test_texts_are_no_pairs(bundle, tmp_path):
-    """Single texts given to a model of pairs would all come out as ties between A and B: refused instead."""
+    """Single texts would all come out as ties, so a model of pairs refuses them."""
     path = tmp_path / "texts.jsonl"
     path.write_text('{"id": 1, "text": "an answer without its rival"}\n', encoding="utf-8")
     with pytest.raises(UserError, match="single texts"):
@@ -434,9 +583,11 @@ def test_texts_are_no_pairs(bundle, tmp_path):
 
 
 def test_one_row_is_read_like_the_votes(bundle, tmp_path):
-    """The arena's votes are lists. Of votes in plain text, a text that looks like a list is a text."""
+    """Where the training votes were plain text, a text that looks like a list is a text."""
     path = tmp_path / "one.csv"
-    path.write_text('id,prompt,response_a,response_b\n1,"[""a"", ""b""]","[""c"", ""d""]","[""e"", ""f""]"\n')
+    path.write_text(
+        'id,prompt,response_a,response_b\n1,"[""a"", ""b""]","[""c"", ""d""]","[""e"", ""f""]"\n'
+    )
     lists = prediction.predict(path, bundle, **SILENT)
     assert bundles.plain(bundle) == dict.fromkeys(TEXTS, False)
     (bundle / bundles.VOTES).write_text(json.dumps({"plain": dict.fromkeys(TEXTS, True)}))

@@ -1,4 +1,4 @@
-"""The laws of repair, over texts of the arena, hand-made corners and anything hypothesis thinks of."""
+"""The laws of repair, over texts of the arena, hand-made corners and hypothesis's examples."""
 
 from random import Random
 
@@ -11,9 +11,10 @@ from pairpref.data.repair import repair, repair_and_explain
 from pairpref.params import JudgeParams, SimulateParams
 
 ARENA = SimulateParams(
-    seed=11, rows=1, test_rows=1, repeated_prompts=0.3, near_repeats=0.5, several_turns=0.3, long_answers=0.1, late_evidence=0.3,
-    null_answers=0.0, empty_answers=0.02, better_first=0.5, mojibake=0.4, html_entities=0.3, control_characters=0.3,
-    nested_lists=0.0, lossy=0.0, judge=JudgeParams(relevance=5, quality=2, length=0.2, order_effect=0, tie=0.3),
+    seed=11, rows=1, test_rows=1, repeated_prompts=0.3, near_repeats=0.5, several_turns=0.3,
+    long_answers=0.1, late_evidence=0.3, null_answers=0.0, empty_answers=0.02, better_first=0.5,
+    mojibake=0.4, html_entities=0.3, control_characters=0.3, nested_lists=0.0, lossy=0.0,
+    judge=JudgeParams(relevance=5, quality=2, length=0.2, order_effect=0, tie=0.3),
 )  # fmt: skip
 
 
@@ -21,7 +22,10 @@ def _arena_texts(rows: int) -> list[tuple[str, str]]:
     """(as shown, as stored) of every text in so many rows."""
     votes = [vote(row, ARENA) for row in range(rows)]
     return [
-        pair for v in votes for shown, stored in zip(v.shown, v.stored, strict=True) for pair in zip(shown, stored, strict=True)
+        pair
+        for v in votes
+        for shown, stored in zip(v.shown, v.stored, strict=True)
+        for pair in zip(shown, stored, strict=True)
     ]
 
 
@@ -33,7 +37,9 @@ def test_arena_text_survives_and_its_damage_is_undone():
         assert repair(stored) == shown
 
 
-@pytest.mark.parametrize("kind", ["entities", "windows-1252", "latin-1", "controls", "mojibake with controls"])
+@pytest.mark.parametrize(
+    "kind", ["entities", "windows-1252", "latin-1", "controls", "mojibake with controls"]
+)
 def test_each_damage_is_undone_in_every_arena_text(kind):
     rng = Random(kind)
     wreck = {
@@ -41,27 +47,45 @@ def test_each_damage_is_undone_in_every_arena_text(kind):
         "windows-1252": lambda text: damage.mojibake(text, cp1252=True),
         "latin-1": lambda text: damage.mojibake(text, cp1252=False),
         "controls": lambda text: damage._controls(rng, text),
-        "mojibake with controls": lambda text: damage._controls(rng, damage.mojibake(text, cp1252=rng.random() < 0.5)),
+        "mojibake with controls": lambda text: damage._controls(
+            rng, damage.mojibake(text, cp1252=rng.random() < 0.5)
+        ),
     }[kind]
     for shown, _ in _arena_texts(200):
         assert repair(wreck(shown)) == shown
 
 
-# Any text with what repair acts on made frequent: surrogates, controls, mojibake letters, pieces of entities.
+# Any text, with what repair acts on made frequent: surrogates, controls, mojibake, entities.
 TEXTS = st.lists(
     st.one_of(
         st.text(max_size=5),
         st.characters(categories=["Cs", "Cc"]),
         st.sampled_from(
-            ["Ã©", "â€™", "&eacute;", "&lt;", "&#233;", "&#", ";", "&Atilde;", "&copy;", "\r", "\r\n", "\u2028", "\ufeff"]
+            [
+                "Ã©",
+                "â€™",
+                "&eacute;",
+                "&lt;",
+                "&#233;",
+                "&#",
+                ";",
+                "&Atilde;",
+                "&copy;",
+                "\r",
+                "\r\n",
+                "\u2028",
+                "\ufeff",
+            ]
         ),
-        st.text(max_size=8).map(lambda text: damage.mojibake(text.encode(errors="ignore").decode(), cp1252=True)),
+        st.text(max_size=8).map(
+            lambda text: damage.mojibake(text.encode(errors="ignore").decode(), cp1252=True)
+        ),
     ),
     max_size=8,
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS)
 def test_repairing_twice_is_repairing_once(text):
     once, kinds = repair_and_explain(text)
@@ -69,7 +93,7 @@ def test_repairing_twice_is_repairing_once(text):
     assert bool(kinds) == (once != text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS)
 def test_repaired_text_can_be_stored_and_holds_no_controls(text):
     repaired = repair(text)
@@ -77,8 +101,12 @@ def test_repaired_text_can_be_stored_and_holds_no_controls(text):
     assert not any(ord(c) < 32 and c not in "\n\t" or 127 <= ord(c) < 160 for c in repaired)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]) | st.sampled_from("\n\t")))
+@settings(max_examples=200)
+@given(
+    st.text(
+        alphabet=st.characters(codec="ascii", exclude_categories=["Cc"]) | st.sampled_from("\n\t")
+    )
+)
 def test_plain_ascii_stays(text):
     assert repair(text) == text
 
@@ -115,4 +143,7 @@ def test_damage_is_named(damaged, repaired, kinds):
 
 
 def test_without_utf8_only_surrogates_are_seen_to():
-    assert repair_and_explain("caf&eacute; Ã©\x00\ud83d", utf8=False) == ("caf&eacute; Ã©\x00\ufffd", {"surrogates"})
+    assert repair_and_explain("caf&eacute; Ã©\x00\ud83d", utf8=False) == (
+        "caf&eacute; Ã©\x00\ufffd",
+        {"surrogates"},
+    )

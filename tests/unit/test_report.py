@@ -1,8 +1,8 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +13,38 @@ from pairpref import bundle, params
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.reporting import headline
+from pairpref.versions import catalog
+from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.report import report
 from stages.tokenize import tokenize
-from stages.yardsticks import yardsticks
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TRENDS = ("versions_log_loss", "versions_f1", "versions_accuracy")
-PLOTS = [f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "yardsticks", *TRENDS)]
+PLOTS = [
+    f"plots/{name}.csv" for name in ("reliability", "confusion", "buckets", "baselines", *TRENDS)
+]
 OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
-    """A workplace in which every stage before calibrate has run on 600 made-up votes, with known truth."""
+def settings(before, tmp_path, monkeypatch):
+    """Every stage before calibrate has run on 600 made-up votes, with known truth."""
+    shutil.copytree(before, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return params.load(PARAMS)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("before")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _make()
+    return folder
+
+
+def _make() -> None:
     rng = np.random.default_rng(0)
     n = 600
     logits = rng.normal(size=(n, 3))
@@ -36,8 +53,14 @@ def settings(tmp_path, monkeypatch):
     label = (rng.random((n, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
     for folder in ("data/raw/simulated", "data/clean", "data/oof", "models/train", "plots"):
         Path(folder).mkdir(parents=True)
-    texts = {"prompt": "why?", "response_a": ["a" * k for k in rng.integers(0, 90, n)], "response_b": "<b>because</b>"}
-    pairs = pd.DataFrame({"id": ids, **texts, "label": label, "group": np.arange(n) // 2, "fold": fold})
+    texts = {
+        "prompt": "why?",
+        "response_a": ["a" * k for k in rng.integers(0, 90, n)],
+        "response_b": "<b>because</b>",
+    }
+    pairs = pd.DataFrame(
+        {"id": ids, **texts, "label": label, "group": np.arange(n) // 2, "fold": fold}
+    )
     pairs["turns"] = 1 + (np.arange(n) % 10 == 0)
     pairs.to_parquet("data/clean/pairs.parquet", index=False)
     oof = pd.DataFrame({"id": ids, "fold": fold, "label": label})
@@ -52,12 +75,14 @@ def settings(tmp_path, monkeypatch):
     known.iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
     Path("data/clean/counts.json").write_text(json.dumps({"rows": n}))
     Path("data/test.json").write_text(json.dumps({"n": 0}))
-    Path("plots/train.csv").write_text("epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n")
-    shutil.copy(PARAMS.with_name("versions.yaml"), "versions.yaml")
+    Path("plots/train.csv").write_text(
+        "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n"
+    )
+    catalog.CATALOG.parent.mkdir(exist_ok=True)
+    shutil.copy(PARAMS.parent / catalog.CATALOG, catalog.CATALOG)
     settings = params.load(PARAMS)
     tokenize(settings, Log("tokenize"))
-    yardsticks(settings, Log("yardsticks"))
-    return settings
+    baselines(settings, Log("baselines"))
 
 
 def run(settings) -> dict:
@@ -70,7 +95,8 @@ def test_headline_of_simulated_votes(settings):
     found = run(settings)
     calibrated = json.loads(Path("data/oof/calibration.json").read_text())
     assert all(
-        found[name] == pytest.approx(calibrated[name]) for name in ("log_loss_before", "log_loss", "accuracy", "f1_macro", "n")
+        found[name] == pytest.approx(calibrated[name])
+        for name in ("log_loss_before", "log_loss", "accuracy", "f1_macro", "n")
     )
     assert found["floor"] < found["log_loss"] < found["log_loss_before"] < found["class_prior"]
     assert found["length_only"] == pytest.approx(found["class_prior"], abs=0.02)
@@ -80,22 +106,40 @@ def test_headline_of_simulated_votes(settings):
 def test_plots_are_what_dvc_expects(settings):
     found = run(settings)
     curves, votes, buckets, levels, *_ = (pd.read_csv(path) for path in PLOTS)
-    assert len(curves) == 2 * 4 * settings.report.bins and set(curves["stage"]) == {"before", "after"}
-    assert list(votes) == ["actual", "predicted", "n"] and votes["n"].sum() == 600 and set(votes["actual"]) == {"A", "B", "TIE"}
+    assert len(curves) == 2 * 4 * 15 and set(curves["stage"]) == {"before", "after"}
+    assert (
+        list(votes) == ["actual", "predicted", "n"]
+        and votes["n"].sum() == 600
+        and set(votes["actual"]) == {"A", "B", "TIE"}
+    )
     assert buckets.loc[0, "log_loss"] == pytest.approx(found["log_loss"], abs=1e-6)
     assert set(buckets["kind"]) == {"all", "length", "turns", "truncated"}
     assert list(levels["name"])[-2:] == ["model uncalibrated", "model"]
 
 
+def test_every_figure_that_is_drawn_has_its_place(settings):
+    run(settings)
+    html = Path("report/index.html").read_text(encoding="utf-8")
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', html)[1])
+    assert len(drawn) == 9 and all(f'id="figure-{name}"' in html for name in drawn)
+
+
 def test_intervals_are_told_with_the_figures(settings):
     run(settings)
     told = json.loads(Path("report/headline.json").read_text())
-    assert all(low - 1e-9 <= told["figures"][name] <= high + 1e-9 for name, (low, high) in told["ends"].items())
-    assert {"information_captured", "accuracy", "f1_macro", "brier", "expected_log_loss"} <= set(told["ends"])
+    assert all(
+        low - 1e-9 <= told["figures"][name] <= high + 1e-9
+        for name, (low, high) in told["ci"].items()
+    )
+    assert {"information_captured", "accuracy", "f1_macro", "brier", "expected_log_loss"} <= set(
+        told["ci"]
+    )
 
 
 def test_lengths_can_be_cut_where_one_likes(settings):
-    cut = settings.model_copy(update={"report": settings.report.model_copy(update={"cuts": (5, 10_000)})})
+    cut = settings.model_copy(
+        update={"report": settings.report.model_copy(update={"cuts": (5, 10_000)})}
+    )
     run(cut)
     buckets = pd.read_csv("plots/buckets.csv")
     assert set(buckets.loc[buckets["kind"] == "length", "bucket"]) == {"medium"}
@@ -103,7 +147,9 @@ def test_lengths_can_be_cut_where_one_likes(settings):
 
 
 def test_real_votes_have_no_truth(settings):
-    found = run(settings.model_copy(update={"data": settings.data.model_copy(update={"truth": None})}))
+    found = run(
+        settings.model_copy(update={"data": settings.data.model_copy(update={"truth": None})})
+    )
     assert not {"prior", "floor", "expected_log_loss", "information_captured"} & set(found)
     assert "simulated" not in Path("report/report.md").read_text().split("##")[0]
 
@@ -116,7 +162,9 @@ def test_only_one_fold_trained(settings):
 
 
 def test_nothing_exported(settings):
-    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet("data/oof/uncalibrated.parquet", index=False)
+    pd.read_parquet("data/oof/uncalibrated.parquet").iloc[:0].to_parquet(
+        "data/oof/uncalibrated.parquet", index=False
+    )
     found = run(settings)
     assert found["n"] == 120 and found["log_loss"] == found["log_loss_before"]
     assert pd.read_csv("plots/confusion.csv")["n"].sum() == 120
@@ -133,7 +181,11 @@ def test_two_runs_write_the_same_bytes(settings):
 def test_the_number_of_jobs_changes_no_byte(settings):
     written = []
     for jobs in (1, 2):
-        run(settings.model_copy(update={"parallel": settings.parallel.model_copy(update={"jobs": jobs})}))
+        run(
+            settings.model_copy(
+                update={"parallel": settings.parallel.model_copy(update={"jobs": jobs})}
+            )
+        )
         written.append({path: Path(path).read_bytes() for path in OUTS})
     assert written[0] == written[1]
 
@@ -147,18 +199,23 @@ def test_how_the_run_went_is_told_apart_from_the_page(settings):
     told = Path("report/run.md").read_text()
     assert "12,346 | 321" in told and "| torch | 9.9.9 | train |" in told
     assert "9.9.9" not in Path("report/report.md").read_text()
-    shown = {name: value for name, value, *_ in headline.rows(json.loads(headline.HEADLINE.read_text()))}
+    shown = {
+        name: value for name, value, *_ in headline.rows(json.loads(headline.HEADLINE.read_text()))
+    }
     assert shown["Training tokens/s"] == "12,346" and shown["Information captured"].endswith("%")
 
 
-def test_the_defaults_are_those_the_project_comes_with():
-    assert resources.files("pairpref.reporting").joinpath("defaults.yaml").read_text("utf-8") == PARAMS.read_text("utf-8")
-
-
 def test_the_table_at_the_terminal_loads_nothing_heavy():
-    heavy = "print([m for m in ('numpy', 'pandas', 'sklearn', 'plotly', 'torch') if m in sys.modules])"
+    heavy = (
+        "print([m for m in ('numpy', 'pandas', 'sklearn', 'plotly', 'torch') if m in sys.modules])"
+    )
     code = f"import sys, pairpref.reporting.headline; {heavy}"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_the_table_at_the_terminal_without_a_run(tmp_path, monkeypatch):

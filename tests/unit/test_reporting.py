@@ -1,3 +1,6 @@
+"""The page and report.md say what was found, no more, and show strangers' texts as text."""
+
+import html as html_text
 import re
 from dataclasses import replace
 from functools import cache
@@ -10,27 +13,46 @@ from plotly.offline import get_plotlyjs
 
 from pairpref.evaluation import buckets
 from pairpref.evaluation.calibration import Calibrator
-from pairpref.reporting import glossary, page, versions, words
-from pairpref.reporting.examples import hardest, shortened, surprising
-from pairpref.reporting.findings import Findings, Votes, find
-from pairpref.reporting.sections import sections
-from pairpref.reporting.tables import Table, markdown
-from pairpref.versions import catalog, standing
+from pairpref.evaluation.metrics import losses
+from pairpref.evaluation.report import EvaluationReport, Votes, evaluate, examples
+from pairpref.evaluation.truth import entropy
+from pairpref.reporting import figures, page, tables
+from pairpref.versions import catalog
+from pairpref.versions.results import VersionResults
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> {{ 7*7 }} & </pre></details>'
-KNOWN = (
-    "run headline yardsticks truth reliability buckets confusion order training luck test versions examples clean params".split()
-)
-UNKNOWN = [name for name in KNOWN if name not in ("truth", "order", "test")]
-TEST = {"n": 20, "log_loss": 1.0, "log_loss_error": 0.1, "log_loss_public": 1.01, "n_public": 5, "log_loss_private": 0.9}
+ALL = (
+    "run headline baselines truth reliability buckets confusion order training luck test versions "
+    "examples clean params"
+).split()
+WITHOUT_TRUTH = [name for name in ALL if name not in ("truth", "order", "test")]
+TEST = {
+    "n": 20,
+    "log_loss": 1.0,
+    "log_loss_error": 0.1,
+    "log_loss_public": 1.01,
+    "n_public": 5,
+    "log_loss_private": 0.9,
+}
 CURVES = ("train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
+PARAMS = {
+    "data.train": NASTY,
+    "train.epochs": 3,
+    "inference.dual_order": True,
+    "model.backbone": "small",
+    "data.folds": 3,
+}
+DEFAULTS = PARAMS | {"data.train": "votes.csv"}
+ROOT = Path(__file__).parents[2]
 
 
-def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False) -> Findings:
-    """Findings about a model that knows the truth to a degree, from 0, the shares alone, to 1; below 0 it takes A for B.
+def judged(
+    skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False
+) -> EvaluationReport:
+    """A model that knows the truth to a degree: 1 all of it, 0 the shares alone, below 0 A for B.
 
     Args:
-        blind: it knows of long pairs nothing but the shares.
+        blind: it knows nothing but the shares of long pairs.
     """
     rng = np.random.default_rng(0)
     logits = 1.5 * rng.normal(size=(n, 3))
@@ -52,38 +74,64 @@ def judged(skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True,
         after=model,
         orders=first_favoured if known else None,
         truth=p if known else None,
-        kinds={"length": buckets.by_length(lengths, (40, 70)), "turns": np.where(lengths > 95, "several", "one")},
+        kinds={
+            "length": buckets.by_length(lengths, (40, 70)),
+            "turns": np.where(lengths > 95, "several", "one"),
+        },
         cuts=(40, 70),
     )
     of_seed = frame[["id", "label"]].join(pd.DataFrame(model, columns=["p_a", "p_b", "p_tie"]))
-    params = {"data.train": NASTY, "train.epochs": 3, "inference.dual_order": True, "model.backbone": "small", "data.folds": 3}
-    return find(
+    baselines = {
+        "uniform": np.full((n, 3), 1 / 3),
+        "class_prior": shares,
+        "length_only": 0.7 * shares + 0.3 * p,
+    }
+    return evaluate(
         votes,
-        {"uniform": np.full((n, 3), 1 / 3), "class_prior": shares, "length_only": 0.7 * shares + 0.3 * p},
+        baselines,
         pd.concat([of_seed.assign(seed=seed) for seed in range(seeds)]),
         5,
-        curves=pd.DataFrame({"epoch": [1, 2], **dict.fromkeys(CURVES, 0.5)}),
+        training=pd.DataFrame({"epoch": [1, 2], **dict.fromkeys(CURVES, 0.5)}),
         calibrator=Calibrator("temperature", 1.2, n=n),
-        calibrate={"log_loss": 0.9, "log_loss_in_sample": 0.89},
+        calibration={"log_loss": 0.9, "log_loss_in_sample": 0.89},
         clean={"rows": n + 1, "kept": n, "quarantined": 1, "prompts": n // 2},
         test=TEST if known else {"n": 0},
-        params=params,
-        defaults=params | {"data.train": "votes.csv"},
-        versions=standing.stand(catalog.load(Path(__file__).parents[2] / "versions.yaml"), root=Path("nowhere")),
     )
 
 
 @cache
-def findings() -> Findings:
+def report() -> EvaluationReport:
     return judged()
 
 
-def rendered(found: Findings) -> str:
-    return page.html(words.opening(found), sections(found))
+@cache
+def no_versions() -> VersionResults:
+    return VersionResults.load(catalog.load(ROOT / catalog.CATALOG), root=Path("nowhere"))
 
 
-def by_id(found: Findings) -> dict:
-    return {section.id: section for section in sections(found)}
+def content(of: EvaluationReport, params: dict = PARAMS, defaults: dict = DEFAULTS) -> page.Content:
+    return page.Content(
+        of, no_versions(), params, tables.tables(of, params, defaults), figures.figures(of)
+    )
+
+
+def text_of(of: EvaluationReport, params: dict = PARAMS, defaults: dict = DEFAULTS) -> str:
+    """report.md as a reader sees it: nothing escaped, a space for each space."""
+    text = html_text.unescape(page.markdown(content(of, params, defaults)))
+    return re.sub(r"\\(.)", r"\1", text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def section(of: EvaluationReport, title: str, **more: dict) -> str:
+    return text_of(of, **more).split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def opening(of: EvaluationReport, **more: dict) -> str:
+    return text_of(of, **more).split("\n## ")[0]
+
+
+@cache
+def rendered() -> str:
+    return page.html(content(report()))
 
 
 def without_plotly(html: str) -> str:
@@ -92,155 +140,218 @@ def without_plotly(html: str) -> str:
 
 @pytest.mark.fault(19)
 def test_text_stays_text():
-    html = without_plotly(rendered(findings()))
-    assert "<script>alert" not in html and "<img" not in html and "49" not in re.findall(r"<pre[^>]*>(.*?)</pre>", html, re.S)[0]
-    assert "&lt;script&gt;alert" in html
+    html = without_plotly(rendered())
+    assert "<script>alert" not in html and "<img" not in html
+    assert "49" not in re.findall(r"<pre[^>]*>(.*?)</pre>", html, re.S)[0]
+    assert "&lt;script&gt;alert" in html and "&amp;lt;" not in html
     assert html.count("<script") == 3
+    markdown = page.markdown(content(report()))
+    assert "<script" not in markdown and "&lt;script&gt;alert" in markdown
 
 
 def test_the_page_needs_nothing_from_elsewhere():
-    html = rendered(findings())
-    assert html.count(get_plotlyjs()) == 1
-    loads = re.findall(r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|(@import)""", without_plotly(html))
-    assert [load for load in loads if load != ("run.md", "", "") and load[0] != "x" and load[0][:1] != "#"] == []
-    assert len(html) < 8_000_000
+    assert rendered().count(get_plotlyjs()) == 1
+    loads = re.findall(
+        r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]+)|url\(([^)]*)\)|(@import)""",
+        without_plotly(rendered()),
+    )
+    own = [("run.md", "", ""), ("x", "", "")]
+    assert [load for load in loads if load not in own and load[0][:1] != "#"] == []
+    assert len(rendered()) < 8_000_000
 
 
 def test_every_id_is_used_once_and_every_figure_has_its_place():
-    ids = re.findall(r'\bid="([^"]+)"', without_plotly(rendered(findings())))
+    html = without_plotly(rendered())
+    ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert {f"figure-{name}" for section in sections(findings()) for name in section.figures} <= set(ids)
+    assert {f"figure-{name}" for name in content(report()).figures} <= set(ids)
+    links = re.findall(r'href="#([^"]+)"', html)
+    assert links == re.findall(r'<section id="([^"]+)"', html)
 
 
-def test_the_same_findings_give_the_same_bytes():
-    assert rendered(judged()) == rendered(judged())
+def test_the_same_report_gives_the_same_bytes():
+    again = content(judged())
+    assert page.html(again) == rendered()
+    assert page.markdown(again) == page.markdown(content(report()))
 
 
 def test_sections_without_anything_to_show_are_left_out():
-    assert list(by_id(findings())) == KNOWN
-    assert list(by_id(judged(known=False))) == UNKNOWN
+    for of, expected in ((report(), ALL), (judged(known=False), WITHOUT_TRUTH)):
+        assert re.findall(r'<section id="([^"]+)"', page.html(content(of))) == expected
 
 
 def test_uncalibrated_curves_are_drawn_once():
-    section = by_id(replace(findings(), calibrator=Calibrator("none", n=60)))["reliability"]
-    assert [trace.name for trace in section.figures["reliability-tie"].data] == ["as reported", "perfect"]
-    assert "not calibrated" in section.text and len(section.tables[0].rows) == 4
+    uncalibrated = replace(report(), calibrator=Calibrator("none", n=60))
+    drawn = figures.figures(uncalibrated)["reliability-tie"]
+    assert [trace.name for trace in drawn.data] == ["as reported", "perfect"]
+    assert len(tables.tables(uncalibrated, PARAMS, DEFAULTS)["reliability"]) == 4
+    assert "Probabilities were not calibrated" in text_of(uncalibrated)
 
 
 @pytest.mark.parametrize(
     ("skill", "verdict"),
     [
-        (-0.5, "worse than always answering with the shares"),
-        (0.0, "not shown that the model has learned anything"),
-        (0.1, "it is beaten by a guess from the lengths"),
-        (0.3, "is not shown to be better"),
-        (1.0, "beats every simple yardstick"),
+        (-0.5, "The model is worse than always answering with the shares of A, B and tie."),
+        (0.0, "not significantly better than always answering with the shares of A, B and tie."),
+        (0.1, "it is worse than the best baseline, logistic regression on lengths."),
+        (0.3, "it is not significantly better than logistic regression on lengths."),
+        (1.0, "The model beats every baseline, the best of which is logistic regression on len"),
     ],
 )
 def test_the_opening_says_no_more_than_the_intervals_bear_out(skill, verdict):
-    assert verdict in words.opening(judged(skill, 1500))[0]
+    assert verdict in opening(judged(skill, 1500))
+
+
+@pytest.mark.parametrize(
+    ("skill", "verdict"),
+    [
+        (0.1, "logistic regression on lengths, beats the model (worse: log loss +"),
+        (0.3, "not significantly better than the best of them, logistic regression on lengths (no"),
+        (1.0, "The model beats the best of them, logistic regression on lengths (better: log loss"),
+    ],
+)
+def test_the_baselines_are_compared_as_in_the_opening(skill, verdict):
+    assert verdict in section(judged(skill, 1500), "Does it beat simple answers?")
 
 
 def test_the_opening_speaks_of_truth_only_where_it_is_known():
-    assert "truth" not in " ".join(words.opening(judged(known=False)))
-    assert "the model goes 100.0\N{NO-BREAK SPACE}%" in " ".join(words.opening(findings()))
-    lossy = replace(findings(), params=findings().params | {"simulate.lossy": 0.1})
-    assert "cannot be reached" in " ".join(words.opening(lossy))
+    assert "truth" not in opening(judged(known=False))
+    assert "the model goes 100.0 % of the way from prior to floor" in opening(report())
+    lossy = PARAMS | {"simulate.lossy": 0.1}
+    assert "The floor cannot be reached" in opening(report(), params=lossy)
+    assert "The floor cannot be reached" not in opening(report())
 
 
 def test_the_weakest_part_is_the_one_furthest_from_the_truth():
     found = judged(n=900, blind=True)
     assert {part.bucket for part in found.parts} == {"short", "medium", "long", "one", "several"}
-    assert found.parts[0].bucket == "long" and found.parts[-1].against.difference == pytest.approx(0)
-    assert "weakest on long pairs: there its expected log loss is 0." in " ".join(words.opening(found))
+    assert found.parts[0].bucket == "long"
+    assert found.parts[-1].against.difference == pytest.approx(0)
+    assert "weakest on long pairs: there its expected log loss is 0." in opening(found)
 
 
 def test_no_part_is_called_weak_where_none_is():
     for seeds in (1, 2):
-        assert "No kind of pairs is shown to be harder" in " ".join(words.opening(judged(0.7, n=900, seeds=seeds, known=False)))
+        found = judged(0.7, n=900, seeds=seeds, known=False)
+        assert "No kind of pairs is significantly harder" in opening(found)
 
 
 def test_where_the_truth_is_not_known_the_weakest_part_gains_least_over_the_shares():
     found = judged(n=900, blind=True, known=False)
     assert found.parts[0].bucket == "long" and found.parts[-1].against.difference < -0.2
-    assert re.search(
-        "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the shares", words.opening(found)[-1]
-    )
+    said = "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the class"
+    assert re.search(said, opening(found))
 
 
 def test_only_what_differs_from_the_default_is_named():
-    section = by_id(findings())["run"]
-    assert section.tables[0].rows == [("data.train", NASTY, "votes.csv")]
-    same = by_id(replace(findings(), params=findings().defaults))["run"]
-    assert "All parameters are the default's" in same.text and not same.tables
+    changed = tables.tables(report(), PARAMS, DEFAULTS)["changed"]
+    assert changed.to_numpy().tolist() == [["data.train", NASTY, "votes.csv"]]
+    assert "These parameters differ" in text_of(report())
+    same = section(report(), "What was run", params=DEFAULTS)
+    assert "All parameters are the default's." in same and "| parameter" not in same
 
 
 def test_order_is_told_as_it_is():
-    """A tenth of each answer's probability is a taste for what comes first."""
-    found = findings()
-    assert found.orders["A first"]["first_favoured"] == pytest.approx(0.1)
-    assert found.orders["average"]["largest_distance"] == 0
-    assert "raises an answer's probability of winning by 0.1000" in words.order(found)
+    """A tenth of each answer's probability goes to what comes first."""
+    orders = report().orders
+    assert orders["A first"]["first_favoured"] == pytest.approx(0.1)
+    assert orders["average"]["largest_distance"] == 0
+    said = section(report(), "Does it matter which answer comes first?")
+    assert "raises an answer's probability of winning by 0.1000" in said
+    assert "The final answer is the average." in said
 
 
 def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get():
-    assert "leave the calibration open" not in words.calibration(findings()) and "multiplied by" not in words.calibration(
-        findings()
-    )
-    few = replace(findings(), calibrator=Calibrator("temperature", 1.2, n=12, temperature_error=0.5, sharpening=1.1))
-    assert "12 votes leave the calibration open: temperature 0.45 to 3.20" in words.calibration(few)
-    assert "multiplied by 1.100" in words.calibration(few)
+    title = "Can the probabilities be taken at their word?"
+    said = section(report(), title)
+    assert "leave the calibration open" not in said and "also multiplied by" not in said
+    doubtful = Calibrator("temperature", 1.2, n=12, temperature_error=0.5, sharpening=1.1)
+    said = section(replace(report(), calibrator=doubtful), title)
+    assert "12 votes leave the calibration open: temperature 0.45 to 3.20" in said
+    assert "also multiplied by 1.100" in said
 
 
-def test_a_table_of_verdicts_says_what_luck_makes_of_it():
-    assert "Of 3 comparisons, luck alone would call about 0.1 better and as many worse" in words.yardsticks(findings())
-    assert "less than 0.1" in versions.luck(1) and "about 0.2" in versions.luck(9)
+def test_ties_that_one_temperature_cannot_correct_are_named():
+    assert not report().ties_off and "cannot correct ties" not in text_of(report())
+    off = replace(report(), ties_off=True)
+    assert "cannot correct ties" in text_of(off)
+    biased = replace(off, calibrator=Calibrator("temperature_tie", 1.2, 0.1))
+    assert "cannot correct ties" not in text_of(biased)
+
+
+def test_a_table_of_verdicts_says_what_chance_makes_of_it():
+    said = "Of 3 comparisons, about 0.1 would be called better by chance, and as many worse"
+    assert said in section(report(), "Does it beat simple answers?")
+    assert "less than 0.1" in page.sentence("chance", 1, 0.025)
+    assert "Of 9 comparisons, about 0.2 would" in page.sentence("chance", 9, 0.225)
 
 
 def test_several_seeds_say_what_their_t_rests_on():
-    found = judged(seeds=3)
-    assert "2 degrees of freedom" in words.seeds(found) and "train.seeds" in words.seeds(findings())
-    by_fold, by_seed = by_id(found)["luck"].tables
-    assert [row[0] for row in by_fold.rows] == ["0", "1", "2"] and "over 3 folds" in words.seeds(found)
-    assert [row[0] for row in by_seed.rows] == ["0", "1", "2", "mean ± std"]
+    several, title = judged(seeds=3), "Was it luck?"
+    assert "2 degrees of freedom" in section(several, title)
+    assert "over 3 folds" in section(several, title)
+    assert "train.seeds" in section(report(), title)
+    shown = tables.tables(several, PARAMS, DEFAULTS)
+    assert shown["folds"].iloc[:, 0].tolist() == ["0", "1", "2"]
+    assert shown["seeds"].iloc[:, 0].tolist() == ["0", "1", "2", "mean ± std"]
 
 
 def test_a_bucket_of_few_prompts_says_so():
-    section = by_id(judged(n=150))["buckets"]
-    few = [row for row in section.tables[0].rows if row[2].endswith("(few)")]
-    assert few and f"{len(few)} rows of the table stand on fewer than 30 prompts" in section.text
+    few = judged(n=150)
+    rows = tables.tables(few, PARAMS, DEFAULTS)["buckets"]
+    marked = rows["n"].str.endswith("*").sum()
+    assert marked
+    assert f"In {marked} rows, marked *, there are fewer than 30" in text_of(few)
 
 
 def test_markdown_takes_cells_literally():
-    table = Table(("key", "value", "meaning"), [("a|b", "1_000", "<script>\n*bold* [link](x)")], ("meaning",))
-    head, rule, row = markdown(table).splitlines()
-    assert rule == "| --- | ---: | --- |"
-    assert row == r"| a\|b | 1\_000 | &lt;script&gt; \*bold\* \[link\](x) |"
+    table = pd.DataFrame(
+        [("a|b", "1_000", "<script>\n*bold* [link](x)")], columns=["key", "value", "meaning"]
+    )
+    shown = replace(content(report()), tables=content(report()).tables | {"clean": table})
+    lines = page.markdown(shown).splitlines()
+    row = lines.index(r"| a\|b | 1\_000 | &lt;script&gt; \*bold\* \[link\](x) |")
+    assert lines[row - 1] == "| --- | ---: | --- |"
 
 
 def test_markdown_and_page_show_the_same_tables():
-    found = findings()
-    text, html = page.markdown(words.opening(found), sections(found)), rendered(found)
-    for section in sections(found):
-        for table in section.tables:
-            assert markdown(table).rstrip("\n") in text
-            assert all(column in html for column in table.columns)
-    assert "<script>" not in text
+    lines = page.markdown(content(report())).splitlines()
+    shown = content(report()).tables
+    # One seed, so nothing to compare it with.
+    for table in (table for name, table in shown.items() if name != "seeds"):
+        for row in (table.columns, *table.itertuples(index=False)):
+            assert f"| {' | '.join(map(page.literal, row))} |" in lines
+        assert all(f">{html_text.escape(column)}</th>" in rendered() for column in table)
 
 
-def test_a_percent_sign_stands_after_one_space():
-    assert glossary.spaced(glossary.spaced("2% or 3 %")) == "2\N{NO-BREAK SPACE}% or 3\N{NO-BREAK SPACE}%"
+def test_a_new_baseline_is_shown_without_more_ado():
+    added = replace(report().baselines[0], name="word_count")
+    new = replace(report(), baselines=[added, *report().baselines])
+    assert "| word count |" in section(new, "Does it beat simple answers?")
+
+
+def test_a_percent_sign_follows_one_space():
+    assert page.num(0.02, ".0%") == "2\N{NO-BREAK SPACE}%"
+    assert page.ci((0.02, 0.035), ".1%") == "2.0\N{NO-BREAK SPACE}% to 3.5\N{NO-BREAK SPACE}%"
 
 
 def test_long_texts_are_shortened_and_missing_ones_named():
-    assert shortened("x" * 700) == "x" * 600 + " … (100 more characters)"
-    assert shortened("") == "(empty)"
+    assert page.shortened("x" * 700) == "x" * 600 + " … (100 more characters)"
+    assert page.shortened("x" * 600) == "x" * 600 and page.shortened("") == "(empty)"
 
 
 def test_votes_to_look_at():
-    votes = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 2], "prompt": list("abc"), "response_a": "", "response_b": ""})
+    texts = {"prompt": list("abc"), "response_a": "", "response_b": None}
+    frame = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 2]} | texts)
     p = np.array([[0.8, 0.1, 0.1], [0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])
-    worst, next_worst = surprising(votes, p, None, count=2)
-    assert worst.texts[0] == ("Prompt", "b") and next_worst.texts[0] == ("Prompt", "c")
-    assert worst.title.startswith("Voted B, which the model gave 1.0\N{NO-BREAK SPACE}%; it held A most likely")
-    assert [example.texts[0][1] for example in hardest(votes, p, None)] == ["c", "a", "b"]
+    zeros = np.zeros(3)
+    votes = Votes(frame, zeros, zeros, p, p, orders=None, truth=None, kinds={}, cuts=(0, 0))
+    worst, second = examples(votes, losses(votes.labels, p), count=2)
+    assert worst.texts == {"prompt": "b", "response_a": ""} and second.texts["prompt"] == "c"
+    assert page.sentence("example", worst) == (
+        "Voted B, to which the model gave 1.0 %; its most likely answer was A, at 98 %."
+    )
+    known = examples(replace(votes, truth=p), losses(votes.labels, p), count=1)[0]
+    assert page.sentence("example", known).endswith("The true probability of B was 1.0 %.")
+    hardest = examples(votes, entropy(p))
+    assert [example.texts["prompt"] for example in hardest] == ["c", "a", "b"]

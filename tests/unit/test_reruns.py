@@ -1,4 +1,4 @@
-"""A param makes those stages run again that it changes, and no others: what dvc.yaml says is what the code reads."""
+"""A param reruns the stages it changes and no others: dvc.yaml says what the code reads."""
 
 from importlib import import_module
 from pathlib import Path
@@ -8,19 +8,21 @@ import pytest
 import yaml
 
 from pairpref.monitor import Log
-from pairpref.params import Params, Section, flat
+from pairpref.params import Params
 from pairpref.training.fingerprint import Fingerprint
+from pairpref.typed_yaml import Section, flat
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {
     stage: tuple(entry.get("params", ()))
-    for stage, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items()
+    for stage, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ].items()
 }
-# Params, or all others of a section, and the stages they change. The report shows every param. What follows a stage runs again where
-# its inputs have become others.
+# Params, or all others of a section, and the stages they change. The report shows every param.
 CHANGES = {
     "data.train": "clean calibrate predict",
-    "data.folds data.seed": "clean",
+    "data.folds": "clean",
     "data.truth": "calibrate predict",
     "data.test data.solution": "predict",
     "simulate": "simulate",
@@ -41,7 +43,7 @@ CHANGES = {
 }
 # Where work runs changes no byte of it.
 FREE = "parallel."
-# The first decides whether the arena's other files count, when params are loaded; the second counts for a hub name alone.
+# The first is read when params are loaded; the second is read for a hub name only.
 UNREAD = {"data.train", "model.revision"}
 
 
@@ -61,12 +63,22 @@ def leaves(raw: dict) -> list[str]:
 
 @pytest.mark.fault(25)
 def test_a_param_reruns_the_stages_it_changes(raw_params):
-    known = {name: set(stages.split()) | {"report"} for names, stages in CHANGES.items() for name in names.split()}
+    known = {
+        name: set(stages.split()) | {"report"}
+        for names, stages in CHANGES.items()
+        for name in names.split()
+    }
     for leaf in leaves(raw_params()):
         if not leaf.startswith(FREE):
-            expected = next(known[name] for name in sorted(known, key=len, reverse=True) if below(leaf, name))
-            assert {stage for stage, entries in DECLARED.items() if any(below(leaf, e) for e in entries)} == expected, leaf
-    assert not any(below(FREE[:-1], entry) for stage in {*DECLARED} - {"report"} for entry in DECLARED[stage])
+            expected = next(
+                known[name] for name in sorted(known, key=len, reverse=True) if below(leaf, name)
+            )
+            assert {
+                stage for stage, entries in DECLARED.items() if any(below(leaf, e) for e in entries)
+            } == expected, leaf
+    assert not any(
+        below(FREE[:-1], entry) for stage in {*DECLARED} - {"report"} for entry in DECLARED[stage]
+    )
 
 
 def sections(section: Section, prefix: str = "") -> dict[int, str]:
@@ -79,21 +91,32 @@ def sections(section: Section, prefix: str = "") -> dict[int, str]:
 
 
 class Spy:
-    """Which of some params are read, by their dotted names; `hashed` are those that a training's fingerprint reads."""
+    """The dotted names of params that are read; `hashed`: by a training's fingerprint."""
 
     def __init__(self, params: Params, patch: pytest.MonkeyPatch) -> None:
         self.read, self.hashed, prefixes = set(), set(), sections(params)
-        into, seen, dump, of = [self.read], Section.__getattribute__, Section.model_dump, Fingerprint.of
+        into, seen, dump, of = (
+            [self.read],
+            Section.__getattribute__,
+            Section.model_dump,
+            Fingerprint.of,
+        )
 
         def spied(section: Section, name: str) -> Any:
             value = seen(section, name)
-            if id(section) in prefixes and name in type(section).model_fields and not isinstance(value, Section):
+            if (
+                id(section) in prefixes
+                and name in type(section).model_fields
+                and not isinstance(value, Section)
+            ):
                 into[-1].add(prefixes[id(section)] + name)
             return value
 
         def dumped(section: Section, **options: Any) -> dict:
             found = dump(section, **options)
-            into[-1].update(prefixes[id(section)] + name for name in flat(found) if id(section) in prefixes)
+            into[-1].update(
+                prefixes[id(section)] + name for name in flat(found) if id(section) in prefixes
+            )
             return found
 
         def fingerprint(*arguments: Any) -> Fingerprint:
@@ -114,7 +137,8 @@ def read(small_params, tmp_path_factory) -> dict[str, Spy]:
     settings, found = small_params(train__seeds=[0, 1]), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("spied"))
-        Path("versions.yaml").write_bytes((ROOT / "versions.yaml").read_bytes())
+        Path("versions").mkdir()
+        Path("versions/catalog.yaml").write_bytes((ROOT / "versions/catalog.yaml").read_bytes())
         for stage in DECLARED:
             with pytest.MonkeyPatch.context() as spying:
                 found[stage] = Spy(settings, spying)
@@ -126,6 +150,13 @@ def read(small_params, tmp_path_factory) -> dict[str, Spy]:
 @pytest.mark.parametrize("stage", DECLARED)
 def test_a_stage_declares_what_it_reads_and_nothing_else(read, stage):
     entries, spy = DECLARED[stage], read[stage]
-    undeclared = {name for name in spy.read | spy.hashed if not any(below(name, e) or below(e, name) for e in entries)}
+    undeclared = {
+        name
+        for name in spy.read | spy.hashed
+        if not any(below(name, e) or below(e, name) for e in entries)
+    }
     assert not {name for name in undeclared if not name.startswith(FREE)}
-    assert not {e for e in entries if not any(below(name, e) or below(e, name) for name in spy.read)} - UNREAD
+    assert (
+        not {e for e in entries if not any(below(name, e) or below(e, name) for name in spy.read)}
+        - UNREAD
+    )

@@ -10,7 +10,9 @@ from stages.simulate import simulate
 
 def test_four_files_that_belong_together(small_params, here):
     simulate(small_params(), Log("test"))
-    train, test, truth, solution = (pd.read_csv(ARENA / f"{name}.csv") for name in ("train", "test", "truth", "solution"))
+    train, test, truth, solution = (
+        pd.read_csv(ARENA / f"{name}.csv") for name in ("train", "test", "truth", "solution")
+    )
     assert len(train) == 240 and list(solution["id"]) == list(test["id"])
     assert list(truth["id"]) == [*train["id"], *test["id"]] and truth["id"].is_unique
     assert (train[WINNERS].sum(axis=1) == 1).all() and (solution[WINNERS].sum(axis=1) == 1).all()

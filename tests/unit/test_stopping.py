@@ -1,4 +1,4 @@
-"""Signals: at once where nothing is worth keeping, at the next safe point where something is; told on to the processes at work."""
+"""Signals end work at once or at the next point where it is saved, and reach workers too."""
 
 import os
 import signal
@@ -16,9 +16,15 @@ ROOT = Path(__file__).parents[2]
 def python(here, program: str) -> subprocess.Popen:
     """A program that listens, and says when it has got somewhere by a line."""
     path = here / "program.py"
-    path.write_text("import os, signal, sys, time\nfrom pairpref import stopping\n" + textwrap.dedent(program))
+    path.write_text(
+        "import os, signal, sys, time\nfrom pairpref import stopping\n" + textwrap.dedent(program)
+    )
     return subprocess.Popen(
-        [sys.executable, "-u", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [sys.executable, "-u", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -32,7 +38,7 @@ AT_ONCE = """
     try:
         print("ready")
         for _ in range(600):
-            time.sleep(0.05)  # a signal that comes just before one long sleep would wait for its end
+            time.sleep(0.05)  # a signal just before one long sleep would wait
     except stopping.Stopped as stop:
         print("stopped by", stop.signum)
 """
@@ -89,7 +95,9 @@ def test_what_breaks_because_of_the_signal_is_not_reported(here):
 def test_what_breaks_without_a_signal_is(here):
     process = python(
         here,
-        LATER.replace("while stopping.requested() is None:", "for _ in range(3):").replace('print("saved")', "raise ValueError"),
+        LATER.replace("while stopping.requested() is None:", "for _ in range(3):").replace(
+            'print("saved")', "raise ValueError"
+        ),
     )
     assert "ValueError" in ended(process)
 
@@ -127,7 +135,9 @@ def test_a_worker_is_told_twice_by_one_ctrl_c(here):
     assert "Traceback" not in out.split("worker told")[0]
 
 
-@pytest.mark.parametrize(("signum", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("signum", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
 def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
     """Imports take seconds, and there is nothing yet to save."""
     (here / "torch.py").write_text("import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n")
@@ -142,5 +152,5 @@ def test_a_stage_that_still_imports_ends_in_a_line(here, signum, said):
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signum)
-    assert ended(process) == f"stopped by {said} before it began; the same command begins it\n"
+    assert ended(process) == f"stopped by {said} during start-up; run the command again\n"
     assert process.returncode == 128 + signum

@@ -1,4 +1,4 @@
-"""Text to ids: repeatable training, no special ids from text, line breaks kept, and folders that can't harm."""
+"""Text to ids: repeatable training, no special ids from text, line breaks kept."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
-from pairpref.data import arena, turns
+from pairpref.data import arena, cells
 from pairpref.errors import UserError
 from pairpref.params import SMALL
 from pairpref.text import tokenizer as tokenizers
@@ -28,26 +28,33 @@ def refused(name: Path | str) -> str:
 @pytest.fixture(scope="module")
 def texts(small_params):
     settings = small_params().simulate
-    return [turns.join(cell) for row in range(200) for cell in arena.vote(row, settings).shown]
+    return [cells.join(cell) for row in range(200) for cell in arena.vote(row, settings).shown]
 
 
 class TestByteLevel:
     def test_trained_twice_it_is_the_same_byte_for_byte(self, texts, tmp_path):
         for run in ("one", "two"):
-            tokenizers.save(tokenizers.train_bpe(iter(texts), 700), tmp_path / run)
+            tokenizers.train_bpe(iter(texts), 700).save_pretrained(tmp_path / run)
         files = sorted(path.name for path in (tmp_path / "one").iterdir())
-        assert "tokenizer.json" in files and files == sorted(path.name for path in (tmp_path / "two").iterdir())
-        assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
+        assert "tokenizer.json" in files and files == sorted(
+            path.name for path in (tmp_path / "two").iterdir()
+        )
+        assert all(
+            (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+            for name in files
+        )
 
     def test_other_texts_are_another_tokenizer(self, texts):
-        one, two = (tokenizers.train_bpe(part, 700).get_vocab() for part in (texts[:300], texts[300:]))
+        one, two = (
+            tokenizers.train_bpe(part, 700).get_vocab() for part in (texts[:300], texts[300:])
+        )
         assert one != two
 
     def test_the_vocabulary_is_no_larger_than_asked(self, texts):
         assert len(tokenizers.train_bpe(texts, 300)) == 300
         assert 260 <= len(tokenizers.train_bpe(["a"], 5000)) < 300
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(TEXT | TEXT.map("[SEP]{}[CLS]".format))
     def test_every_text_comes_back(self, bpe, text):
         [ids] = Encoder(bpe)([text])
@@ -57,7 +64,7 @@ class TestByteLevel:
         assert ids.dtype == np.int32 and (len(ids) > 0) == (text != "")
 
     def test_saved_and_loaded_it_encodes_alike(self, bpe, texts, tmp_path):
-        tokenizers.save(bpe, tmp_path)
+        bpe.save_pretrained(tmp_path)
         loaded = tokenizers.load(str(tmp_path))
         for one, two in zip(Encoder(bpe)(texts[:50]), Encoder(loaded)(texts[:50]), strict=True):
             assert np.array_equal(one, two)
@@ -68,13 +75,15 @@ class TestByteLevel:
 def tokenizer(request, word_pieces, tmp_path_factory, bpe):
     if request.param == "bpe":
         folder = tmp_path_factory.mktemp("bpe")
-        tokenizers.save(bpe, folder)
+        bpe.save_pretrained(folder)
         return tokenizers.load(str(folder))
     return tokenizers.load(str(word_pieces("|", "[", "]", "sep", "cls")))
 
 
 class TestEncoder:
-    @pytest.mark.parametrize("text", ["[SEP]", "a [CLS] b", "[PAD][PAD]", "x[SEP]y", " [SEP] ", "[SEP]\n[SEP]"])
+    @pytest.mark.parametrize(
+        "text", ["[SEP]", "a [CLS] b", "[PAD][PAD]", "x[SEP]y", " [SEP] ", "[SEP]\n[SEP]"]
+    )
     def test_no_text_makes_a_special_id(self, tokenizer, text):
         special = {tokenizer.convert_tokens_to_ids(token) for token in ("[SEP]", "[CLS]", "[PAD]")}
         assert special < set(tokenizer.all_special_ids)
@@ -90,14 +99,19 @@ class TestEncoder:
 
     def test_the_number_of_texts_and_their_company_change_nothing(self, tokenizer):
         encode, texts = Encoder(tokenizer), ["a b c", "", "d\ne", "a" * 50]
-        assert all(np.array_equal(together, encode([text])[0]) for text, together in zip(texts, encode(texts), strict=True))
+        assert all(
+            np.array_equal(together, encode([text])[0])
+            for text, together in zip(texts, encode(texts), strict=True)
+        )
         assert encode([]) == []
 
     def test_nothing_is_cut_or_padded_whatever_the_tokenizer_was_saved_with(self, tokenizer):
         whole = Encoder(tokenizer)(["a b c d e f g h", "a"])
         tokenizer.backend_tokenizer.enable_truncation(3)
         tokenizer.backend_tokenizer.enable_padding(length=20)
-        assert [len(ids) for ids in Encoder(tokenizer)(["a b c d e f g h", "a"])] == [len(ids) for ids in whole]
+        assert [len(ids) for ids in Encoder(tokenizer)(["a b c d e f g h", "a"])] == [
+            len(ids) for ids in whole
+        ]
 
 
 def test_the_mark_of_a_line_break_is_one_the_tokenizer_has(word_pieces, bpe):
@@ -114,7 +128,9 @@ class TestTemplate:
         assert Template.of(bpe) == Template(bpe.cls_token_id, bpe.sep_token_id, bpe.pad_token_id)
 
     def test_start_and_end_of_a_sequence_where_there_is_no_cls_and_sep(self, bpe):
-        decoder = PreTrainedTokenizerFast(tokenizer_object=bpe.backend_tokenizer, bos_token="a", eos_token="b")
+        decoder = PreTrainedTokenizerFast(
+            tokenizer_object=bpe.backend_tokenizer, bos_token="a", eos_token="b"
+        )
         a, b = decoder.convert_tokens_to_ids(["a", "b"])
         assert Template.of(decoder) == Template(start=a, separator=b, pad=b)
         endless = PreTrainedTokenizerFast(tokenizer_object=bpe.backend_tokenizer, eos_token="b")
@@ -122,7 +138,9 @@ class TestTemplate:
 
     def test_neither_is_refused(self, bpe):
         with pytest.raises(UserError, match="separator"):
-            Template.of(PreTrainedTokenizerFast(tokenizer_object=bpe.backend_tokenizer, cls_token="a"))
+            Template.of(
+                PreTrainedTokenizerFast(tokenizer_object=bpe.backend_tokenizer, cls_token="a")
+            )
 
 
 class TestFolders:
@@ -149,11 +167,16 @@ class TestFolders:
 
     def test_code_in_the_folder_never_runs(self, tiny_backbone, tmp_path):
         folder, fired = tiny_backbone("bert"), tmp_path / "fired"
-        code = f"open({str(fired)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast as Evil\n"
+        code = (
+            f"open({str(fired)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast as Evil\n"
+        )
         (folder / "evil.py").write_text(code, encoding="utf-8")
         config = json.loads((folder / "tokenizer_config.json").read_text())
         for name in ("Evil", config["tokenizer_class"]):
-            config |= {"tokenizer_class": name, "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+            config |= {
+                "tokenizer_class": name,
+                "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
+            }
             (folder / "tokenizer_config.json").write_text(json.dumps(config))
             try:
                 tokenizers.load(str(folder))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pairpref import paths
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.monitor import Log
 from stages import train as stage
@@ -16,7 +17,8 @@ from stages.tokenize import tokenize
 
 
 @pytest.mark.parametrize(
-    ("backbone", "pooling"), [("small", "spans"), ("small", "cls"), ("modernbert", "spans"), ("bert", "cls")]
+    ("backbone", "pooling"),
+    [("small", "spans"), ("small", "cls"), ("modernbert", "spans"), ("bert", "cls")],
 )
 def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, pooling):
     changes = {} if backbone == "small" else {"model__backbone": str(tiny_backbone(backbone))}
@@ -24,12 +26,19 @@ def test_fold_0_is_judged_and_kept(small_params, here, tiny_backbone, backbone, 
     for body in (simulate, clean, backbones, tokenize, stage.train):
         body(settings, Log("test"))
     pairs = pd.read_parquet("data/clean/pairs.parquet")
-    judged = pd.read_parquet(stage.MODEL / "validation.parquet")
+    judged = pd.read_parquet(paths.FOLD_0_ANSWERS)
     assert list(judged["id"]) == list(pairs.loc[pairs["fold"] == 0, "id"])
-    figures = json.loads(stage.METRICS.read_text())
+    figures = json.loads(paths.TRAIN_METRICS.read_text())
     scored = scores(judged["label"].to_numpy(), probabilities(answers(judged)))
     assert figures == {name: scored[name] for name in ("log_loss", "accuracy", "f1_macro")}
-    curves = pd.read_csv(stage.CURVES)
+    curves = pd.read_csv(paths.TRAINING_CURVES)
     assert list(curves["epoch"]) == [1, 2]
-    assert list(curves.columns) == ["epoch", "train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro"]
+    assert list(curves.columns) == [
+        "epoch",
+        "train_loss",
+        "validation_loss",
+        "log_loss",
+        "accuracy",
+        "f1_macro",
+    ]
     assert np.isclose(curves["log_loss"].iloc[-1], figures["log_loss"], atol=1e-6)

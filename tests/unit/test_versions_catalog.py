@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from pairpref.errors import UserError
-from pairpref.params import flat
+from pairpref.typed_yaml import flat
 from pairpref.versions import catalog as catalogs
 from pairpref.versions.catalog import Catalog, changed, natural, spelled
-from pairpref.versions.replay import rewritten
+from pairpref.versions.worktree import rewritten
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -32,14 +32,14 @@ features:
 
 def tiny(tmp_path, old: str = "", new: str = "") -> Catalog:
     assert old in TINY
-    path = tmp_path / "versions.yaml"
+    path = tmp_path / "catalog.yaml"
     path.write_text(TINY.replace(old, new, 1) if old else TINY, encoding="utf-8")
     return catalogs.load(path)
 
 
 @pytest.fixture(scope="module")
 def ours() -> Catalog:
-    return catalogs.load(ROOT / "versions.yaml")
+    return catalogs.load(ROOT / "versions/catalog.yaml")
 
 
 def test_every_version_and_feature_can_be_expressed_by_todays_params(ours, raw_params):
@@ -47,12 +47,16 @@ def test_every_version_and_feature_can_be_expressed_by_todays_params(ours, raw_p
         assert changed(raw_params(), ours.changes(name), name)
     for key in ours.features:
         with_, without = ours.sides(key)
-        assert changed(raw_params(), with_, key) != changed(raw_params(), without, key), f"{key}: both sides are the same run"
+        assert changed(raw_params(), with_, key) != changed(raw_params(), without, key), (
+            f"{key}: both sides are the same run"
+        )
 
 
 def test_the_default_is_the_last_milestone_with_all_folds_and_one_seed(ours, raw_params):
     last = [name for name in ours.ordered() if ours.versions[name].milestone][-1]
-    as_released = changed(raw_params(), ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}, last)
+    as_released = changed(
+        raw_params(), ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}, last
+    )
     assert flat(as_released) == flat(raw_params())
 
 
@@ -60,13 +64,18 @@ def test_epochs_documented_are_epochs_run(ours):
     """A log of two epochs beside a version of three would compare nothing."""
     for name, version in ours.versions.items():
         if version.published and version.published.epochs:
-            assert [row[0] for row in version.published.epochs] == list(range(1, ours.changes(name)["train.epochs"] + 1)), name
+            assert [row[0] for row in version.published.epochs] == list(
+                range(1, ours.changes(name)["train.epochs"] + 1)
+            ), name
 
 
-def test_changes_add_up_along_the_parents(tmp_path):
+def test_a_version_has_the_changes_of_its_parents(tmp_path):
     found = tiny(tmp_path)
     assert found.changes("v2.0") == {"train.epochs": 3, "augment.ab": True}
-    assert found.sides("ab") == ({"train.epochs": 3, "augment.ab": True}, {"train.epochs": 3, "augment.ab": False})
+    assert found.sides("ab") == (
+        {"train.epochs": 3, "augment.ab": True},
+        {"train.epochs": 3, "augment.ab": False},
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,15 +83,27 @@ def test_changes_add_up_along_the_parents(tmp_path):
     [
         ("parent: v1.0", "parent: v3.0", "v2.0 has the parent v3.0"),
         ("    parent: v1.0\n", "", "v2.0 has the parent None"),
-        ("{augment.ab: true}", "{train.lr: 1.0e-5}", "v2.0 changes train.lr, so v1.0 must set it too"),
-        ("anchor: v2.0", "anchor: v9.0", "the anchor v9.0 is none of the versions"),
+        (
+            "{augment.ab: true}",
+            "{train.lr: 1.0e-5}",
+            "v2.0 changes train.lr, so v1.0 must set it too",
+        ),
+        ("anchor: v2.0", "anchor: v9.0", "the anchor is v9.0; expected one of v1.0, v2.0"),
         ("of: v2.0", "of: v9.0", "the feature ab is of v9.0"),
-        ("hypothesis: it learns more", "hypotheses: it learns more", "did you mean versions.v2.0.hypothesis?"),
+        (
+            "hypothesis: it learns more",
+            "hypotheses: it learns more",
+            "did you mean versions.v2.0.hypothesis?",
+        ),
         ("anchor: v2.0", "anchor: 17", "anchor is 17"),
-        ("    hypothesis: it learns\n", "    milestone: M9\n    hypothesis: it learns\n", "v1.0 is the milestone M9"),
+        (
+            "    hypothesis: it learns\n",
+            "    milestone: M9\n    hypothesis: it learns\n",
+            "v1.0 is the milestone M9",
+        ),
     ],
 )
-def test_a_faulty_catalog_is_refused_in_words(tmp_path, old, new, said):
+def test_a_faulty_catalog_is_refused(tmp_path, old, new, said):
     with pytest.raises(UserError, match=re.escape(said)):
         tiny(tmp_path, old, new)
 
@@ -90,7 +111,7 @@ def test_a_faulty_catalog_is_refused_in_words(tmp_path, old, new, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train.batchsize": 4}, "v2.0 sets train.batchsize, which is no param"),
+        ({"train.batchsize": 4}, "v2.0 sets train.batchsize, but params.yaml has no such param"),
         ({"train.epochs": "many"}, "train.epochs is 'many'"),
         ({"oof.folds": 9}, "oof.folds is 9"),
     ],
@@ -109,7 +130,14 @@ def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml)
     text = params_yaml.read_text(encoding="utf-8")
     assert rewritten(text, {}) == text
     new = rewritten(
-        text, {"train.lr": 3e-5, "train.patience": None, "train.seeds": [0, 1, 2], "augment.ab": False, "train.epochs": 7}
+        text,
+        {
+            "train.lr": 3e-5,
+            "train.patience": None,
+            "train.seeds": [0, 1, 2],
+            "augment.ab": False,
+            "train.epochs": 7,
+        },
     )
     before, after = (flat(yaml.safe_load(t)) for t in (text, new))
     assert {name: after[name] for name in after if before[name] != after[name]} == {
@@ -129,10 +157,19 @@ def test_small_numbers_keep_all_their_digits(params_yaml, rate):
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(UserError, match="the key train.epochs stands there twice"):
+    with pytest.raises(UserError, match='duplicate key "train.epochs"'):
         tiny(tmp_path, "train.epochs: 3,", "train.epochs: 3, train.epochs: 4,")
 
 
 def test_changes_are_spelled_as_on_the_command_line():
-    changes = {"train.lr": 2e-5, "train.patience": None, "augment.ab": False, "augment.mode": "both", "train.seeds": [0, 1]}
-    assert spelled(changes) == "train.lr=2e-05, train.patience=null, augment.ab=false, augment.mode=both, train.seeds=[0, 1]"
+    changes = {
+        "train.lr": 2e-5,
+        "train.patience": None,
+        "augment.ab": False,
+        "augment.mode": "both",
+        "train.seeds": [0, 1],
+    }
+    assert spelled(changes) == (
+        "train.lr=2e-05, train.patience=null, augment.ab=false, augment.mode=both, "
+        "train.seeds=[0, 1]"
+    )

@@ -1,4 +1,4 @@
-"""Reading votes strictly: one fixture per fault, each ending as a bad row with its reason or as one line for the user."""
+"""Reading votes strictly: each fault ends as a rejected row or as one line for the user."""
 
 import csv
 import gzip
@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairpref.data import turns
-from pairpref.data.refusal import REASONS, Refused
-from pairpref.data.votes import Bad, Row, read_unjudged, read_votes
+from pairpref.data import cells
+from pairpref.data.quarantine import REASONS, RowError
+from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 
-HEADER = ["id", "model_a", "model_b", "prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"]
+HEADER = [
+    "id",
+    "model_a",
+    "model_b",
+    "prompt",
+    "response_a",
+    "response_b",
+    "winner_model_a",
+    "winner_model_b",
+    "winner_tie",
+]
 
 
 def fields(id="7", prompt='["p"]', a='["a"]', b='["b"]', winners=(1, 0, 0)) -> list[str]:
@@ -27,7 +37,7 @@ def csv_bytes(*rows: list[str], header=HEADER) -> bytes:
     return text.getvalue().encode()
 
 
-def read(tmp_path, content: bytes, name="votes.csv") -> list[Row | Bad]:
+def read(tmp_path, content: bytes, name="votes.csv") -> list[Row | RejectedRow]:
     path = tmp_path / name
     path.write_bytes(content)
     return list(read_votes(path).rows)
@@ -41,9 +51,16 @@ def refused(tmp_path, content: bytes, name="votes.csv") -> str:
 
 
 def test_a_good_row(tmp_path):
-    [row] = read(tmp_path, csv_bytes(fields(prompt='["p", null]', a='["é", ""]', b='["b", null]', winners=(0, 0, 1))))
+    [row] = read(
+        tmp_path,
+        csv_bytes(fields(prompt='["p", null]', a='["é", ""]', b='["b", null]', winners=(0, 0, 1))),
+    )
     assert (row.line, row.id, row.label) == (2, "7", 2)
-    assert row.prompt.turns == ("p", None) and row.response_a.turns == ("é", "") and row.response_b.turns == ("b", None)
+    assert (
+        row.prompt.turns == ("p", None)
+        and row.response_a.turns == ("é", "")
+        and row.response_b.turns == ("b", None)
+    )
     assert row.prompt.source == '["p", null]'
 
 
@@ -80,7 +97,7 @@ def test_a_good_row(tmp_path):
 )
 def test_a_bad_row_is_set_aside_and_the_next_is_read(tmp_path, reason, row):
     bad, good = read(tmp_path, csv_bytes(row, fields(id="8")))
-    assert isinstance(bad, Bad) and isinstance(good, Row)
+    assert isinstance(bad, RejectedRow) and isinstance(good, Row)
     assert (bad.line, bad.reason, good.line, good.id) == (2, reason, 3, "8")
     assert bad.id == row[0]
     assert reason in REASONS
@@ -96,12 +113,21 @@ def test_bytes_that_are_not_utf8_cost_their_row(tmp_path):
 @pytest.mark.fault(17)
 def test_the_first_usable_row_of_an_id_stays(tmp_path):
     rows = read(tmp_path, csv_bytes(fields(a="["), fields(a='["kept"]'), fields(), fields()))
-    assert [getattr(row, "reason", "kept") for row in rows] == ["broken_json", "kept", "duplicate_id", "duplicate_id"]
+    assert [getattr(row, "reason", "kept") for row in rows] == [
+        "broken_json",
+        "kept",
+        "duplicate_id",
+        "duplicate_id",
+    ]
 
 
 def test_an_open_quote_ends_as_one_row(tmp_path):
     rows = read(tmp_path, csv_bytes(fields()) + b'8,x,y,"["p"]\n' + b"9,x,y\n")
-    assert [getattr(row, "reason", "kept") for row in rows] == ["kept", "broken_row", "wrong_fields"]
+    assert [getattr(row, "reason", "kept") for row in rows] == [
+        "kept",
+        "broken_row",
+        "wrong_fields",
+    ]
     [_, bad] = read(tmp_path, csv_bytes(fields()) + b'8,x,y,"never closed\n9,x,y\n')
     assert (bad.line, bad.reason) == (3, "broken_row")
 
@@ -115,7 +141,9 @@ def test_lines_are_physical(tmp_path):
 @pytest.mark.fault(17)
 def test_bom_and_crlf_are_nothing(tmp_path):
     content = csv_bytes(fields(), fields("8"))
-    assert read(tmp_path, b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n")) == read(tmp_path, content)
+    assert read(tmp_path, b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n")) == read(
+        tmp_path, content
+    )
 
 
 def test_gz(tmp_path):
@@ -139,10 +167,18 @@ def test_columns_may_be_in_any_order_and_more(tmp_path):
         (b"\n\n", "votes.csv", "empty line"),
         (csv_bytes(header=HEADER[:-3]), "votes.csv", "wrong columns"),
         (csv_bytes(header=[*HEADER, "id"]), "votes.csv", "the column id is there twice"),
-        (csv_bytes(header=[*HEADER, "winner"]), "votes.csv", "the winner is there twice: as winner_model_a, "),
+        (
+            csv_bytes(header=[*HEADER, "winner"]),
+            "votes.csv",
+            "the winner is there twice: as winner_model_a, ",
+        ),
         (b"foo,bar\n", "votes.csv", "wrong columns: got foo, bar. None is a column of votes"),
         (csv_bytes(header=[*HEADER[:3], *HEADER[4:]]), "votes.csv", "missing: prompt"),
-        (csv_bytes(fields()).replace(b",", b";"), "votes.csv", "separated by ';'; expected commas. Convert it: python -c"),
+        (
+            csv_bytes(fields()).replace(b",", b";"),
+            "votes.csv",
+            "separated by ';'; expected commas. Convert it: python -c",
+        ),
         (csv_bytes(fields()).replace(b",", b"\t"), "votes.csv", "separated by tabs"),
         (csv_bytes(fields()).decode().encode("utf-16"), "votes.csv", "UTF-16"),
         (csv_bytes(fields()).decode().encode("utf-16-le"), "votes.csv", "UTF-16"),
@@ -181,7 +217,9 @@ def test_missing_file_and_folder(tmp_path):
 
 
 def jsonl(*lines: object) -> bytes:
-    return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines).encode()
+    return "".join(
+        (line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines
+    ).encode()
 
 
 PAIR = {
@@ -198,7 +236,11 @@ PAIR = {
 def test_json_lines_of_pairs(tmp_path):
     [row] = read(tmp_path, jsonl(PAIR), "votes.jsonl")
     assert (row.line, row.id, row.label) == (1, "7", 1)
-    assert [c.turns for c in (row.prompt, row.response_a, row.response_b)] == [("p",), ("a",), ("b",)]
+    assert [c.turns for c in (row.prompt, row.response_a, row.response_b)] == [
+        ("p",),
+        ("a",),
+        ("b",),
+    ]
     assert row.response_b.source == '[["b"]]'
 
 
@@ -235,9 +277,27 @@ def test_text_and_label(tmp_path):
     votes = read_votes(path)
     rows = list(votes.rows)
     assert votes.form == "text" and votes.written == "plain text in text"
-    assert [getattr(row, "label", None) for row in rows] == [0, 1, 2, 0, 0, 1, 2, 2, None, None, None, None]
+    assert [getattr(row, "label", None) for row in rows] == [
+        0,
+        1,
+        2,
+        0,
+        0,
+        1,
+        2,
+        2,
+        None,
+        None,
+        None,
+        None,
+    ]
     assert [row.reason for row in rows[8:]] == ["bad_label"] * 4
-    assert (rows[0].id, rows[0].prompt, rows[0].response_a.turns, rows[0].response_b) == ("1", None, ("t0",), None)
+    assert (rows[0].id, rows[0].prompt, rows[0].response_a.turns, rows[0].response_b) == (
+        "1",
+        None,
+        ("t0",),
+        None,
+    )
 
 
 @pytest.mark.parametrize("text", [None, ["a list"], [{"role": "user", "content": "x"}], 7])
@@ -248,19 +308,29 @@ def test_a_single_text_is_a_text(tmp_path, text):
 
 def test_unjudged_rows_are_all_there(tmp_path):
     path = tmp_path / "test.csv"
-    path.write_bytes(csv_bytes(["7", '["p"]', '["a"]', '["b"]'], ["7", "[", "", ""], ["8"], header=["id", *HEADER[3:6]]))
+    path.write_bytes(
+        csv_bytes(
+            ["7", '["p"]', '["a"]', '["b"]'], ["7", "[", "", ""], ["8"], header=["id", *HEADER[3:6]]
+        )
+    )
     rows = list(read_unjudged(path).rows)
-    assert [(row.id, isinstance(row, Row)) for row in rows] == [("7", True), ("7", False), ("8", False)]
+    assert [(row.id, isinstance(row, Row)) for row in rows] == [
+        ("7", True),
+        ("7", False),
+        ("8", False),
+    ]
 
 
 def test_turns_are_marked_where_there_are_several():
-    assert turns.join(["only"]) == "only"
-    assert turns.join([""]) == ""
-    assert turns.join([None]) == turns.NO_TEXT
-    assert turns.join(["one", None, ""]) == f"Turn 1:\none\n\nTurn 2:\n{turns.NO_TEXT}\n\nTurn 3:\n"
+    assert cells.join(["only"]) == "only"
+    assert cells.join([""]) == ""
+    assert cells.join([None]) == cells.NO_TEXT
+    assert cells.join(["one", None, ""]) == f"Turn 1:\none\n\nTurn 2:\n{cells.NO_TEXT}\n\nTurn 3:\n"
 
 
-NESTED = st.recursive(st.none() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=12)
+NESTED = st.recursive(
+    st.none() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=12
+)
 
 
 @given(st.lists(NESTED, min_size=1))
@@ -270,19 +340,22 @@ def test_flattening_keeps_order_and_nesting_is_nothing(value):
 
     if leaves(value):
         assert (
-            turns.parse(json.dumps(value)).turns
-            == turns.parse(value).turns
-            == turns.parse([[value]]).turns
+            cells.parse(json.dumps(value)).turns
+            == cells.parse(value).turns
+            == cells.parse([[value]]).turns
             == tuple(leaves(value))
         )
     else:
-        with pytest.raises(Refused):
-            turns.parse(value)
+        with pytest.raises(RowError):
+            cells.parse(value)
 
 
 def test_a_line_too_long_is_one_bad_row(tmp_path):
     row = {"prompt": "p", "response_a": "a", "response_b": "b", "winner": "tie"}
-    lines = [json.dumps({"id": i} | row | ({"response_a": "y" * 33_000_000} if i == 2 else {})) for i in (1, 2, 3)]
+    lines = [
+        json.dumps({"id": i} | row | ({"response_a": "y" * 33_000_000} if i == 2 else {}))
+        for i in (1, 2, 3)
+    ]
     (tmp_path / "votes.jsonl").write_text("\n".join(lines))
     first, second, third = read_votes(tmp_path / "votes.jsonl").rows
     assert (second.line, second.reason) == (2, "too_long") and [first.line, third.line] == [1, 3]

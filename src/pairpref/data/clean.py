@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pairpref.data import quarantine, turns
+from pairpref.data import cells, quarantine
+from pairpref.data.cells import Cell
+from pairpref.data.quarantine import RejectedRow
 from pairpref.data.repair import repair, repair_and_explain
-from pairpref.data.turns import Cell
-from pairpref.data.votes import Bad, Row, read_unjudged
+from pairpref.data.votes import Row, read_unjudged
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS
 from pairpref.parallel import ALONE, each
@@ -21,12 +22,7 @@ _SHARD = 100
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """A row ready to be stored.
-
-    `key` is what it is grouped by: the fully repaired and flattened prompt (or whole text, where there is no prompt), whatever
-    the switches say. `found` names what there was to see in it: once a text `repaired_…`, `null_answers`, `empty_answers`, and
-    `ties_bothbad`.
-    """
+    """A row ready to be stored."""
 
     line: int
     id: str
@@ -35,26 +31,33 @@ class Clean:
     response_b: str | None
     label: int | None
     turns: int
+    # What it is grouped by, whatever the switches say: the fully repaired and flattened prompt, or
+    # whole text where there is no prompt.
     key: str
+    # repaired_…, null_answers and empty_answers, once a text; ties_bothbad.
     found: tuple[str, ...]
 
 
 def clean_row(row: Row, switches: CleanParams) -> Clean:
-    """The texts of one row, repaired where `utf8` and flattened where `flatten` is on; lone surrogates go in any case."""
-    found: list[str] = ["ties_bothbad"] if row.both_bad else []
-    texts = [_text(cell, switches, found) for cell in (row.prompt, row.response_a, row.response_b)]
+    """Repair texts where `utf8` is on and flatten them where `flatten` is on."""
+    found = ["ties_bothbad"] if row.both_bad else []
+    prompt = _text(row.prompt, switches, found) if row.prompt else ""
+    a = _text(row.response_a, switches, found)
+    b = _text(row.response_b, switches, found) if row.response_b else None
     for answer in filter(None, (row.response_a, row.response_b)):
         if None in answer.turns:
             found.append("null_answers")
-        elif not any(turn.strip() for turn in answer.turns):
+        elif not any(turn and turn.strip() for turn in answer.turns):
             found.append("empty_answers")
-    asked = row.prompt or row.response_a
-    key = turns.join([turn and repair(turn) for turn in asked.turns])
-    return Clean(row.line, row.id, texts[0] or "", texts[1], texts[2], row.label, len(asked.turns), key, tuple(found))
+    asked = (row.prompt or row.response_a).turns
+    key = cells.join([turn and repair(turn) for turn in asked])
+    return Clean(row.line, row.id, prompt, a, b, row.label, len(asked), key, tuple(found))
 
 
-def clean_rows(rows: Iterable[Row | Bad], switches: CleanParams, parallel: ParallelParams = ALONE) -> Iterator[Clean | Bad]:
-    """Clean many rows, by shards as independent jobs. Bad rows pass through in their place."""
+def clean_rows(
+    rows: Iterable[Row | RejectedRow], switches: CleanParams, parallel: ParallelParams = ALONE
+) -> Iterator[Clean | RejectedRow]:
+    """Clean many rows, by shards as independent jobs. Rejected rows pass through in their place."""
     rows = iter(rows)
     shards = iter(lambda: list(islice(rows, _SHARD)), [])
     for shard in each(_clean_shard, ((shard, switches) for shard in shards), parallel):
@@ -66,54 +69,60 @@ def read_test(
     switches: CleanParams,
     parallel: ParallelParams = ALONE,
     usual: Mapping[str, bool] | None = None,
-) -> tuple[pd.DataFrame, list[Bad]]:
+) -> tuple[pd.DataFrame, list[RejectedRow]]:
     """Every row of a file of pairs to predict, in its order, and those of them that can't be used.
 
     Args:
         usual: as in `read_unjudged`.
 
     Returns:
-        id, prompt, response_a, response_b (strings; response_b is None in text files) and ok (bool); and the rows where ok is False:
-        their texts are empty, yet each still needs a prediction.
+        id, prompt, response_a, response_b (strings; response_b is None in text files), ok (bool);
+        and the rows where ok is False: their texts are empty, yet each still needs a prediction.
 
     Raises:
         UserError: the file as a whole can't be read, or a row has no readable id.
     """
-    columns = ("id", *TEXTS, "ok")
-    bad, values = [], []
+    rejected: list[RejectedRow] = []
+    values: list[tuple[str, str, str, str | None, bool]] = []
     for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
-        _refuse_nameless(row, path)
-        if isinstance(row, Bad):
-            bad.append(row)
+        _refuse_without_id(row, path)
+        if isinstance(row, RejectedRow):
+            rejected.append(row)
             values.append((row.id, "", "", "", False))
         else:
             values.append((row.id, row.prompt, row.response_a, row.response_b, True))
-    return pd.DataFrame(values, columns=columns).astype({"ok": bool}), bad
+    return pd.DataFrame(values, columns=("id", *TEXTS, "ok")).astype({"ok": bool}), rejected
 
 
-def _refuse_nameless(row: Clean | Bad, path: Path | str) -> None:
-    """A prediction is for somebody: a row whose id was lost would be one for nobody."""
+def _refuse_without_id(row: Clean | RejectedRow, path: Path | str) -> None:
     try:
         if row.id.encode("utf-8"):
             return
     except UnicodeEncodeError:
         pass
-    found = f" ({row.reason}, {quarantine.printable(row.excerpt)})" if isinstance(row, Bad) else ""
-    raise UserError(f"{path}: line {row.line} has no readable id, which a prediction needs{found}. Mend that line.")
+    found = ""
+    if isinstance(row, RejectedRow):
+        found = f" ({row.reason}, {quarantine.printable(row.excerpt)})"
+    raise UserError(
+        f"{path}: line {row.line} has no readable id, which a prediction needs{found}. "
+        "Mend that line."
+    )
 
 
-def _clean_shard(shard: list[Row | Bad], switches: CleanParams) -> list[Clean | Bad]:
-    return [row if isinstance(row, Bad) else clean_row(row, switches) for row in shard]
+def _clean_shard(
+    shard: list[Row | RejectedRow], switches: CleanParams
+) -> list[Clean | RejectedRow]:
+    return [row if isinstance(row, RejectedRow) else clean_row(row, switches) for row in shard]
 
 
-def _text(cell: Cell | None, switches: CleanParams, found: list[str]) -> str | None:
-    if cell is None:
-        return None
+def _text(cell: Cell, switches: CleanParams, found: list[str]) -> str:
     kinds: set[str] = set()
     texts: list[str | None] = []
     for source in cell.turns if switches.flatten else (cell.source,):
-        text, repaired = (None, set()) if source is None else repair_and_explain(source, switches.utf8)
+        text = source
+        if source is not None:
+            text, repaired = repair_and_explain(source, switches.utf8)
+            kinds |= repaired
         texts.append(text)
-        kinds |= repaired
     found.extend(f"repaired_{kind}" for kind in sorted(kinds))
-    return turns.join(texts)
+    return cells.join(texts)

@@ -23,32 +23,31 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
     Raises:
         UserError: a fold would lack a label that some votes have, or all votes have the same.
     """
-    remedy = "Get more votes" + (
-        ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest." if folds > _FEWEST else "."
-    )
-    voted = np.flatnonzero(np.bincount(labels, minlength=len(LABELS)))
+    fewer = ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest"
+    remedy = f"Get more votes{fewer if folds > _FEWEST else ''}."
+    voted = np.unique(labels)
     if len(voted) == 1:
         raise UserError(
-            f"all {len(labels)} rows have the label {LABELS[voted[0]]}: nothing to learn. Votes need two labels or more."
+            f"all {len(labels)} rows have the label {LABELS[voted[0]]}: nothing to learn. "
+            "Votes need two labels or more."
         )
     for label in voted:
-        name = LABELS[label]
         of_label = groups[labels == label]
         distinct = len(np.unique(of_label))
         if distinct < folds:
             raise UserError(
-                f"{len(of_label)} rows with the label {name}, in {distinct} prompt groups: too few for data.folds = {folds}. "
-                f"{remedy}"
+                f"{len(of_label)} rows with the label {LABELS[label]}, in {distinct} prompt "
+                f"groups: too few for data.folds = {folds}. {remedy}"
             )
     fold = np.empty(len(labels), dtype=np.int8)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         fold[held_out] = number
-    for number in range(folds):
-        counts = np.bincount(labels[fold == number], minlength=len(LABELS))
-        for label in voted:
-            if not counts[label]:
-                raise UserError(f"fold {number} has {counts.sum()} rows but none with the label {LABELS[label]}. {remedy}")
+        if len(missing := np.setdiff1d(voted, labels[held_out])):
+            raise UserError(
+                f"fold {number} has {len(held_out)} rows but none with the label "
+                f"{LABELS[missing[0]]}. {remedy}"
+            )
     return fold
 
 
@@ -62,6 +61,7 @@ def check(frame: pd.DataFrame) -> None:
     leaking = spread[spread > 1]
     if len(leaking):
         raise UserError(
-            f"prompt group {leaking.index[0]} is in {leaking.iloc[0]} folds ({len(leaking)} such groups): a model would be "
-            "judged on prompts it was trained on. Run the clean stage again: dvc repro -f clean"
+            f"prompt group {leaking.index[0]} is in {leaking.iloc[0]} folds ({len(leaking)} such "
+            "groups): a model would be judged on prompts it was trained on. Run the clean stage "
+            "again: dvc repro -f clean"
         )

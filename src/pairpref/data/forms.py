@@ -1,137 +1,163 @@
-"""Every public form of votes, told apart by its columns; of those whose columns are all there, the first in this table:
+"""Every public form of votes: what its columns are called, and how they say who has won.
 
-| form          | texts                                                        | votes have                       | id           |
-|---------------|--------------------------------------------------------------|----------------------------------|--------------|
-| conversations | conversation_a, conversation_b: messages                     | winner, or winner_model_a,       | needed       |
-|               |                                                              | winner_model_b, winner_tie       |              |
-| pairs         | prompt, response_a, response_b: texts, lists or messages     | the same                         | needed       |
-| preference    | chosen, rejected, and prompt where they are not messages     | nothing: chosen has won          | or the line  |
-|               | that hold it                                                 |                                  |              |
-| text          | text: a whole comparison, without an A and a B to swap       | label                            | or the line  |
-
-The id is in the column id or question_id. Pairs to predict have the same columns without the vote.
+To add a form, add an entry to `FORMS`. If it says who has won in a new way, add a `Vote` for that.
+Then show it in docs/votes.md and add an example to `FORMS` in tests/unit/test_forms.py, which reads
+it from CSV, JSON lines and Parquet. A file has the first form of which it has all the columns.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pairpref.data import lines, turns, values
-from pairpref.data.messages import Talk
-from pairpref.data.refusal import Refused
-from pairpref.data.turns import Cell
+from pairpref.data import cells, lines, values
+from pairpref.data.cells import Cell, Talk, Turns
+from pairpref.data.quarantine import RowError
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS, A, B
 
-Name = Literal["conversations", "pairs", "preference", "text"]
-Texts = tuple[Cell | None, Cell, Cell | None]
-"""Prompt, A and B; of single texts the text in the middle."""
 
-_FLAGS, _WINNER = tuple(WINNERS), ("winner",)
-_TEXTS: dict[Name, tuple[str, ...]] = {
-    "conversations": ("conversation_a", "conversation_b"),
-    "pairs": tuple(TEXTS),
-    "preference": ("chosen", "rejected"),
-    "text": ("text",),
-}
-_VOTES: dict[Name, tuple[tuple[str, ...], ...]] = {
-    "conversations": (_FLAGS, _WINNER),
-    "pairs": (_FLAGS, _WINNER),
-    "preference": ((),),
-    "text": (("label",),),
-}
-_IDS = ("id", "question_id")
-_BY_LINE = ("preference", "text")
-# How a JSON list begins, a damaged one or one of Python's included: ["…, [[…, [{…, [null, [].
-_LIST = re.compile(r"""\s*\[\s*(?:["'\[{\]]|null\b|None\b)""")
-_MIXED = 0.1
-_FEW = 5
-"""Strings of a column that hold text, below which they may not tell how the column is written."""
+@dataclass(frozen=True)
+class Vote:
+    """One way to say who has won: the columns, and what their values mean."""
+
+    columns: tuple[str, ...]
+    # Of the columns' values: 0 = A, 1 = B, 2 = tie; or RowError (see quarantine.REASONS).
+    label: Callable[..., int]
+
+
+def _of_flags(*flags: object) -> int:
+    found = [values.flag(flag) for flag in flags]
+    got = ", ".join(str(flag)[:40] for flag in flags)
+    if None in found:
+        raise RowError("bad_winner", got)
+    if found.count(1) != 1:
+        raise RowError("several_winners" if any(found) else "no_winner", got)
+    return found.index(1)
+
+
+def _of_winner(winner: object) -> int:
+    if (label := values.word(winner)) is None:
+        raise RowError("bad_winner", winner)
+    return label
+
+
+def _of_label(value: object) -> int:
+    if (label := values.label(value)) is None:
+        raise RowError("bad_label", value)
+    return label
+
+
+FLAGS = Vote(tuple(WINNERS), _of_flags)
+WINNER = Vote(("winner",), _of_winner)
+LABEL = Vote(("label",), _of_label)
+FIRST_WINS = Vote((), lambda: A)  # the winner is always in the same column
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a file's columns mean.
+    """Columns of a published form."""
 
-    Attributes:
-        name: see the table.
-        id: the column of the id; None where the line stands in for it.
-        texts: columns of prompt (if there is one), A and B; or of the single text.
-        vote: columns that say who has won; none where pairs are to be predicted, or where the form says it by itself.
-        judged: whether rows have a vote.
-    """
+    texts: tuple[str, ...]  # of prompt (unless the others hold it), A and B; or of a single text
+    votes: tuple[Vote, ...]  # a file has one of them
+    needs_id: bool = True  # otherwise the line is the id of a row without one
+    prompt: str | None = None  # a column of the prompt that may be missing
 
-    name: Name
-    id: str | None
+
+FORMS = {
+    "conversations": Form(("conversation_a", "conversation_b"), (FLAGS, WINNER)),
+    "pairs": Form(tuple(TEXTS), (FLAGS, WINNER)),
+    "preference": Form(("chosen", "rejected"), (FIRST_WINS,), needs_id=False, prompt="prompt"),
+    "text": Form(("text",), (LABEL,), needs_id=False),
+}
+_IDS = ("id", "question_id")
+
+# How a JSON list begins, also a damaged one or one of Python's: ["…, [[…, [{…, [null, [].
+_LIST = re.compile(r"""\s*\[\s*(?:["'\[{\]]|null\b|None\b)""")
+_MIXED = 0.1  # share of JSON lists from which a column of plain text is refused
+_FEW = 5  # strings below which a column may not tell how it is written
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of one file mean."""
+
+    name: str  # of the form
+    form: Form
+    id: str | None  # column of the id
     texts: tuple[str, ...]
-    vote: tuple[str, ...]
-    judged: bool
+    vote: Vote | None  # None where pairs are to be predicted
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that every row must have."""
-        return (*((self.id,) if self.id and self.name not in _BY_LINE else ()), *_TEXTS[self.name], *self.vote)
+        identifier = (self.id,) if self.id and self.form.needs_id else ()
+        return (*identifier, *self.form.texts, *(self.vote.columns if self.vote else ()))
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns that are read."""
-        return (*((self.id,) if self.id else ()), *self.texts, *self.vote)
+    def columns(self) -> set[str]:
+        """Columns that are read."""
+        return {*self.needed, *self.texts, *((self.id,) if self.id else ())}
 
-    def identifier(self, cells: Mapping[str, object], line: int) -> str:
+    def identifier(self, row: Mapping[str, object], line: int) -> str:
         """The id of a row; empty where it has none."""
-        given = cells.get(self.id) if self.id else None
-        return str(line) if given is None and self.name in _BY_LINE else values.identifier(given)
+        given = row.get(self.id) if self.id else None
+        if given is None and not self.form.needs_id:
+            return str(line)
+        return values.identifier(given)
 
-    def read(self, cells: Mapping[str, object], plain: Collection[str], identifier: str) -> tuple[Texts, int | None, bool]:
-        """Texts and label of a row, and whether it is a tie of two bad answers.
+    def read(
+        self, row: Mapping[str, object], plain: Collection[str], identifier: str
+    ) -> tuple[Cell | None, Cell, Cell | None, int | None, bool]:
+        """Prompt, A, B, label, and whether the vote is a tie of two bad answers.
 
-        Of a preference, the id draws the side on which the chosen answer is shown, so that the label says nothing by itself. Where
-        nothing is voted, chosen is A.
+        A single text is in the place of A. If the winner is always in the same column, a hash of
+        the id draws whether it is shown as A or B, so that the label says nothing by itself.
 
         Args:
             plain: columns that hold plain text.
         """
-        if self.name == "text":
-            return (None, turns.plain(cells["text"]), None), self._label(cells), False
-        prompt, a, b = _pair(self.texts, cells, plain)
-        if len({len(prompt.turns), len(a.turns), len(b.turns)}) > 1:
-            raise Refused("unequal_turns", f"prompt: {len(prompt.turns)}, A: {len(a.turns)}, B: {len(b.turns)}")
-        if self.name == "preference" and self.judged:
-            if a.turns == b.turns:
-                raise Refused("same_answers", next(filter(None, a.turns), ""))
-            return ((prompt, b, a), B, False) if _chosen_is_b(identifier) else ((prompt, a, b), A, False)
-        return (prompt, a, b), self._label(cells), self.vote == _WINNER and values.both_bad(cells["winner"])
+        if len(self.texts) == 1:
+            text = cells.plain(row[self.texts[0]])
+            return None, text, None, self._label(row), False
+        prompt, a, b = _pair(self.texts, row, plain)
+        turns = [len(cell.turns) for cell in (prompt, a, b)]
+        if len(set(turns)) > 1:
+            raise RowError("unequal_turns", "prompt: {}, A: {}, B: {}".format(*turns))
+        if self.vote is FIRST_WINS and a.turns == b.turns:
+            raise RowError("same_answers", next(filter(None, a.turns), ""))
+        label = self._label(row)
+        if self.vote is FIRST_WINS and _is_shown_second(identifier):
+            a, b, label = b, a, B
+        both_bad = self.vote is WINNER and values.both_bad(row["winner"])
+        return prompt, a, b, label, both_bad
 
-    def _label(self, cells: Mapping[str, object]) -> int | None:
-        if self.vote == _FLAGS:
-            return _flagged([cells[name] for name in _FLAGS])
-        if not self.vote:
-            return None
-        value = cells[self.vote[0]]
-        found = values.word(value) if self.vote == _WINNER else values.label(value)
-        if found is None:
-            raise Refused("bad_winner" if self.vote == _WINNER else "bad_label", value)
-        return found
+    def _label(self, row: Mapping[str, object]) -> int | None:
+        return self.vote.label(*(row[name] for name in self.vote.columns)) if self.vote else None
 
 
-def find(columns: Collection[str], judged: bool) -> Form | None:
-    """The form of a file with these columns, if it is one.
+def find(columns: Collection[str], judged: bool) -> Layout | None:
+    """The layout of a file with these columns, if it has one of the forms.
+
+    Args:
+        judged: whether its rows have a vote.
 
     Raises:
         UserError: the winner is given twice.
     """
-    for name, texts in _TEXTS.items():
-        votes = [vote for vote in _VOTES[name] if set(vote) <= set(columns)] if judged else [()]
+    for name, form in FORMS.items():
+        votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
         identifier = next((column for column in _IDS if column in columns), None)
-        if not set(texts) <= set(columns) or not votes or not (identifier or name in _BY_LINE):
+        if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
             continue
         if len(votes) > 1:
-            raise UserError(f"the winner is there twice: as {' and as '.join(map(', '.join, votes))}. Remove one of them.")
-        asked = ("prompt",) if name == "preference" and "prompt" in columns else ()
-        return Form(name, identifier, (*asked, *texts), votes[0], judged)
+            found = " and as ".join(", ".join(vote.columns) for vote in votes)
+            raise UserError(f"the winner is there twice: as {found}. Remove one of them.")
+        if votes or not judged:
+            prompt = (form.prompt,) if form.prompt in columns else ()
+            vote = votes[0] if votes else None
+            return Layout(name, form, identifier, (*prompt, *form.texts), vote)
     return None
 
 
@@ -141,38 +167,44 @@ def unknown(columns: Sequence[str], judged: bool) -> str:
     if find([name.lower() for name in columns], judged):
         return f"{got} Expected their names in lower case."
     needed = [
-        (*(() if name in _BY_LINE else ("id",)), *texts, *vote)
-        for name, texts in _TEXTS.items()
-        for vote in (_VOTES[name] if judged else ((),))
+        (*(("id",) if form.needs_id else ()), *form.texts, *vote)
+        for form in FORMS.values()
+        for vote in ([vote.columns for vote in form.votes] if judged else [()])
     ]
     nearest = max(needed, key=lambda names: len(set(names) & set(columns)) / len(names))
     missing = [name for name in nearest if name not in columns]
     if len(missing) == len(nearest):
         return f"{got} None is a column of votes: docs/votes.md shows every form."
-    return f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; missing: {', '.join(missing)}."
+    return (
+        f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; "
+        f"missing: {', '.join(missing)}."
+    )
 
 
-def plain_columns(form: Form, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None) -> frozenset[str]:
-    """Columns whose strings are plain text; the others' are JSON lists. Whole columns are told apart by the first rows, never cells.
+def plain_columns(
+    layout: Layout, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None
+) -> frozenset[str]:
+    """Columns of texts whose strings are plain text; the others' strings are JSON lists.
 
-    Blank strings are as those of the other columns.
+    The first rows decide for the whole column. A column of blank strings is as the others.
 
     Args:
-        usual: whether a column of the training votes was plain. It decides where there are few strings: a text that begins like a
-            list is one where the votes had lists, and a text where they had plain text.
+        usual: whether a column of the training votes was plain. It decides where there are few
+            strings, unless none of them begins like a list and the votes had lists.
 
     Raises:
         UserError: a column of plain text has JSON lists, too.
     """
-    if form.name == "text":
-        return frozenset(form.texts)
+    if len(layout.texts) == 1:
+        return frozenset(layout.texts)
     plain, blank, usual = set(), set(), usual or {}
-    for name in form.texts:
-        given = [value for cells in head if isinstance(value := cells.get(name), str)]
+    for name in layout.texts:
+        given = [value for row in head if isinstance(value := row.get(name), str)]
         strings = [value for value in given if value.strip()]
-        like_lists = sum(map(bool, map(_LIST.match, strings)))
+        like_lists = sum(1 for value in strings if _LIST.match(value))
         if len(strings) < _FEW and name in usual and (usual[name] or like_lists or not strings):
-            plain |= {name} if usual[name] else set()
+            if usual[name]:
+                plain.add(name)
             continue
         if given and not strings:
             blank.add(name)
@@ -181,8 +213,9 @@ def plain_columns(form: Form, head: Sequence[Mapping[str, object]], usual: Mappi
         plain.add(name)
         if (lists := sum(map(_is_list, strings))) >= _MIXED * len(strings):
             raise UserError(
-                f"{name} holds JSON lists in {lists} of the first {len(strings)} rows and plain text in the others; "
-                'expected one of both. Write all as JSON lists, such as ["the text"].'
+                f"{name} holds JSON lists in {lists} of the first {len(strings)} rows and plain "
+                "text in the others; expected one of both. Write all as JSON lists, such as "
+                '["the text"].'
             )
     return frozenset(plain | blank if plain else plain)
 
@@ -191,67 +224,65 @@ def _is_list(text: str) -> bool:
     if not _LIST.match(text):
         return False
     try:
-        turns.parse(text)
-    except (Refused, RecursionError):
+        cells.parse(text)
+    except (RowError, RecursionError):
         return False
     return True
 
 
-def _pair(names: Sequence[str], cells: Mapping[str, object], plain: Collection[str]) -> tuple[Cell, Cell, Cell]:
-    *asked, of_a, of_b = names
-    a, b = _cell(cells, of_a, plain), _cell(cells, of_b, plain)
-    asks = [cell.asks if isinstance(cell, Talk) else () for cell in (a, b)]
-    if any(asks):
-        if asks[0] != asks[1]:
-            raise Refused("prompts_differ", next((str(x) for x, y in zip(*asks, strict=False) if x != y), f"{of_a}, {of_b}"))
-        if asked and cells.get(asked[0]) is not None and not _asks(_cell(cells, asked[0], plain), asks[0]):
-            raise Refused("prompts_differ", f"{asked[0]}: {cells[asked[0]]}")
-        return _of(asks[0], of_a), _answer(a, of_a), _answer(b, of_b)
-    if not asked or cells.get(asked[0]) is None:
-        raise Refused("no_prompt", ", ".join(names))
-    prompt = _cell(cells, asked[0], plain)
+def _pair(
+    names: Sequence[str], row: Mapping[str, object], plain: Collection[str]
+) -> tuple[Cell, Cell, Cell]:
+    """Prompt, A and B of the columns `names`, which may lack the prompt's."""
+    *of_prompt, of_a, of_b = names
+    a, b = _cell(row, of_a, plain), _cell(row, of_b, plain)
+    asks_a, asks_b = (cell.asks if isinstance(cell, Talk) else () for cell in (a, b))
+    if asks_a != asks_b:
+        differ = (str(x) for x, y in zip(asks_a, asks_b, strict=False) if x != y)
+        raise RowError("prompts_differ", next(differ, f"{of_a}, {of_b}"))
+    prompt = None
+    if of_prompt and row.get(of_prompt[0]) is not None:
+        prompt = _cell(row, of_prompt[0], plain)
+    if asks_a:
+        if prompt and not _is_asked(prompt, asks_a):
+            raise RowError("prompts_differ", f"{of_prompt[0]}: {row[of_prompt[0]]}")
+        return _joined(of_a, asks_a), _answers(of_a, a), _answers(of_b, b)
+    if prompt is None:
+        raise RowError("no_prompt", ", ".join(names))
     if isinstance(prompt, Cell):
-        return prompt, _answer(a, of_a), _answer(b, of_b)
+        return prompt, _answers(of_a, a), _answers(of_b, b)
     # Messages that end in a question: what was answered before it belongs to both answers.
     before = prompt.answers
-    return _of(prompt.asks, asked[0]), _answer(a, of_a, before), _answer(b, of_b, before)
+    asks = _joined(of_prompt[0], prompt.asks)
+    return asks, _answers(of_a, a, before), _answers(of_b, b, before)
 
 
-def _asks(prompt: Cell | Talk, asks: Sequence[str | None]) -> bool:
-    """Whether a prompt is asked in a conversation, which may put a system message before it, or ask more."""
-    given = prompt.turns if isinstance(prompt, Cell) else prompt.asks
-    return all(any((ask or "").strip().endswith((turn or "").strip()) for ask in asks) for turn in given)
+def _is_asked(prompt: Cell | Talk, asks: Turns) -> bool:
+    """Whether a conversation, which may have a system message or more turns, asks a prompt."""
+    turns = prompt.turns if isinstance(prompt, Cell) else prompt.asks
+    asked = [(ask or "").strip() for ask in asks]
+    return all(any(ask.endswith((turn or "").strip()) for ask in asked) for turn in turns)
 
 
-def _cell(cells: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:
-    value = cells[name]
+def _cell(row: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:
+    is_plain = name in plain and isinstance(row[name], str)
     try:
-        return turns.plain(value) if name in plain and isinstance(value, str) else turns.parse(value)
-    except Refused as refused:
-        raise Refused(refused.reason, f"{name}: {refused.excerpt}") from None
+        return cells.plain(row[name]) if is_plain else cells.parse(row[name])
+    except RowError as error:
+        raise RowError(error.reason, f"{name}: {error.excerpt}") from None
 
 
-def _answer(cell: Cell | Talk, name: str, before: tuple[str | None, ...] = ()) -> Cell:
-    if isinstance(cell, Cell):
-        return _of(before + cell.turns, name) if before else cell
-    return _of(before + cell.answers, name)
+def _answers(name: str, cell: Cell | Talk, before: Turns = ()) -> Cell:
+    if isinstance(cell, Talk):
+        return _joined(name, before + cell.answers)
+    return _joined(name, before + cell.turns) if before else cell
 
 
-def _of(of: tuple[str | None, ...], name: str) -> Cell:
-    if not of:
-        raise Refused("no_turns", name)
-    return Cell(of, json.dumps(of))
+def _joined(name: str, turns: Turns) -> Cell:
+    if not turns:
+        raise RowError("no_turns", name)
+    return Cell(turns, json.dumps(turns))
 
 
-def _flagged(given: Sequence[object]) -> int:
-    flags = [values.flag(value) for value in given]
-    got = ", ".join(str(value)[:40] for value in given)
-    if None in flags:
-        raise Refused("bad_winner", got)
-    if sum(flags) != 1:
-        raise Refused("several_winners" if any(flags) else "no_winner", got)
-    return flags.index(1)
-
-
-def _chosen_is_b(identifier: str) -> bool:
+def _is_shown_second(identifier: str) -> bool:
     return bool(hashlib.blake2b(f"side {identifier}".encode(), digest_size=1).digest()[0] & 1)

@@ -1,8 +1,8 @@
 """Prompts that ask the same belong to one group: equal once normalised, or near duplicates.
 
-Candidates come from MinHash and locality-sensitive hashing; each is verified by the exact Jaccard similarity of the shingles.
-
-Broder, A. Z. (1997), "On the resemblance and containment of documents", Compression and Complexity of Sequences.
+MinHash and locality-sensitive hashing find candidates; the exact Jaccard similarity of their
+shingles decides. Broder, A. Z. (1997), "On the resemblance and containment of documents",
+Compression and Complexity of Sequences.
 """
 
 import re
@@ -15,19 +15,20 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
-SHINGLE = 5
-"""Characters in a shingle."""
-
+SHINGLE = 5  # characters
 _PERMUTATIONS = 128
-# Hashing aims a little below the wanted similarity and weighs missed candidates (a leaked prompt) far above false ones (verified
-# in a moment): of the pairs at similarity 0.8 it then finds 98 %, and of closer ones nearly all.
+# Hashing aims a little below the wanted similarity and weighs missed candidates (a leaked prompt)
+# far above false ones (verified in a moment). It then finds 98 % of the pairs at similarity 0.8.
 _AIM = 0.95
 _WEIGHTS = (0.05, 0.95)
 _FOLDED = re.compile(r"[\W_]+")
 
 
 def normalise(prompt: str) -> str:
-    """The prompt without case, compatibility forms (NFKC), punctuation and white space; one of these alone stays as it is."""
+    """The prompt without case, compatibility forms (NFKC), punctuation and white space.
+
+    A prompt of punctuation alone stays as it is.
+    """
     text = unicodedata.normalize("NFKC", prompt).casefold()
     return _FOLDED.sub(" ", text).strip() or text.strip()
 
@@ -37,24 +38,25 @@ def group(normalised: Sequence[str], similarity: float) -> np.ndarray:
 
     Args:
         normalised: a normalised prompt per row.
-        similarity: Jaccard similarity in (0, 1] from which two prompts are near duplicates. Groups are closed: whatever is near
-            to a member belongs to them.
+        similarity: Jaccard similarity in (0, 1] from which two prompts are near duplicates. A
+            prompt that is near to any member of a group belongs to it.
 
     Returns:
         int64, shape (rows,): the number of the group's first row.
     """
     distinct = list(dict.fromkeys(normalised))
-    joined = DisjointSet(range(len(distinct)))
+    joined = DisjointSet(distinct)
     for one, other in _candidates(distinct, similarity):
-        if not joined.connected(one, other) and jaccard(distinct[one], distinct[other]) >= similarity:
+        if not joined.connected(one, other) and jaccard(one, other) >= similarity:
             joined.merge(one, other)
-    number = {text: i for i, text in enumerate(distinct)}
-    first: dict[int, int] = {}
-    return np.array([first.setdefault(joined[number[text]], row) for row, text in enumerate(normalised)], dtype=np.int64)
+    first: dict[str, int] = {}
+    return np.array(
+        [first.setdefault(joined[text], row) for row, text in enumerate(normalised)], dtype=np.int64
+    )
 
 
 def jaccard(one: str, other: str) -> float:
-    """Similarity in [0, 1] of two normalised prompts: shingles in both as a share of shingles in either."""
+    """Similarity in [0, 1] of two normalised prompts: common shingles as a share of all."""
     a, b = shingles(one), shingles(other)
     return len(a & b) / len(a | b)
 
@@ -65,10 +67,11 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def _candidates(texts: Sequence[str], similarity: float) -> Iterator[tuple[int, int]]:
+def _candidates(texts: Sequence[str], similarity: float) -> Iterator[tuple[str, str]]:
     index = MinHashLSH(threshold=_AIM * similarity, num_perm=_PERMUTATIONS, weights=_WEIGHTS)
     encoded = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-    for i, sketch in enumerate(MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)):
-        for j in index.query(sketch):
-            yield i, j
-        index.insert(i, sketch, check_duplication=False)
+    sketches = MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)
+    for text, sketch in zip(texts, sketches, strict=True):
+        for similar in index.query(sketch):
+            yield text, similar
+        index.insert(text, sketch, check_duplication=False)

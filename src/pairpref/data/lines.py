@@ -1,4 +1,4 @@
-"""What every file of votes comes down to: named cells, row by row, each row with its line; and the lines of a text file."""
+"""The lines of a text file, and what every reader makes of a file: named cells, row by row."""
 
 import codecs
 import gzip
@@ -7,27 +7,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from pathlib import Path
 
+from pairpref.data.quarantine import printable
 from pairpref.errors import UserError
 
-MAX_CELL = 1_000_000
-"""Characters in a cell. An unclosed quote swallows no more than this before reading goes on with the next line."""
-
-MAX_LINE = 16 * MAX_CELL
-"""Characters after which a line is cut: the rest comes as a line of its own."""
+MAX_CELL = 1_000_000  # characters; an unclosed quote swallows no more than this
+MAX_LINE = 16 * MAX_CELL  # characters after which a line is cut: the rest comes as another line
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NO_TEXT = {
     b"PK\x03\x04": "a .zip or .xlsx file. Unpack it, or save the sheet as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give it a name that ends in .parquet",
     b"\x1f\x8b": "packed with gzip. Give it a name that ends in .gz",
-    b"version https://git-lfs": "a Git LFS pointer, which stands for the file. Get it: git lfs pull",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself. Get it: git lfs pull",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row: its named cells and, where it can't be used, the reason. `line` is the physical line it begins on, from 1."""
+    """One row: its named cells and, where it can't be used, the reason (see `quarantine`)."""
 
-    line: int
+    line: int  # the physical line it begins on, from 1
     cells: Mapping[str, object]
     reason: str = ""
     excerpt: str = ""
@@ -35,19 +33,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened file.
+    """An opened file, whose rows are read as they are asked for."""
 
-    Attributes:
-        columns: the names of its columns; of JSON lines, whose objects may differ, those of each of the first.
-        records: given the columns that are needed, the rows in file order, read as they are asked for.
-    """
-
-    columns: Sequence[Sequence[str]]
-    records: Callable[[Collection[str]], Iterator[Record]]
+    columns: Sequence[Sequence[str]]  # names; of JSON lines, those of each of the first objects
+    records: Callable[[Collection[str]], Iterator[Record]]  # given the names that are needed
 
 
 def read(path: Path, newline: str) -> Iterator[str]:
-    """The lines of a text file, unpacked where it ends in .gz. Bytes that are not UTF-8 come as lone surrogates.
+    """The lines of a text file, unpacked where it ends in .gz. Bytes that are not UTF-8 come as
+    lone surrogates, so that they cost their row and not the file.
 
     Raises:
         UserError: no such file, no text, another encoding, a damaged .gz.
@@ -59,8 +53,9 @@ def read(path: Path, newline: str) -> Iterator[str]:
         if begins[:2] in _UTF16:
             raise UserError(f"{path}: this is UTF-16; expected UTF-8. Save it again as UTF-8.")
         refuse_by_first_bytes(path, begins)
-        # Bytes that are not UTF-8 cost their row, not the file.
-        with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+        with opened(
+            path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline=newline
+        ) as file:
             while line := file.readline(MAX_LINE):
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -70,27 +65,26 @@ def read(path: Path, newline: str) -> Iterator[str]:
 
 
 def refuse_by_first_bytes(path: Path, begins: bytes) -> None:
-    """Refuse a file that is something else than its name says.
-
-    Raises:
-        UserError: naming what it is and what to do.
-    """
     for magic, kind in _NO_TEXT.items():
         if begins.startswith(magic):
             raise UserError(f"{path}: by its first bytes this is {kind}.")
 
 
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise UserError(f"{path}: the column {listed(twice)} is there twice. Remove or rename one.")
+
+
 def unreadable(path: Path, error: OSError) -> UserError:
-    """What to say of a file that can't be opened."""
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file. Check the path; it is relative to the folder you run in.")
+        return UserError(
+            f"{path}: no such file. Check the path; it is relative to the folder you run in."
+        )
     return UserError(f"{path}: {error.strerror or error}. Expected a readable file.")
 
 
 def undecoded(text: str) -> bool:
     """Whether a text holds bytes that were not UTF-8."""
-    if text.isascii():
-        return False
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -100,6 +94,4 @@ def undecoded(text: str) -> bool:
 
 def listed(names: Iterable[str]) -> str:
     """Names in one printable line of at most 200 characters."""
-    text = ", ".join(names)
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return printable(", ".join(names), 200)

@@ -1,41 +1,80 @@
-"""Rows that can't be used, written down so that a person can find and mend them."""
+"""Rows that can't be used: the reasons, and the file in which a person finds and mends them."""
 
 import csv
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pairpref.data.refusal import REASONS
-from pairpref.data.votes import Bad
-
+REASONS = {
+    "broken_row": 'a quote inside a quoted cell is not doubled (""), or a line is no JSON object',
+    "wrong_fields": "more or fewer fields than there are columns",
+    "not_utf8": "bytes that are not UTF-8; save the file as UTF-8",
+    "too_long": "a cell of more than 1,000,000 characters or 1,000 turns",
+    "bad_id": "the id is missing or not printable",
+    "duplicate_id": "the id was used by an earlier row, which stays",
+    "broken_json": 'not a JSON list such as ["turn 1", "turn 2"], unlike most cells of the column',
+    "duplicate_keys": "a JSON object names a key twice",
+    "too_deep": "JSON nested too deeply",
+    "not_text": "a cell is no text and no list of texts and nulls, or of messages",
+    "bad_role": "a message's role is none of user, assistant, system and their usual synonyms",
+    "no_turns": "a cell is an empty list",
+    "no_prompt": "there is no prompt: no such column, or nothing in it",
+    "prompts_differ": "the two conversations, or they and the prompt's column, do not ask the same",
+    "same_answers": "chosen and rejected are the same: nobody can prefer one",
+    "unequal_turns": "prompt, A and B differ in their number of turns",
+    "bad_winner": "winner columns are not 0 or 1, or winner is not model_a, model_b or tie",
+    "no_winner": "no winner column is 1",
+    "several_winners": "more than one winner column is 1",
+    "bad_label": "the label is none of 0, 1, 2, A, B, TIE",
+}
 _EXCERPT = 80
 # A spreadsheet takes a cell that begins with one of these for a formula, and would run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write(path: Path, bad: Sequence[Bad]) -> None:
-    """Write line, id, reason and excerpt of each row as CSV that is safe to open in a spreadsheet."""
+class RowError(Exception):
+    """A row can't be used, for a reason of `REASONS`. It ends in the quarantine file."""
+
+    def __init__(self, reason: str, excerpt: object = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.excerpt = excerpt if isinstance(excerpt, str) else repr(excerpt)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that can't be used, and the start of what was found."""
+
+    line: int
+    id: str
+    reason: str
+    excerpt: str
+
+
+def write(path: Path, rejected: Sequence[RejectedRow]) -> None:
+    """Write line, id, reason and excerpt of each row as CSV that a spreadsheet opens safely."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["line", "id", "reason", "excerpt"])
-        rows.writerows([row.line, _safe(row.id), row.reason, _safe(row.excerpt)] for row in bad)
+        rows.writerows([r.line, _safe(r.id), r.reason, _safe(r.excerpt)] for r in rejected)
 
 
-def summary(bad: Sequence[Bad]) -> str:
-    """One line per reason, the most frequent first, with the first row it befell."""
-    counts = Counter(row.reason for row in bad)
-    first = {row.reason: row for row in reversed(bad)}
+def summary(rejected: Sequence[RejectedRow]) -> str:
+    """One line per reason, the most frequent first, with the first row that has it."""
+    first = {row.reason: row for row in reversed(rejected)}
     return "\n".join(
-        f"  {count:,} x {reason}, first on line {first[reason].line} ({printable(first[reason].excerpt)}): {REASONS[reason]}"
-        for reason, count in counts.most_common()
+        f"  {count:,} x {reason}, first on line {first[reason].line} "
+        f"({printable(first[reason].excerpt)}): {REASONS[reason]}"
+        for reason, count in Counter(row.reason for row in rejected).most_common()
     )
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = _EXCERPT) -> str:
     """The start of a text, in one line that any terminal may show."""
-    text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: _EXCERPT + 1])
-    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…"
+    start = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[:most])
+    return start if len(text) <= most else f"{start}…"
 
 
 def _safe(text: str) -> str:

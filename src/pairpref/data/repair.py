@@ -1,7 +1,8 @@
 """Text as it was before an export damaged it: ftfy, kept to what is damage for certain.
 
-Answers carry code, so quotes are not straightened, `&lt;` stays `&lt;`, and ligatures and full-width forms stay as they are.
-Two laws hold, and are tested: what was not damaged is not changed, and repairing twice is repairing once.
+Answers carry code, so quotes are not straightened, `&lt;` stays `&lt;`, and ligatures and
+full-width forms stay as they are. Undamaged text is not changed, and repairing twice is repairing
+once (both tested).
 """
 
 import html
@@ -19,15 +20,15 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 
 
 def repair(text: str) -> str:
-    """The text without lone surrogates, controls (but newline and tab), mojibake and entities of non-ASCII characters."""
+    """Remove lone surrogates, controls (but newline and tab), mojibake, non-ASCII entities."""
     return repair_and_explain(text)[0]
 
 
 def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
-    """The repaired text, and what was repaired: any of `surrogates`, `controls`, `mojibake`, `newlines`, `entities`.
+    """The repaired text, and what was repaired: names of `_STEPS`.
 
-    Surrogates are joined where they belong together and are U+FFFD otherwise, since no UTF-8 file can hold them; with `utf8` off
-    this is all that is done.
+    Args:
+        utf8: if False, only surrogates are joined or replaced, since no UTF-8 file can hold them.
     """
     kinds: set[str] = set()
     if _PLAIN.fullmatch(text):
@@ -39,43 +40,38 @@ def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
             if repaired != text:
                 kinds.add(kind)
                 text = repaired
-        # Damage may hide further damage (an entity inside mojibake). No step makes a text longer, so this ends.
+        # Damage may hide further damage (an entity inside mojibake). No step makes a text longer,
+        # so this ends.
         if text == before:
             return text, kinds
 
 
-def _without_c0(text: str) -> str:
-    return _C0.sub("", text)
-
-
 def _decoded(text: str) -> str:
-    # Line by line: ftfy gives up on a text in which any character does not fit the wrong code page.
+    # Line by line: ftfy gives up on a text with any character that does not fit the wrong code page
     if text.isascii():
         return text
-    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line) for line in text.split("\n"))
+    lines = text.split("\n")
+    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line) for line in lines)
 
 
 def _without_c1(text: str) -> str:
     return _C1.sub("", fixes.remove_control_chars(fixes.fix_c1_controls(text)))
 
 
-def _unescaped(text: str) -> str:
-    return _ENTITY.sub(_unescaped_unless_ascii, text)
-
-
-def _unescaped_unless_ascii(entity: re.Match[str]) -> str:
+def _unescaped(entity: re.Match[str]) -> str:
     # Names are looked up whole: html.unescape makes `¬ation;` of `&notation;`.
     numbered = entity[0].startswith("&#")
     character = html.unescape(entity[0]) if numbered else html5.get(entity[0][1:], "")
     return entity[0] if character.isascii() or "\ufffd" in character else character
 
 
-# C0 controls go first, since they tear mojibake apart; C1 controls last, since half of mojibake is made of them.
+# C0 controls go first, since they tear mojibake apart; C1 controls last, since half of mojibake is
+# made of them.
 _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("surrogates", fixes.fix_surrogates),
-    ("controls", _without_c0),
+    ("controls", lambda text: _C0.sub("", text)),
     ("mojibake", _decoded),
     ("controls", _without_c1),
     ("newlines", fixes.fix_line_breaks),
-    ("entities", _unescaped),
+    ("entities", lambda text: _ENTITY.sub(_unescaped, text)),
 )

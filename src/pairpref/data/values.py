@@ -1,4 +1,4 @@
-"""Ids, flags and labels by what they mean, however a file writes them: the same in CSV, JSON lines and Parquet."""
+"""Ids, flags and labels by what they mean, the same in CSV, JSON lines and Parquet."""
 
 import re
 
@@ -7,18 +7,17 @@ from pairpref.pairs import TIE, A, B
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _TRUTHS = {"true": 1, "false": 0}
 _SIDES = ("", "model ", "response ", "answer ", "assistant ", "conversation ")
-BOTH_BAD = ("tie bothbad", "tie both bad", "bothbad", "both bad")
+_BOTH_BAD = ("tie bothbad", "tie both bad", "bothbad", "both bad")
 _LABELS = {
     **{f"{of}a": A for of in _SIDES},
     **{f"{of}b": B for of in _SIDES},
-    **dict.fromkeys(("tie", "draw", *BOTH_BAD), TIE),
+    **dict.fromkeys(("tie", "draw", *_BOTH_BAD), TIE),
 }
-_EXACT = 2**53
-"""From here on a float no longer tells one integer from the next."""
+_EXACT = 2**53  # from here on a float no longer tells one integer from the next
 
 
 def identifier(value: object) -> str:
-    """An id as text: a text as it is ("007" is not "7"), 7 and 7.0 as "7". Empty where the value can be no id."""
+    """An id as text: "007" as it is, 7 and 7.0 as "7". Empty where the value can be no id."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
@@ -35,7 +34,7 @@ def flag(value: object) -> int | None:
 
 
 def label(value: object) -> int | None:
-    """The label of 0 = A, 1 = B or 2 = tie as a number ("2.0" too), or of a word as in `word`; None of anything else."""
+    """The label of 0 = A, 1 = B, 2 = tie as a number ("2.0" too), or of a word; otherwise None."""
     if isinstance(value, bool):
         return None
     number = _number(value)
@@ -43,13 +42,13 @@ def label(value: object) -> int | None:
 
 
 def word(value: object) -> int | None:
-    """The label of a word such as "A", "model_b", "TIE" or "tie (bothbad)"; None of anything else."""
-    return _LABELS.get(_plain(value))
+    """The label of a word such as "A", "model_b", "TIE" or "tie (bothbad)"; otherwise None."""
+    return _LABELS.get(_simplified(value))
 
 
 def both_bad(value: object) -> bool:
     """Whether a word is a tie of two bad answers."""
-    return _plain(value) in BOTH_BAD
+    return _simplified(value) in _BOTH_BAD
 
 
 def _number(value: object) -> float | None:
@@ -58,5 +57,5 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else None
 
 
-def _plain(value: object) -> str:
+def _simplified(value: object) -> str:
     return re.sub(r"[\W_]+", " ", value.casefold()).strip() if isinstance(value, str) else ""

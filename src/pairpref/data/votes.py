@@ -1,6 +1,6 @@
-"""Votes, and pairs still to be judged, from a file: each row is either usable (`Row`) or set aside with its reason (`Bad`).
+"""Votes, and pairs to predict, from a file: each row is a `Row`, or a `RejectedRow` with a reason.
 
-What a file's columns mean is in `forms`, how its rows are written in `records`.
+`readers` knows how the rows are written, `forms` what their columns mean.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -8,58 +8,43 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from pairpref.data import forms, records
-from pairpref.data.forms import Form
+from pairpref.data import forms, readers
+from pairpref.data.cells import Cell
+from pairpref.data.forms import Layout
 from pairpref.data.lines import Record
-from pairpref.data.refusal import Refused
-from pairpref.data.turns import Cell
+from pairpref.data.quarantine import RejectedRow, RowError
 from pairpref.errors import UserError
 
-_HEAD = 100
-"""Rows by which plain text and JSON lists are told apart."""
+_HEAD = 100  # rows by which plain text and JSON lists are told apart
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A usable row. In the form `text`, `response_a` is the whole text and the other two cells are None.
-
-    `label` is 0 = A, 1 = B, 2 = tie, and None where unjudged. `both_bad`: a tie of two bad answers, by the vote itself.
-    """
+    """A usable row. A single text is `response_a`; then prompt and response_b are None."""
 
     line: int
     id: str
     prompt: Cell | None
     response_a: Cell
     response_b: Cell | None
-    label: int | None
-    both_bad: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A row that can't be used: `reason` is a key of `refusal.REASONS`, `excerpt` the start of what was found instead."""
-
-    line: int
-    id: str
-    reason: str
-    excerpt: str
+    label: int | None  # 0 = A, 1 = B, 2 = tie; None where it is to be predicted
+    both_bad: bool = False  # a tie of two bad answers, by the vote itself
 
 
 @dataclass(frozen=True)
 class Votes:
-    """An opened file: its form, whether each column of texts is plain, and its rows in file order, read as they are asked for."""
+    """An opened file, whose rows are read as they are asked for."""
 
-    form: forms.Name
-    plain: Mapping[str, bool]
-    rows: Iterator[Row | Bad]
+    form: str
+    plain: Mapping[str, bool]  # of each column of texts: whether its strings are plain text
+    rows: Iterator[Row | RejectedRow]
 
     @property
     def written(self) -> str:
         """How the texts are written, in words."""
-        kinds = {
-            "plain text": [n for n, plain in self.plain.items() if plain],
-            "lists": [n for n, plain in self.plain.items() if not plain],
-        }
+        plain = [name for name, is_plain in self.plain.items() if is_plain]
+        lists = [name for name, is_plain in self.plain.items() if not is_plain]
+        kinds = {"plain text": plain, "lists": lists}
         return "; ".join(f"{kind} in {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
@@ -67,62 +52,64 @@ def read_votes(path: Path | str) -> Votes:
     """Rows with their label; of several rows with one id the first usable one stays.
 
     Raises:
-        UserError: the file as a whole can't be read (see `records.read` and `forms`).
+        UserError: the file as a whole can't be read (see `readers.read` and `forms`).
     """
     votes = _read(path, judged=True)
     return replace(votes, rows=_first_of_each_id(votes.rows))
 
 
 def read_unjudged(path: Path | str, usual: Mapping[str, bool] | None = None) -> Votes:
-    """Rows without label: nothing is held against repeated ids, since each row needs its prediction.
+    """Rows without label. Ids may repeat, since each row needs its prediction.
 
     Args:
-        usual: `Votes.plain` of the training votes, for columns whose own strings are too few to tell.
+        usual: `Votes.plain` of the training votes, for columns whose own strings are too few.
 
     Raises:
-        UserError: the file as a whole can't be read (see `records.read` and `forms`).
+        UserError: the file as a whole can't be read (see `readers.read` and `forms`).
     """
     return _read(path, judged=False, usual=usual)
 
 
 def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = None) -> Votes:
-    source = records.read(path)
+    source = readers.read(path)
     try:
-        form = next(filter(None, (forms.find(columns, judged) for columns in source.columns)), None)
-        if form is None:
+        found = (forms.find(columns, judged) for columns in source.columns)
+        layout = next(filter(None, found), None)
+        if layout is None:
             raise UserError(forms.unknown(source.columns[0], judged))
-        found = source.records(form.columns)
-        head = list(islice(found, _HEAD))
-        plain = forms.plain_columns(form, [record.cells for record in head if not record.reason], usual)
+        records = source.records(layout.columns)
+        head = list(islice(records, _HEAD))
+        usable = [record.cells for record in head if not record.reason]
+        plain = forms.plain_columns(layout, usable, usual)
     except UserError as error:
         named = str(error).startswith(str(path))
         raise error if named else UserError(f"{path}: {error}") from None
-    return Votes(form.name, {n: n in plain for n in form.texts}, (_row(record, form, plain) for record in chain(head, found)))
+    rows = (_row(record, layout, plain) for record in chain(head, records))
+    return Votes(layout.name, {name: name in plain for name in layout.texts}, rows)
 
 
-def _row(record: Record, form: Form, plain: Collection[str]) -> Row | Bad:
+def _row(record: Record, layout: Layout, plain: Collection[str]) -> Row | RejectedRow:
     cells = record.cells
-    identifier = form.identifier(cells, record.line)
+    identifier = layout.identifier(cells, record.line)
     try:
         if record.reason:
-            raise Refused(record.reason, record.excerpt)
-        if missing := [name for name in form.needed if name not in cells]:
-            raise Refused("wrong_fields", f"missing: {', '.join(missing)}")
+            raise RowError(record.reason, record.excerpt)
+        if missing := [name for name in layout.needed if name not in cells]:
+            raise RowError("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise Refused("bad_id", cells.get(form.id))
-        texts, label, both_bad = form.read(cells, plain, identifier)
-    except Refused as refused:
-        return Bad(record.line, identifier, refused.reason, refused.excerpt[:200])
+            raise RowError("bad_id", layout.id and cells.get(layout.id))
+        return Row(record.line, identifier, *layout.read(cells, plain, identifier))
+    except RowError as error:
+        return RejectedRow(record.line, identifier, error.reason, error.excerpt[:200])
     except RecursionError:
-        return Bad(record.line, identifier, "too_deep", "")
-    return Row(record.line, identifier, *texts, label, both_bad)
+        return RejectedRow(record.line, identifier, "too_deep", "")
 
 
-def _first_of_each_id(rows: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
+def _first_of_each_id(rows: Iterator[Row | RejectedRow]) -> Iterator[Row | RejectedRow]:
     seen: set[str] = set()
     for row in rows:
         if isinstance(row, Row) and row.id in seen:
-            row = Bad(row.line, row.id, "duplicate_id", row.id)
+            row = RejectedRow(row.line, row.id, "duplicate_id", row.id)
         elif isinstance(row, Row):
             seen.add(row.id)
         yield row

@@ -1,8 +1,8 @@
-"""How sure a figure is: 95 % intervals by resampling prompt groups.
+"""95% confidence intervals by resampling prompt groups.
 
-Votes on one prompt are alike, so not votes but whole groups of them are drawn again (the cluster bootstrap: Davison and Hinkley 1997,
-"Bootstrap Methods and their Application", section 3.8). Every figure here is a function of sums over votes, so each resample is one
-weighted sum over the groups, and a thousand of them take a second.
+Votes on one prompt are alike, so whole groups are drawn again, not single votes (cluster bootstrap:
+Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8). Every figure is a
+function of sums over votes, so each resample is one weighted sum over the groups.
 """
 
 import warnings
@@ -18,24 +18,26 @@ _CHUNK = 50
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def resampled(columns: np.ndarray, groups: np.ndarray, statistic: Statistic, count: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """A figure, or several, of `count` resamples of the groups, drawn with replacement.
+def resampled(
+    columns: np.ndarray,
+    groups: np.ndarray,
+    statistic: Statistic,
+    count: int = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Figures of `count` resamples of the groups, drawn with replacement; shape (count, m).
 
     Args:
-        columns: what the figure needs of each row; shape (n, k).
-        groups: prompt group of each row; shape (n,).
+        columns: sufficient statistics of each row; shape (n, k).
         statistic: from the columns' sums, shape (..., k), to the figures, shape (..., m).
-
-    Returns:
-        shape (count, m). The same arguments give the same resamples.
     """
     sums = group_sums(columns, groups)
     rng = np.random.default_rng(seed)
     figures = []
     for begin in range(0, count, _CHUNK):
         drawn = rng.integers(len(sums), size=(min(_CHUNK, count - begin), len(sums)))
-        times = np.stack([np.bincount(row, minlength=len(sums)) for row in drawn]).astype(np.float64)
-        figures.append(statistic(times @ sums))
+        times = [np.bincount(row, minlength=len(sums)) for row in drawn]
+        figures.append(statistic(np.stack(times).astype(np.float64) @ sums))
     return np.concatenate(figures)
 
 
@@ -48,10 +50,9 @@ def group_sums(columns: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def bounds(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper end of the 95 % percentile interval of each figure; from shape (count, m) to two of shape (m,).
+    """Low and high end of each figure's percentile interval; from shape (count, m) to two of (m,).
 
-    A resample in which a figure is not defined (a bucket none of whose rows was drawn) says nothing about it, and
-    one that is defined nowhere has no interval: nan.
+    Resamples in which a figure is undefined are left out; nan if it is undefined in all of them.
     """
     outside = 100 * (1 - LEVEL) / 2
     with warnings.catch_warnings():

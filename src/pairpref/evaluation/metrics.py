@@ -1,4 +1,4 @@
-"""The figures every stage reports, by scikit-learn. Probabilities are float64 of shape (n, 3), columns A, B, tie."""
+"""Metrics of all stages, by scikit-learn. Probabilities are float64 of shape (n, 3): A, B, tie."""
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,9 @@ CLASSES = range(len(LABELS))
 
 
 def probabilities(frame: pd.DataFrame, columns: list[str] = PROBABILITIES) -> np.ndarray:
-    """Three columns of a frame as float64 rows that sum to 1; shape (n, 3). (What was stored as float32 does so only to 1e-7.)"""
+    """Three columns of a frame as float64 rows that sum to 1; shape (n, 3)."""
     p = frame[columns].to_numpy(dtype=np.float64)
-    return p / p.sum(axis=1, keepdims=True)
+    return p / p.sum(axis=1, keepdims=True)  # float32 columns sum to 1 only to 1e-7
 
 
 def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
 
     Args:
         predictions: has ab_a, ab_b, ab_tie and, of pairs, ba_a, ba_b, ba_tie, among other columns.
-        dual_order: average both orders where there are two; otherwise A shown first counts alone.
+        dual_order: average both orders if there are two; otherwise take the order A, B alone.
     """
     orders = ORDERS if ORDERS[1][0] in predictions else ORDERS[:1]
     p = np.mean([predictions[columns].to_numpy() for columns in orders[: 1 + dual_order]], axis=0)
@@ -29,27 +29,23 @@ def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
 
 
 def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (over the labels that occur) and the number of rows.
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,), n ≥ 1.
-        p: shape (n, 3).
-    """
+    """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (labels that occur), and n ≥ 1."""
     predicted = p.argmax(axis=1)
+    macro_f1 = f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)
     return {
         "log_loss": float(log_loss(labels, p, labels=CLASSES)),
         "brier": float(brier_score_loss(labels, p, labels=CLASSES, scale_by_half=False)),
         "accuracy": float(accuracy_score(labels, predicted)),
-        "f1_macro": float(f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)),
+        "f1_macro": float(macro_f1),
         "n": len(labels),
     }
 
 
 def losses(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Log loss of each row, in nats; shape (n,). Clipped as scikit-learn clips, so that their mean is the log loss."""
+    """Log loss of each row in nats, clipped as scikit-learn clips; shape (n,)."""
     return -np.log(np.clip(p[np.arange(len(labels)), labels], np.finfo(np.float64).eps, 1))
 
 
 def confusion(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """How many votes of each label (row) were given each most likely label (column); shape (3, 3)."""
+    """Number of votes by label (row) and most likely label (column); shape (3, 3)."""
     return confusion_matrix(labels, p.argmax(axis=1), labels=CLASSES)

@@ -1,17 +1,15 @@
 """How much bolder the mean of several models' probabilities has to become.
 
-Cross-validation leaves a model a fold, and a temperature T that calibrates each of them. Their mean needs
-another: it knows more than a single model, because errors average out, and it is more careful, because
-models that disagree average to the middle. Both are measured without labels.
+A temperature T calibrates each fold's model. Their mean needs another: errors average out, so it
+knows more, and disagreements average to the middle, so it is too careful. No labels are needed.
 
-Let z_k be the centred logits of model k, q_k = softmax(z_k / T) its calibrated answer, and q the calibrated
-answer of all models. Then E[q · z_k] = E[q_k · z_k], because both are E[outcome · z_k] (the tower law). With
-q = softmax(s · a / T), a the centred logits of the mean, and to first order in the logits, this is
+Let z_k be the centred logits of model k, q_k = softmax(z_k / T), and q the calibrated answer of all
+models. Then E[q · z_k] = E[q_k · z_k], as both are E[outcome · z_k] (tower law). With q =
+softmax(s · a / T), a the centred logits of the mean, this is, to first order in the logits,
 
     s = Σ z_k · z_k / Σ z_k · a.
 
-On rows that some of the models were trained on, s comes out slightly too small: `python -m benchmarks.pooling`
-says by how much, and what other ways of pooling cost.
+On rows that some models were trained on, s is slightly too small; see `benchmarks/pooling.py`.
 """
 
 import numpy as np
@@ -29,7 +27,7 @@ def sharpening(p: np.ndarray) -> float:
         return 1.0
     z, of_mean = _centred(p), _centred(p.mean(axis=0))
     own, shared = (z * z).sum() / len(p), (z.mean(axis=0) * of_mean).sum()
-    # Models that contradict each other share next to nothing: more than independent ones no model can add.
+    # Models that contradict each other share next to nothing; s never exceeds independent models'.
     return float(np.clip(own / shared, 1, len(p))) if shared > 0 else 1.0
 
 

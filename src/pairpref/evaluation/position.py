@@ -1,22 +1,29 @@
-"""Does it matter which answer is shown first? What a model says of (A, B) and of (B, A), and of both together."""
+"""Position bias: what a model says of (A, B), of (B, A), and of both orders averaged."""
 
 import numpy as np
+import pandas as pd
 
-from pairpref.evaluation.metrics import scores
-from pairpref.pairs import A, B, swap_probabilities
+from pairpref.evaluation.metrics import probabilities, scores
+from pairpref.pairs import ORDERS, A, B, swap_probabilities
+
+
+def orders_of(predictions: pd.DataFrame) -> np.ndarray | None:
+    """Probabilities with A, and with B shown first; shape (2, n, 3). None for single texts."""
+    if ORDERS[1][0] not in predictions:
+        return None
+    return np.stack([probabilities(predictions, columns) for columns in ORDERS])
 
 
 def consistency(shown: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
-    """How far the answer for a pair is from the answer for the pair with A and B exchanged.
+    """How far the answer for (A, B) is from the answer for (B, A).
 
     Args:
-        shown: probabilities for (A, B); shape (n, 3), columns A, B, tie.
-        swapped: probabilities for (B, A) as they come, the columns still meaning first, second, tie; shape (n, 3).
+        shown: probabilities for (A, B); shape (n, 3), columns first, second, tie.
+        swapped: probabilities for (B, A) in the same columns; shape (n, 3).
 
     Returns:
-        mean_distance: mean over rows and classes of |p(A, B) − swap p(B, A)|; largest_distance: the largest; flipped: share of pairs
-        whose most likely outcome changes with the order; first_favoured: mean of what being shown first adds to an answer's
-        probability of winning.
+        mean_distance, largest_distance: of |p(A, B) − swap p(B, A)|; flipped: share of pairs whose
+        most likely outcome changes; first_favoured: mean gain in probability of being shown first.
     """
     back = swap_probabilities(swapped)
     distance = np.abs(shown - back)
@@ -29,21 +36,12 @@ def consistency(shown: np.ndarray, swapped: np.ndarray) -> dict[str, float]:
 
 
 def by_order(labels: np.ndarray, ab: np.ndarray, ba: np.ndarray) -> dict[str, dict[str, float]]:
-    """Consistency and scores of a model asked in one order only, and of the average of both.
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        ab, ba: probabilities of A, B, tie where A, and where B was shown first; shape (n, 3).
-
-    Returns:
-        for "A first", "B first" and "average" what `consistency` and `pairpref.evaluation.metrics.scores` give.
-    """
-
-    # For the pair with A and B exchanged, what was shown B first comes first, and the columns change places.
+    """`scores` and `consistency` for "A first", "B first" and "average"; ab: p with A first."""
+    # If A and B are exchanged, the pair shown B first comes first, and the columns change places.
     swapped_ab, swapped_ba = swap_probabilities(ab), swap_probabilities(ba)
-    average = np.stack([ab, ba]).mean(axis=0)
+    average, swapped = np.stack([ab, ba]).mean(axis=0), np.stack([swapped_ba, swapped_ab])
     return {
         "A first": scores(labels, ab) | consistency(ab, swapped_ba),
         "B first": scores(labels, ba) | consistency(swapped_ba, ab),
-        "average": scores(labels, average) | consistency(average, np.stack([swapped_ba, swapped_ab]).mean(axis=0)),
+        "average": scores(labels, average) | consistency(average, swapped.mean(axis=0)),
     }

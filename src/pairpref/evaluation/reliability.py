@@ -10,22 +10,17 @@ CONFIDENCE = "CONFIDENCE"
 CURVES = (*LABELS, CONFIDENCE)
 COLUMNS = ["class", "bin", "predicted", "observed", "n"]
 
-_FEWEST = 10  # votes a bin, where there are so many: of one vote nothing can be debiased
+_FEWEST = 10  # votes a bin, if there are so many: a bin of one vote cannot be debiased
 
 
 def reliability(labels: np.ndarray, p: np.ndarray, bins: int) -> pd.DataFrame:
-    """Mean predicted probability and observed share in equal-mass bins, for each class and for the most likely class.
+    """Mean predicted probability and observed share in equal-mass bins, for each of `CURVES`.
 
-    Equal mass, because with equal width a perfect model looks miscalibrated wherever a bin holds few rows (Nixon et al. 2019,
-    "Measuring Calibration in Deep Learning").
+    Equal mass, because bins of equal width may hold few rows, and then a perfect model looks
+    miscalibrated (Nixon et al. 2019, "Measuring Calibration in Deep Learning").
 
     Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        p: shape (n, 3).
-        bins: number of bins a curve; fewer where there are fewer rows.
-
-    Returns:
-        columns class (A, B, TIE or CONFIDENCE), bin (1 is the lowest), predicted, observed, n.
+        bins: number of bins a curve; fewer if there are fewer rows. Bin 1 is the lowest.
     """
     rows = []
     for name, predicted, happened in _curves(labels, p):
@@ -34,34 +29,32 @@ def reliability(labels: np.ndarray, p: np.ndarray, bins: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def calibration_error(labels: np.ndarray, p: np.ndarray, groups: np.ndarray, bins: int) -> pd.DataFrame:
-    """How far the points of each curve are from the diagonal: root mean square over equal-mass bins, debiased, with interval.
+def calibration_error(
+    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, bins: int
+) -> pd.DataFrame:
+    """Debiased root mean square distance of each curve from the diagonal, with 95% CI.
 
-    Plain calibration error is never 0: a perfect model's points scatter, too. Their expected scatter is taken off (Kumar, Liang, Ma
-    2019, "Verified Uncertainty Calibration", section 5), and what then falls below 0 is reported as 0. Resampling adds the scatter a
-    second time, so the resampled squares are moved back to the estimate before their quantiles are taken.
-
-    Args:
-        labels: integers 0 = A, 1 = B, 2 = tie; shape (n,).
-        p: shape (n, 3).
-        groups: prompt group of each row; shape (n,).
-        bins: number of bins a curve.
+    A perfect model's points scatter too. Their expected scatter is subtracted (Kumar, Liang, Ma
+    2019, "Verified Uncertainty Calibration", section 5); a negative rest is reported as 0.
+    Resampling adds the scatter again, so resampled squares are recentred on the estimate.
 
     Returns:
-        columns class, error, low, high; all as probabilities.
+        class, error, low, high; said and happened: mean predicted probability and observed share.
     """
     rows = []
     for name, predicted, happened in _curves(labels, p):
         ranks = _bins(predicted, bins)
         cells = np.zeros((len(labels), 3, len(ranks)))
         for number, rank in enumerate(ranks):
-            cells[rank, :, number] = np.column_stack([np.ones(len(rank)), predicted[rank], happened[rank]])
+            cells[rank, 0, number] = 1
+            cells[rank, 1, number], cells[rank, 2, number] = predicted[rank], happened[rank]
         columns = cells.reshape(len(labels), -1)
         square = _square(columns.sum(axis=0))
         again = intervals.resampled(columns, groups, _square)
-        low, high = intervals.bounds(again - again.mean() + square)
-        rows.append((name, *(float(np.sqrt(max(0.0, end.item()))) for end in (square, low, high))))
-    return pd.DataFrame(rows, columns=["class", "error", "low", "high"])
+        ends = intervals.bounds(again - again.mean() + square)
+        error = (float(np.sqrt(max(0.0, x.item()))) for x in (square, *ends))
+        rows.append((name, *error, predicted.mean(), happened.mean()))
+    return pd.DataFrame(rows, columns=["class", "error", "low", "high", "said", "happened"])
 
 
 def _curves(labels: np.ndarray, p: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -70,18 +63,18 @@ def _curves(labels: np.ndarray, p: np.ndarray) -> list[tuple[str, np.ndarray, np
 
 
 def _bins(predicted: np.ndarray, bins: int) -> list[np.ndarray]:
-    # Equal probabilities in an order of their own, not the file's, which may be sorted by label.
+    # Equal probabilities are shuffled first: the file may be sorted by label.
     order = np.random.default_rng(0).permutation(len(predicted))
     order = order[np.argsort(predicted[order], kind="stable")]
     return np.array_split(order, max(1, min(bins, len(order) // _FEWEST)))
 
 
 def _square(sums: np.ndarray) -> np.ndarray:
-    """Debiased squared calibration error of each bin's sums of 1, predicted and happened; from (..., 3 · bins) to (..., 1)."""
+    """Debiased squared error from sums of (1, predicted, happened) by bin; shape (..., 1)."""
     n, predicted, happened = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = happened / n
         square = (predicted / n - observed) ** 2 - observed * (1 - observed) / (n - 1)
-    # A bin of one vote, or of none, says nothing that could be debiased.
-    share = np.where(n > 1, n, 0) / np.maximum(np.where(n > 1, n, 0).sum(axis=-1, keepdims=True), 1)
+    weight = np.where(n > 1, n, 0)  # a bin of one vote cannot be debiased
+    share = weight / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
     return np.sum(share * np.where(n > 1, square, 0), axis=-1, keepdims=True)

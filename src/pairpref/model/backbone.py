@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -47,13 +48,13 @@ def load(
     path: str | None = None,
     revision: str | None = None,
 ) -> PreTrainedModel:
-    """The model of a backbone in float32: for `cls` the library's own classifier, for `spans` none.
+    """The model of a backbone in float32: for `cls` the library's own classifier, else no head.
 
     Args:
-        tokenizer: where it has more ids, the embeddings grow; a decoder without a padding token gets
+        tokenizer: if it has more ids, the embeddings grow; a decoder without a padding token gets
             the one of its template.
         say: told what was changed.
-        path: what to load it by, where that is not params.backbone; messages say the latter.
+        path: what to load it by, if that is not params.backbone; messages say the latter.
         revision: commit, branch or tag of a hub name.
 
     Raises:
@@ -67,13 +68,13 @@ def load(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = _load(params, say, path, revision)
+            model, info = _load(params, path, revision)
+            _refuse_incomplete(model, info, params, say)
             _fit_embeddings(model, tokenizer, name, say)
     except UserError:
         raise
-    # What damaged and foreign files raise in a library is no closed list.
-    except Exception as error:
-        raise published.refusal_of_weights(name, path, error) from None
+    except Exception as error:  # damaged and foreign files may raise anything in a library
+        raise published.weights_refusal(name, path, error) from None
     config = model.config.get_text_config()
     if params.pooling == "cls" and (config.pad_token_id is None or _is_decoder(config)):
         # A decoder is classified by its last token that is no padding.
@@ -84,8 +85,7 @@ def load(
 def from_config(config: PretrainedConfig, pooling: str) -> PreTrainedModel:
     """A model with random weights."""
     if pooling == "cls":
-        config.num_labels = len(LABELS)
-        config.problem_type = "single_label_classification"
+        _ask_for_votes(config)
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     return AutoModel.from_config(config, dtype=torch.float32)
 
@@ -102,65 +102,93 @@ def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
     return model, model.config
 
 
-def _load(params: ModelParams, say: Callable[[str], None], path: str, revision: str | None) -> PreTrainedModel:
-    name, cls = params.backbone, params.pooling == "cls"
-    # With "auto", weights published in half precision would be trained in half precision.
+def _load(
+    params: ModelParams, path: str, revision: str | None
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what the library says of its tensors."""
+    name = params.backbone
     common = {"trust_remote_code": False, "revision": revision}
-    loading = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True, **common}
     config = _trainable(AutoConfig.from_pretrained(path, **common))
-    if cls:
+    auto = AutoModel
+    if params.pooling == "cls":
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
             raise HeadlessError(
-                f"model.backbone {name!r}: {config.model_type} has no classifier of its own for model.pooling=cls."
+                f"model.backbone {name!r}: {config.model_type} has no classifier of its own for "
+                "model.pooling=cls."
             )
-        config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
-        model, info = AutoModelForSequenceClassification.from_pretrained(path, config=config, **loading)
-    else:
-        model, info = AutoModel.from_pretrained(path, config=config, **loading)
+        auto = AutoModelForSequenceClassification
+        _ask_for_votes(config)
+    model, info = auto.from_pretrained(
+        path,
+        config=config,
+        dtype=torch.float32,  # with "auto", half-precision weights would be trained as such
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **common,
+    )
     if method := getattr(config, "quantization_config", None):
         method = method.get("quant_method") if isinstance(method, dict) else method.quant_method
-        raise UserError(f"model.backbone {name!r} is {published.not_trainable(method)}.")
+        raise UserError(f"model.backbone {name!r} is {published.not_trainable(str(method))}.")
     folder = Path(cached_file(path, "config.json", revision=revision, local_files_only=True)).parent
     if key := _integer_weight(folder):
         raise UserError(
-            f"model.backbone {name!r} can't be trained: {key} holds 8-bit integers. Give its weights as they were before."
+            f"model.backbone {name!r} can't be trained: {key} holds 8-bit integers. "
+            "Give its weights as they were before."
         )
+    return model, info
 
-    parts = dict(reader(model)[0].named_parameters()) if not cls else dict(model.base_model.named_parameters())
-    of_body = {id(parameter) for part, parameter in parts.items() if not part.startswith("pooler.")}
-    body = {key for key, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in of_body}
+
+def _refuse_incomplete(
+    model: PreTrainedModel, info: dict[str, Any], params: ModelParams, say: Callable[[str], None]
+) -> None:
+    """Compare the file's tensors with the model's, those of the head apart."""
+    name, cls = params.backbone, params.pooling == "cls"
+    parts = (model.base_model if cls else reader(model)[0]).named_parameters()
+    of_body = {id(parameter) for part, parameter in parts if not part.startswith("pooler.")}
+    everything = model.named_parameters(remove_duplicate=False)
+    body = {key for key, parameter in everything if id(parameter) in of_body}
     if missing := sorted(body & set(info["missing_keys"])):
-        raise UserError(f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, such as {missing[0]}.")
-    for key, there, here in sorted(info["mismatched_keys"]):
+        raise UserError(
+            f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, "
+            f"such as {missing[0]}."
+        )
+    mismatched = sorted(info["mismatched_keys"])
+    for key, there, here in mismatched:
         if key in body:
             raise UserError(
-                f"model.backbone {name!r}: its config.json and weights don't belong together: {key} is {tuple(there)} in the file, "
-                f"{tuple(here)} by the config."
+                f"model.backbone {name!r}: its config.json and weights don't belong together: "
+                f"{key} is {tuple(there)} in the file, {tuple(here)} by the config."
             )
     known = {_place(key, model) for key in body}
     if unknown := sorted(key for key in info["unexpected_keys"] if _place(key, model) in known):
         raise UserError(
-            f"model.backbone {name!r}: weights that don't fit config.json: {len(unknown)} tensors have no "
-            f"place in the model, such as {unknown[0]}. Fetch the folder again."
+            f"model.backbone {name!r}: weights that don't fit config.json: {len(unknown)} tensors "
+            f"have no place in the model, such as {unknown[0]}. Fetch the folder again."
         )
-    if info["mismatched_keys"] and cls:
-        _, there, here = sorted(info["mismatched_keys"])[0]
-        say(f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts from random weights")
-    return model
+    if mismatched and cls:
+        _, there, here = mismatched[0]
+        say(
+            f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts "
+            "from random weights"
+        )
+
+
+def _ask_for_votes(config: PretrainedConfig) -> None:
+    config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
 
 
 def _trainable(config: PretrainedConfig) -> PretrainedConfig:
     """Set what a published config may ask for but training can't use."""
     for part in (config, config.get_text_config()):
         part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
-        # BigBird leaves sparse attention for good at its first short batch, so a run could not resume.
+        # BigBird leaves sparse attention for good at its first short batch: no run could resume.
         if getattr(part, "attention_type", None) == "block_sparse":
             part.attention_type = "original_full"
     return config
 
 
 def _place(key: str, model: PreTrainedModel) -> str:
-    """A tensor's name without the model's prefix and with # for each number, the same in every layer."""
+    """A tensor's name without the model's prefix and with # for each number: one for all layers."""
     return re.sub(r"\d+", "#", key.removeprefix(f"{model.base_model_prefix}."))
 
 
@@ -179,13 +207,22 @@ def _integer_weight(folder: Path) -> str | None:
     return None
 
 
-def _fit_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, say: Callable[[str], None]) -> None:
+def _fit_embeddings(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    say: Callable[[str], None],
+) -> None:
     """Give every id of the tokenizer an embedding."""
     table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
     if isinstance(table, nn.Embedding) and words > table.num_embeddings:
-        say(f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: the others start from the mean")
+        say(
+            f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
+            "the others start from the mean"
+        )
         model.resize_token_embeddings(words)
 
 
 def _is_decoder(config: PretrainedConfig) -> bool:
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    of_family = type(config)
+    return of_family in MODEL_FOR_CAUSAL_LM_MAPPING and of_family not in MODEL_FOR_MASKED_LM_MAPPING

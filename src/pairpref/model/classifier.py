@@ -1,8 +1,8 @@
 """The classifier of pairs: a transformer backbone and three logits, A, B and tie.
 
-`model.pooling: cls` is `AutoModelForSequenceClassification` as it comes. `spans` averages the backbone's last layer over the prompt,
-the answer shown first and the one shown second, and compares each answer with the prompt: from random weights it learns in one epoch
-what [CLS] pooling does not learn in three.
+`model.pooling: cls` is `AutoModelForSequenceClassification` as it comes. `spans` averages the last
+layer over the prompt and over each answer, and compares each answer with the prompt: from random
+weights it learns in one epoch what [CLS] pooling does not learn in three.
 """
 
 import json
@@ -14,7 +14,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, DebertaV2Config, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    DebertaV2Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from pairpref.errors import UserError
 from pairpref.model import backbone, weights
@@ -23,37 +30,27 @@ from pairpref.params import SMALL, ModelParams
 from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
 
-WEIGHTS = "model.safetensors"
-CARD = "classifier.json"
+_WEIGHTS, _CONFIG = "model.safetensors", "classifier.json"
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a saved classifier must be given to predict as it was trained to; lies beside its weights.
+class InferenceConfig:
+    """What a saved classifier must be given to predict as it was trained to."""
 
-    Attributes:
-        pooling, max_length: as in the params section `model`.
-        single: trained on single texts, not on pairs.
-        threads: of the process that trained it; another number gives other last bits.
-        clean: the switches utf8 and flatten its texts were cleaned by.
-        prior: shares of A, B and tie among its training votes, for rows without usable text.
-        class_weights: of A, B and tie in its training loss, which its probabilities are corrected for.
-    """
-
-    pooling: str
+    pooling: str  # this and max_length: as in the params section `model`
     max_length: int
-    single: bool
-    threads: int
-    clean: dict[str, bool]
-    prior: tuple[float, float, float]
-    class_weights: tuple[float, float, float]
+    single: bool  # trained on single texts, not on pairs
+    threads: int  # of the process that trained it; another number gives other last bits
+    clean: dict[str, bool]  # the switches utf8 and flatten its texts were cleaned by
+    prior: tuple[float, float, float]  # shares of A, B and tie among its training votes
+    class_weights: tuple[float, float, float]  # in its loss; its probabilities are corrected
 
 
 class SpanHead(nn.Module):
-    """Logits from the mean states of prompt, first and second answer, each of shape (batch, hidden).
+    """Logits from the mean states of prompt, first and second answer, each of (batch, hidden).
 
-    Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017, InferSent, section 3.1), by one
-    and the same layer; the two results are then compared with each other.
+    Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017,
+    InferSent, section 3.1) in one and the same layer, then the two results with each other.
     """
 
     def __init__(self, hidden: int, dropout: float = 0.0) -> None:
@@ -62,19 +59,23 @@ class SpanHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(3 * hidden, len(LABELS))
 
-    def forward(self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        u, v = (
-            nn.functional.gelu(self.compare(torch.cat([answer, prompt, answer * prompt, (answer - prompt).abs()], dim=-1)))
-            for answer in (first, second)
-        )
+    def forward(
+        self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
+        def compared(answer: torch.Tensor) -> torch.Tensor:
+            parts = [answer, prompt, answer * prompt, (answer - prompt).abs()]
+            return functional.gelu(self.compare(torch.cat(parts, dim=-1)))
+
+        u, v = compared(first), compared(second)
         return self.out(self.dropout(torch.cat([u, v, u * v], dim=-1)))
 
 
 class SpanClassifier(nn.Module):
     """A `SpanHead` on the part of a backbone that reads text.
 
-    Called with input_ids, attention_mask and token_type_ids (the segments of `pairpref.text.compose`), each (batch, tokens); returns a
-    dict of `logits`, (batch, 3), and with `labels` (batch,) also `loss`, their mean cross-entropy.
+    Called with input_ids, attention_mask and token_type_ids (the segments of
+    `pairpref.text.compose`), each (batch, tokens). Returns a dict of `logits`, (batch, 3), and with
+    `labels` (batch,) also `loss`, their mean cross-entropy.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -84,7 +85,8 @@ class SpanClassifier(nn.Module):
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("pooler."):
                 parameter.requires_grad_(False)
-        self.head = SpanHead(_width(self.backbone), getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0)
+        dropout = getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0
+        self.head = SpanHead(_width(self.backbone), dropout)
 
     def forward(
         self,
@@ -94,12 +96,16 @@ class SpanClassifier(nn.Module):
         labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known).last_hidden_state
-        prompt, first, second = (
-            _mean(states, (token_type_ids == segment) & attention_mask.bool()) for segment in (PROMPT, FIRST, SECOND)
+        out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known)
+        read = attention_mask.bool()
+        means = (
+            _mean(out.last_hidden_state, (token_type_ids == segment) & read)
+            for segment in (PROMPT, FIRST, SECOND)
         )
-        logits = self.head(prompt, first, second).float()
-        return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        logits = self.head(*means).float()
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
 
 
 def knows_segments(config: PretrainedConfig) -> bool:
@@ -114,7 +120,7 @@ def build(
     path: str | None = None,
     revision: str | None = None,
 ) -> nn.Module:
-    """A classifier to train: random weights for the small default (seed torch first), otherwise the backbone's in float32.
+    """A classifier to train, in float32; the small default has random weights (seed torch first).
 
     Args:
         say, path, revision: as in `backbone.load`.
@@ -127,49 +133,55 @@ def build(
     model = backbone.load(params, tokenizer, say, path, revision)
     try:
         return _headed(model, params.pooling)
-    # What a model that reads more than text raises is no closed list.
-    except Exception as error:
-        reason = published.one_line(error)
-        raise UserError(f"model.backbone {params.backbone!r} does not read text alone ({reason}): give one that does.") from None
+    except Exception as error:  # a model that reads more than text may raise anything
+        raise UserError(
+            f"model.backbone {params.backbone!r} does not read text alone "
+            f"({published.one_line(error)}): give one that does."
+        ) from None
 
 
-def save(model: nn.Module, card: Card, folder: Path) -> None:
-    """Write config.json, model.safetensors and classifier.json; `load` gives back the same weights, bit for bit."""
+def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
+    """Write config.json, model.safetensors and classifier.json; `load` gives the same bits back."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    save_file(weights.of(model), folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    save_file(weights.of(model), folder / _WEIGHTS, metadata={"format": "pt"})
+    (folder / _CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> tuple[nn.Module, Card]:
+def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
     """Read what `save` wrote, ready to predict.
 
     Raises:
         UserError: a file is missing or does not fit the others.
     """
     try:
-        card = load_card(folder)
-        model = _assemble(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True), card.pooling)
-        weights.put(model, load_file(folder / WEIGHTS))
+        config = load_config(folder)
+        of_backbone = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        model = _assemble(of_backbone, config.pooling)
+        weights.put(model, load_file(folder / _WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_saved(folder, error) from None
-    return model.eval(), card
+    return model.eval(), config
 
 
-def load_card(folder: Path) -> Card:
-    """The card of a saved classifier, without its weights.
+def load_config(folder: Path) -> InferenceConfig:
+    """The config of a saved classifier, without its weights.
 
     Raises:
         UserError: it is missing or damaged.
     """
     try:
-        return Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+        return InferenceConfig(**json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise _not_saved(folder, error) from None
 
 
 def _not_saved(folder: Path, error: Exception) -> UserError:
-    return UserError(f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again.")
+    return UserError(
+        f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again."
+    )
 
 
 def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
@@ -190,19 +202,20 @@ def _width(backbone: nn.Module) -> int:
 
 
 def _small_config(params: ModelParams, tokenizer: PreTrainedTokenizerBase) -> DebertaV2Config:
-    """A small DeBERTa-v2. At this size relative attention would cost more than everything else, so it is off.
+    """A small DeBERTa-v2, without relative attention, which would cost more than everything else.
 
-    With `spans` there are no position and no segment embeddings either: the head knows the parts, and beside them a word's own
-    embedding is a third of the input, which delays learning by an epoch. With `cls` nothing else tells A from B, so both are there.
+    With `spans` there are no position and no segment embeddings either: the head knows the parts,
+    and they delay learning by an epoch. With `cls` nothing else tells A from B.
     """
-    cls = params.pooling == "cls"
+    cls, hidden = params.pooling == "cls", params.hidden_size
+    heads = next(h for h in range(max(1, hidden // 32), 0, -1) if hidden % h == 0)
     return DebertaV2Config(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
-        hidden_size=params.hidden_size,
+        hidden_size=hidden,
         num_hidden_layers=params.layers,
-        num_attention_heads=next(h for h in range(max(1, params.hidden_size // 32), 0, -1) if params.hidden_size % h == 0),
-        intermediate_size=2 * params.hidden_size,
+        num_attention_heads=heads,
+        intermediate_size=2 * hidden,
         max_position_embeddings=params.max_length,
         type_vocab_size=SEGMENTS if cls else 0,
         relative_attention=False,

@@ -7,7 +7,8 @@ from torch import nn
 def of(model: nn.Module) -> dict[str, torch.Tensor]:
     """Contiguous tensors by name, detached; of tied ones the first name only."""
     tied = _tied(model)
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    state = model.state_dict()
+    return {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
 
 
 def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -23,5 +24,6 @@ def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 def _tied(model: nn.Module) -> dict[str, str]:
     """The further names of tensors that have several, each with the first one."""
     names: dict[int, str] = {}
-    first = {name: names.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
+    state = model.state_dict(keep_vars=True)
+    first = {name: names.setdefault(id(tensor), name) for name, tensor in state.items()}
     return {name: kept for name, kept in first.items() if name != kept}

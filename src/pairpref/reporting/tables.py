@@ -1,48 +1,150 @@
-"""Tables as plain rows of text, so that the page and the Markdown show the same."""
+"""The report's tables as frames of ready-to-print strings, by the names the templates use."""
 
-import html
-from dataclasses import dataclass
+import pandas as pd
+
+from pairpref.evaluation import buckets
+from pairpref.evaluation.report import EvaluationReport
+from pairpref.pairs import LABELS
+from pairpref.reporting.page import ci, headline_rows, num, plain, words
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text. Columns after the first are numbers and stand right, unless `text` names them.
+def tables(
+    report: EvaluationReport, params: dict[str, object], defaults: dict[str, object]
+) -> dict[str, pd.DataFrame]:
+    """Every table; "changed" only if a param differs from its default, "order" only of pairs.
 
-    Attributes:
-        columns: headings.
-        rows: cells, as many a row as there are columns.
-        text: headings of further columns that hold words.
+    Args:
+        params, defaults: dotted key to value.
     """
+    named = words()
+    headline = headline_rows(report.figures, report.ci)
+    test = named.test_figures.items()
+    found = {
+        "headline": pd.DataFrame(headline, columns=["figure", "value", named.CI, "meaning"]),
+        "baselines": _baselines(report),
+        "reliability": _reliability(report),
+        "buckets": _buckets(report),
+        "confusion": pd.DataFrame(
+            [[LABELS[k], *map("{:,}".format, row)] for k, row in enumerate(report.confusion)],
+            columns=["voted", *(f"most likely {label}" for label in LABELS)],
+        ),
+        "training": pd.DataFrame(
+            [[f"{epoch:g}", *map("{:.4f}".format, row)] for epoch, *row in report.training.values],
+            columns=report.training.columns,
+        ),
+        "folds": _scores(report.folds, "fold").rename(columns={"fold": "fold, after calibration"}),
+        "seeds": _seeds(report),
+        "test": pd.DataFrame(
+            [(name, num(report.test[k], form)) for k, (name, form) in test if k in report.test],
+            columns=["figure", "value"],
+        ),
+        "clean": pd.DataFrame(
+            [(_spoken(key), f"{count:,}") for key, count in report.clean.items()],
+            columns=["what", "how many"],
+        ),
+        "params": pd.DataFrame(
+            [(key, plain(value)) for key, value in params.items()], columns=["key", "value"]
+        ),
+    }
+    if report.orders:
+        found["order"] = pd.DataFrame([_order(*item) for item in report.orders.items()])
+    changed = [
+        {"parameter": key, "here": plain(value), "default": plain(defaults.get(key, "not there"))}
+        for key, value in params.items()
+        # The arena's own files go with its votes; without them there is nothing to tell.
+        if value != defaults.get(key) and not (value is None and key.startswith("data."))
+    ]
+    return found | ({"changed": pd.DataFrame(changed)} if changed else {})
 
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    text: tuple[str, ...] = ()
 
-    def kind(self, column: int) -> str:
-        """name, number or word: how the cells of a column are set."""
-        return "name" if column == 0 else "word" if self.columns[column] in self.text else "number"
+def plots(report: EvaluationReport) -> dict[str, pd.DataFrame]:
+    """What plots/<name>.csv hold."""
+    curves, levels = report.reliability.drop(columns="margin"), report.levels
+    if report.calibrator.method == "none":
+        curves = curves[curves["stage"] == "after"].assign(stage="no")
+    confusion = pd.DataFrame(report.confusion, LABELS, LABELS).stack()
+    return {
+        "reliability": curves,
+        "confusion": confusion.rename_axis(["actual", "predicted"]).reset_index(name="n"),
+        "buckets": report.buckets,
+        "baselines": levels.assign(name=levels["name"].map(words().level)),
+    }
 
 
-def markdown(table: Table) -> str:
-    """The table as GitHub Markdown, with whatever its cells hold taken literally."""
-    rule = ["---:" if table.kind(i) == "number" else "---" for i in range(len(table.columns))]
-    lines = [map(literal, table.columns), rule, *(map(literal, row) for row in table.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def plain(table: Table) -> str:
-    """The table for a terminal, its columns aligned."""
-    rows = [table.columns, *table.rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    numbers = [table.kind(i) == "number" for i in range(len(widths))]
-    lines = (
-        "  ".join(f"{cell:{'>' if number else '<'}{width}}" for cell, width, number in zip(row, widths, numbers, strict=True))
-        for row in rows
+def _baselines(report: EvaluationReport) -> pd.DataFrame:
+    named = words()
+    return pd.DataFrame(
+        {
+            "baseline": named.level(baseline.name),
+            "log loss": num(baseline.log_loss, ".4f"),
+            "model minus it": num(baseline.against.difference, "+.4f"),
+            named.CI: ci(baseline.against.ci, "+.4f"),
+            "better in": num(baseline.against.favour, ".1%"),
+            "the model is": named.verdicts[baseline.against.verdict],
+        }
+        for baseline in report.baselines
     )
-    return "\n".join(line.rstrip() for line in lines)
 
 
-def literal(text: str) -> str:
-    """A paragraph or a cell as Markdown that shows it as it is."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{c}" if c in r"\`*_[]|~" else c for c in escaped)
+def _reliability(report: EvaluationReport) -> pd.DataFrame:
+    named = words()
+    stages = named.stages if report.calibrator.method != "none" else {"after": "as reported"}
+    rows = report.errors[report.errors["stage"].isin(stages)]
+    return pd.DataFrame(
+        {
+            "calibration error": f"{named.curves[row['class']]}, {stages[row['stage']]}",
+            "off by": num(row["error"], ".1%"),
+            named.CI: ci((row["low"], row["high"]), ".1%"),
+        }
+        for curve in named.curves
+        for row in rows[rows["class"] == curve].to_dict("records")
+    )
+
+
+def _buckets(report: EvaluationReport) -> pd.DataFrame:
+    named = words()
+    reference = "above the truth" if "floor" in report.figures else "minus class shares"
+    above = {(part.kind, part.bucket): part.against.difference for part in report.parts}
+    return pd.DataFrame(
+        {
+            "votes": named.bucket(row.kind, row.bucket),
+            "voted": row.label,
+            "n": f"{row.n:,}" + (" *" if row.groups < buckets.FEW else ""),
+            "log loss": f"{row.log_loss:.4f}",
+            named.CI: ci((row.log_loss_low, row.log_loss_high), ".3f"),
+            "F1": f"{row.f1:.3f}",
+            f"{named.CI} of F1": ci((row.f1_low, row.f1_high), ".3f"),
+            reference: f"{above[row.kind, row.bucket]:+.4f}"
+            if row.label == buckets.ALL and row.kind != buckets.ALL
+            else "",
+        }
+        for row in report.buckets.itertuples()
+    )
+
+
+def _order(name: str, row: dict[str, float]) -> dict[str, str]:
+    return {
+        "before calibration": words().orders[name],
+        "log loss": f"{row['log_loss']:.4f}",
+        "mean change when swapped": f"{row['mean_distance']:.4f}",
+        "largest change": f"{row['largest_distance']:.4f}",
+        "most likely answer changed": num(row["flipped"], ".1%"),
+    }
+
+
+def _scores(scores: pd.DataFrame, key: str) -> pd.DataFrame:
+    columns = {k: name for k, name in words().scores.items() if k in scores}
+    found = scores[list(columns)].map("{:.4f}".format).rename(columns=columns)
+    found.insert(0, key, scores[key].map("{:g}".format))
+    return found
+
+
+def _seeds(report: EvaluationReport) -> pd.DataFrame:
+    mean, std = (_scores(report.seeds_spread, "seed").loc[row] for row in ("mean", "std"))
+    spread = pd.DataFrame([mean + " ± " + std]).assign(seed="mean ± std")
+    found = pd.concat([_scores(report.seeds, "seed"), spread], ignore_index=True)
+    return found.rename(columns={"seed": "seed, fold 0, before calibration"})
+
+
+def _spoken(key: str) -> str:
+    return key.replace("bad_", "set aside: ").replace("_", " ")

@@ -1,6 +1,7 @@
-"""Prompt, A and B, each tokenised once, become the model's input when a batch is made: at training and at inference alike.
+"""Prompt, A and B, each tokenised once, become the model's input when a batch is made.
 
-Swapping A and B therefore costs no copy of the data, and training and inference cannot drift apart in how they cut a long pair.
+Training and inference alike compose here: they cut a long pair in the same way, and swapping A and
+B costs no copy of the data.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,8 @@ import numpy as np
 
 from pairpref.text.tokenizer import Template
 
-# Segment of a token. The answer shown first is segment FIRST whichever of A and B it is; special tokens belong to the part they end.
+# Segment of a token. FIRST is the answer shown first, whether A or B; special tokens belong to the
+# part they end.
 OUTSIDE, PROMPT, FIRST, SECOND = range(4)
 SEGMENTS = 4
 
@@ -22,26 +24,33 @@ class Composed(NamedTuple):
 
 
 def compose(
-    prompt: np.ndarray, a: np.ndarray, b: np.ndarray | None, budget: int, template: Template, swapped: bool = False
+    prompt: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray | None,
+    max_length: int,
+    template: Template,
+    swapped: bool = False,
 ) -> Composed:
     """Build the input of one pair.
 
     Args:
-        prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which then is all there is.
-        budget: most tokens of the result, special ones included. The longest parts lose their ends first.
+        prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which is all
+            there is.
+        max_length: most tokens of the result, special ones included. The longest parts lose their
+            ends first.
         template: the special ids.
         swapped: show B first.
     """
     if b is None:
-        parts, segments = [a], (FIRST,)
+        parts, segments = [a], [FIRST]
     else:
-        parts, segments = [prompt, b, a] if swapped else [prompt, a, b], (PROMPT, FIRST, SECOND)
-    start = [] if template.start is None else [template.start]
-    kept = longest_first([len(part) for part in parts], budget - len(start) - len(parts))
-    ids = np.empty(len(start) + len(parts) + sum(kept), dtype=np.int32)
+        parts, segments = [prompt, b, a] if swapped else [prompt, a, b], [PROMPT, FIRST, SECOND]
+    at = 0 if template.start is None else 1
+    kept = longest_first([len(part) for part in parts], max_length - at - len(parts))
+    ids = np.empty(at + len(parts) + sum(kept), dtype=np.int32)
     out = np.empty(len(ids), dtype=np.int8)
-    ids[: len(start)], out[: len(start)] = start, OUTSIDE
-    at = len(start)
+    if template.start is not None:
+        ids[0], out[0] = template.start, OUTSIDE
     for part, segment, length in zip(parts, segments, kept, strict=True):
         end = at + length
         ids[at:end], ids[end], out[at : end + 1] = part[:length], template.separator, segment
@@ -49,22 +58,23 @@ def compose(
     return Composed(ids, out)
 
 
-def longest_first(lengths: list[int], room: int) -> list[int]:
-    """How much of each part is kept so that all fit in `room`: everything, or else the longest parts are cut to one common length.
+def longest_first(lengths: list[int], total: int) -> list[int]:
+    """How much of each part is kept so that all fit in `total`.
 
-    The same rule as `truncation="longest_first"` of the tokenizers library, for any number of parts and independent of their order.
+    Everything, or else the longest parts are cut to one common length, whatever their order: the
+    rule of `truncation="longest_first"` of the tokenizers library, for any number of parts.
     """
-    if sum(lengths) <= room:
+    if sum(lengths) <= total:
         return lengths
-    cap, left = 0, room
+    longest, left = 0, total
     for rank, length in enumerate(sorted(lengths)):
-        cap = left // (len(lengths) - rank)
-        if length > cap:
+        longest = left // (len(lengths) - rank)
+        if length > longest:
             break
         left -= length
-    return [min(length, cap) for length in lengths]
+    return [min(length, longest) for length in lengths]
 
 
 def composed_lengths(lengths: np.ndarray, single: bool, template: Template) -> np.ndarray:
-    """Tokens of whole inputs, were no budget to cut them, from those of their parts together; shape (n,)."""
+    """Tokens of whole inputs, uncut, from those of their parts together; shape (n,)."""
     return lengths + (1 if single else 3) + (template.start is not None)

@@ -9,7 +9,7 @@ from pairpref.errors import UserError
 
 _POINTER = b"version https://git-lfs"
 _WEIGHTS = ("*.safetensors", "*.bin")
-_WORDS = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
+_VOCABULARY = ("tokenizer.json", "*.model", "vocab.*", "merges.txt")
 # What reads spm.model and tokenizer.model, and the packages that bring it.
 _CONVERTERS = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 
@@ -31,32 +31,39 @@ def check(name: str, path: str) -> None:
     if adapter.is_file():
         base = _field(adapter, "base_model_name_or_path") or "its base model"
         raise UserError(
-            f"model.backbone {name!r} is a PEFT adapter, not a whole model. Merge it into {base} (merge_and_unload, save_pretrained) "
-            f"and give the merged folder, or give {base}."
+            f"model.backbone {name!r} is a PEFT adapter, not a whole model. Merge it into {base} "
+            f"(merge_and_unload, save_pretrained) and give the merged folder, or give {base}."
         )
 
 
-def refusal_of_words(name: str, path: str, error: Exception) -> UserError:
+def tokenizer_refusal(name: str, path: str, error: Exception) -> UserError:
     """Why the tokenizer of a backbone did not load, and what to do."""
     folder, reason = Path(path), one_line(error)
     missing = [package for module, package in _CONVERTERS.items() if not _is_installed(module)]
-    slow = [] if (folder / "tokenizer.json").is_file() else [path.name for path in sorted(folder.glob("*.model"))]
-    if slow and missing:
-        reason = f"converting {slow[0]} needs {' and '.join(missing)}"
+    convertible = [path.name for path in sorted(folder.glob("*.model"))]
+    if (folder / "tokenizer.json").is_file():
+        convertible = []
+    if convertible and missing:
+        reason = f"converting {convertible[0]} needs {' and '.join(missing)}"
         advice = f"pip install {' '.join(missing)}"
-    elif slow and "tiktoken" in reason:
+    elif convertible and "tiktoken" in reason:
         # What the library asks for when SentencePiece can't read the file.
-        reason = f"{slow[0]} is damaged, or not a SentencePiece model"
+        reason = f"{convertible[0]} is damaged, or not a SentencePiece model"
         advice = "Fetch it again, or give a folder with tokenizer.json"
     elif "did not match any variant" in reason or "unknown variant" in reason:
-        version = metadata.version("tokenizers")
-        advice = f"Its tokenizer.json is damaged, or of a newer format than tokenizers {version} reads: upgrade tokenizers"
+        advice = (
+            "Its tokenizer.json is damaged, or of a newer format than tokenizers "
+            f"{metadata.version('tokenizers')} reads: upgrade tokenizers"
+        )
     else:
         advice = "Give a hub name or a local folder"
-    return _refusal(name, path, "no tokenizer could be loaded", reason, advice, _WORDS)
+    what = f"no tokenizer could be loaded ({reason.replace(path, name)}). {advice}."
+    return _pointer_refusal(name, path, _VOCABULARY) or UserError(
+        f"model.backbone {name!r}: {what}"
+    )
 
 
-def refusal_of_weights(name: str, path: str, error: Exception) -> UserError:
+def weights_refusal(name: str, path: str, error: Exception) -> UserError:
     """Why the model of a backbone did not load, and what to do."""
     reason = one_line(error)
     if isinstance(error, ImportError):
@@ -67,8 +74,12 @@ def refusal_of_weights(name: str, path: str, error: Exception) -> UserError:
         reason = "its .bin holds more than weights"
         advice = "Nothing in it was run. Give model.safetensors, or a .bin of tensors only"
     else:
-        advice = "Give a hub name or a local folder with config.json and model.safetensors or pytorch_model.bin"
-    return _refusal(name, path, "could not be loaded", reason, advice, _WEIGHTS)
+        advice = (
+            "Give a hub name or a local folder with config.json and model.safetensors "
+            "or pytorch_model.bin"
+        )
+    what = f"could not be loaded ({reason.replace(path, name)}). {advice}."
+    return _pointer_refusal(name, path, _WEIGHTS) or UserError(f"model.backbone {name!r}: {what}")
 
 
 def not_trainable(method: str) -> str:
@@ -76,21 +87,17 @@ def not_trainable(method: str) -> str:
     return f"quantised by {method}, and can't be trained: give its weights as they were before"
 
 
-def pointers(folder: Path, patterns: tuple[str, ...]) -> list[str]:
-    """Names of the files that are Git LFS pointers."""
-    return [path.name for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file() and _is_pointer(path)]
-
-
-def refuse_pointers_for_words(name: str, path: str) -> None:
+def refuse_vocabulary_pointers(name: str, path: str) -> None:
     """A vocabulary that is a Git LFS pointer would load: as a tokenizer of three words.
 
     Raises:
         UserError: there is one, and no tokenizer.json beside it.
     """
-    folder = Path(path)
-    json_is_there = (folder / "tokenizer.json").is_file() and not _is_pointer(folder / "tokenizer.json")
-    if not json_is_there and (found := pointers(folder, _WORDS)):
-        raise _pointer_refusal(name, found)
+    whole = Path(path) / "tokenizer.json"
+    if whole.is_file() and not _is_pointer(whole):
+        return
+    if refusal := _pointer_refusal(name, path, _VOCABULARY):
+        raise refusal
 
 
 def one_line(error: BaseException) -> str:
@@ -99,16 +106,14 @@ def one_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:300]}…"
 
 
-def _refusal(name: str, path: str, what: str, reason: str, advice: str, patterns: tuple[str, ...]) -> UserError:
-    if found := pointers(Path(path), patterns):
-        return _pointer_refusal(name, found)
-    return UserError(f"model.backbone {name!r}: {what} ({reason.replace(path, name)}). {advice}.")
-
-
-def _pointer_refusal(name: str, found: list[str]) -> UserError:
-    return UserError(
-        f"model.backbone {name!r}: {found[0]} is a Git LFS pointer, not the file itself. Run `git lfs pull` in that folder."
-    )
+def _pointer_refusal(name: str, path: str, patterns: tuple[str, ...]) -> UserError | None:
+    for file in (file for pattern in patterns for file in sorted(Path(path).glob(pattern))):
+        if file.is_file() and _is_pointer(file):
+            return UserError(
+                f"model.backbone {name!r}: {file.name} is a Git LFS pointer, not the file itself. "
+                "Run `git lfs pull` in that folder."
+            )
+    return None
 
 
 def _is_pointer(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Text to ids: a byte-level BPE trained on the spot for the small default, otherwise the backbone's own tokenizer.
+"""Text to ids: a byte-level BPE for the small default, otherwise the backbone's own tokenizer.
 
 Byte-level BPE and not Unigram, because Unigram training writes other bytes on every run.
 """
@@ -18,7 +18,8 @@ from pairpref.params import SMALL
 from pairpref.text import published
 
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-# What stands for a line break where the tokenizer folds it into a space (SentencePiece and WordPiece do): the first it keeps.
+# SentencePiece and WordPiece fold a line break into a space: it is written as the first of these
+# that the tokenizer keeps.
 _LINE_BREAKS = ("\n", " ¶ ", " | ", " ; ")
 
 
@@ -26,8 +27,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE; the same texts in the same order give the same tokenizer.
 
     Args:
-        texts: training texts.
-        vocab_size: upper bound of the vocabulary, the 256 bytes and 4 special tokens included.
+        vocab_size: upper bound, the 256 bytes and 4 special tokens included.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -42,13 +42,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **_SPECIAL)
 
 
-def load(name: str, path: str | None = None, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load(
+    name: str, path: str | None = None, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
 
-    A folder with spm.model alone, as DeBERTa-v3 is published, is converted; `save` then writes tokenizer.json.
+    A folder with spm.model alone, as DeBERTa-v3 is published, is converted.
 
     Args:
-        path: what to load it by, where that is not the name; messages say the name.
+        path: what to load it by, if that is not the name; messages say the name.
         revision: of a hub name: branch, tag or commit.
 
     Raises:
@@ -58,27 +60,29 @@ def load(name: str, path: str | None = None, revision: str | None = None) -> Pre
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
     path = path or name
     published.check(name, path)
-    published.refuse_pointers_for_words(name, path)
+    published.refuse_vocabulary_pointers(name, path)
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False, revision=revision)
-    # What damaged and foreign files raise in a library is no closed list: tokenizers raises Exception itself.
-    except Exception as error:
-        raise published.refusal_of_words(name, path, error) from None
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, use_fast=True, trust_remote_code=False, revision=revision
+        )
+    except Exception as error:  # tokenizers raises Exception itself for damaged files
+        raise published.tokenizer_refusal(name, path, error) from None
     if not getattr(tokenizer, "is_fast", False):
-        raise UserError(f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed.")
+        raise UserError(
+            f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed."
+        )
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(f"model.backbone {name!r}: its tokenizer has no words; the folder lacks a tokenizer.json.")
+        raise UserError(
+            f"model.backbone {name!r}: its tokenizer has no words; "
+            "the folder lacks a tokenizer.json."
+        )
     return tokenizer
-
-
-def save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    tokenizer.save_pretrained(folder)
 
 
 @dataclass(frozen=True)
 class Template:
-    """The special ids around the parts of a pair: `start` prompt `separator` A `separator` B `separator`."""
+    """The special ids of a pair: `start` prompt `separator` A `separator` B `separator`."""
 
     start: int | None
     separator: int
@@ -86,21 +90,23 @@ class Template:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Template":
-        """The template of a tokenizer: [CLS] and [SEP] where it has them, otherwise the start and end of a sequence."""
+        """[CLS] and [SEP] where there are any, otherwise the start and end of a sequence."""
 
         def first(*ids: int | None) -> int | None:
             return next((i for i in ids if i is not None), None)
 
         separator = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
         if separator is None:
-            raise UserError("The tokenizer has neither a separator nor an end-of-sequence token to put between prompt, A and B.")
-        return cls(
-            first(tokenizer.cls_token_id, tokenizer.bos_token_id), separator, first(tokenizer.pad_token_id, separator) or 0
-        )
+            raise UserError(
+                "The tokenizer has neither a separator nor an end-of-sequence token to put "
+                "between prompt, A and B."
+            )
+        start = first(tokenizer.cls_token_id, tokenizer.bos_token_id)
+        return cls(start, separator, first(tokenizer.pad_token_id, separator) or 0)
 
 
 class Encoder:
-    """Texts to arrays of ids, without special tokens: a text that spells "[SEP]" gets no separator.
+    """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator.
 
     Args:
         tokenizer: any fast tokenizer.
@@ -111,7 +117,8 @@ class Encoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self.line_break = next((mark for mark in _LINE_BREAKS if self._keeps(mark, tokenizer.unk_token_id)), "\n")
+        kept = (mark for mark in _LINE_BREAKS if self._keeps(mark, tokenizer.unk_token_id))
+        self.line_break = next(kept, "\n")
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 ids of each text, shape (tokens,)."""
@@ -122,11 +129,12 @@ class Encoder:
 
     def _keeps(self, mark: str, unknown: int | None) -> bool:
         marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
-        return marked != self._backend.encode("a b", add_special_tokens=False).ids and unknown not in marked
+        spaced = self._backend.encode("a b", add_special_tokens=False).ids
+        return marked != spaced and unknown not in marked
 
 
 def encoder(folder: Path) -> Encoder:
-    """The encoder of a saved tokenizer; a process that is asked again does not load it again."""
+    """The encoder of a saved tokenizer, loaded once a process."""
     return _encoder(folder.resolve(), (folder / "tokenizer.json").stat().st_mtime_ns)
 
 

@@ -1,4 +1,4 @@
-"""data/tokens: each row's prompt, A and B as ids, beside its label, group and fold, as one Arrow data set."""
+"""data/tokens: each row's prompt, A and B as ids, beside its label, group and fold."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,25 +14,19 @@ from pairpref.files import naming
 from pairpref.pairs import TEXTS
 from pairpref.text import tokenizer as tokenizers
 
-PARTS = ("prompt", "a", "b")
-SHARD = 1_000
+SHARD = 1_000  # rows
+_PARTS = ("prompt", "a", "b")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised rows.
+    """Tokenised rows."""
 
-    Attributes:
-        ids: the rows' own identifiers, strings, shape (n,).
-        parts: for each of prompt, A and B a pair (values, offsets): row i is values[offsets[i]:offsets[i + 1]].
-        single: the rows are single texts without prompt and B.
-        labels, groups, folds: shape (n,).
-    """
-
-    ids: np.ndarray
+    ids: np.ndarray  # the rows' own identifiers, strings, shape (n,)
+    # Of prompt, A and B each (values, offsets): row i is values[offsets[i]:offsets[i + 1]].
     parts: tuple[tuple[np.ndarray, np.ndarray], ...]
-    single: bool
-    labels: np.ndarray
+    single: bool  # single texts, without prompt and B
+    labels: np.ndarray  # this and the others: int64, shape (n,)
     groups: np.ndarray
     folds: np.ndarray
 
@@ -49,9 +43,9 @@ class Tokens:
         parts = []
         for values, offsets in self.parts:
             lengths = np.diff(offsets)[rows]
-            ends = np.cumsum(lengths)
-            at = np.repeat(offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
-            parts.append((values[at], np.concatenate([[0], ends])))
+            ends = np.concatenate([[0], np.cumsum(lengths)])
+            at = np.repeat(offsets[rows] - ends[:-1], lengths) + np.arange(ends[-1])
+            parts.append((values[at], ends))
         return replace(
             self,
             ids=self.ids[rows],
@@ -62,40 +56,47 @@ class Tokens:
         )
 
     def lengths(self) -> np.ndarray:
-        """Tokens of each row's three parts together, untruncated; shape (n,)."""
-        return sum(np.diff(offsets) for _, offsets in self.parts)
+        """Tokens of each row's three parts together, uncut; shape (n,)."""
+        prompt, a, b = (np.diff(offsets) for _, offsets in self.parts)
+        return prompt + a + b
 
 
-def tokenize(frame: pd.DataFrame, tokenizer: Path, run: Callable[[Callable, Iterable[tuple]], Iterable] = starmap) -> Tokens:
-    """Encode the texts of a frame of pairs (see `pairpref.data`), by shards of `SHARD` rows as independent jobs.
-
-    Columns label, group and fold may be missing (pairs to predict): they are then filled with −1.
+def tokenize(
+    frame: pd.DataFrame,
+    tokenizer: Path,
+    run: Callable[[Callable, Iterable[tuple]], Iterable] = starmap,
+) -> Tokens:
+    """Encode the texts of a frame of pairs, by shards of `SHARD` rows as independent jobs.
 
     Args:
+        frame: id, prompt, response_a, response_b; label, group and fold are −1 if missing.
         tokenizer: folder of a saved one.
-        run: given a job and each shard's arguments, gives the results in their order, as `starmap` does in this process.
+        run: given a job and each shard's arguments, gives the results in order, as `starmap` does.
     """
     single = bool(len(frame)) and bool(frame["response_b"].isna().all())
     shards = (slice(begin, begin + SHARD) for begin in range(0, max(1, len(frame)), SHARD))
-    arguments = ((tokenizer, *(frame[column].iloc[rows].fillna("").tolist() for column in TEXTS)) for rows in shards)
-    encoded = run(_encode, arguments)
+    texts = frame[TEXTS].fillna("")
+    encoded = run(
+        _encode,
+        ((tokenizer, *(texts[name].iloc[rows].tolist() for name in TEXTS)) for rows in shards),
+    )
 
     def number(name: str) -> np.ndarray:
         return frame[name].to_numpy(np.int64) if name in frame else np.full(len(frame), -1)
 
     parts = tuple(_joined(part) for part in zip(*encoded, strict=True))
-    return Tokens(frame["id"].to_numpy(object), parts, single, number("label"), number("group"), number("fold"))
+    numbers = number("label"), number("group"), number("fold")
+    return Tokens(frame["id"].to_numpy(object), parts, single, *numbers)
 
 
 def save(tokens: Tokens, folder: Path) -> None:
     """Write as an Arrow data set; the same tokens give the same bytes."""
-    lists = {
-        name: pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.int32()))
-        for name, (values, offsets) in zip(PARTS, tokens.parts, strict=True)
-    }
-    columns = {
-        "id": pa.array(tokens.ids, pa.string()),
-        **lists,
+    columns = {"id": pa.array(tokens.ids, pa.string())}
+    for name, (values, offsets) in zip(_PARTS, tokens.parts, strict=True):
+        columns[name] = pa.LargeListArray.from_arrays(
+            pa.array(offsets, pa.int64()), pa.array(values, pa.int32())
+        )
+    columns |= {
         "single": pa.array(np.full(len(tokens), tokens.single)),
         "label": pa.array(tokens.labels, pa.int64()),
         "group": pa.array(tokens.groups, pa.int64()),
@@ -111,27 +112,25 @@ def load(folder: Path) -> Tokens:
     """Read what `save` wrote."""
     table = load_from_disk(str(folder)).data.table.combine_chunks()
 
-    def ragged(name: str) -> tuple[np.ndarray, np.ndarray]:
-        column = table[name].combine_chunks() if isinstance(table[name], pa.ChunkedArray) else table[name]
+    def part(name: str) -> tuple[np.ndarray, np.ndarray]:
+        column = table[name].combine_chunks()
         return column.values.to_numpy(), column.offsets.to_numpy()
 
-    def number(name: str) -> np.ndarray:
-        return table[name].to_numpy()
-
-    return Tokens(
-        table["id"].to_numpy(),
-        tuple(ragged(name) for name in PARTS),
-        bool(len(table)) and table["single"][0].as_py(),
-        number("label"),
-        number("group"),
-        number("fold"),
-    )
+    single = bool(len(table)) and table["single"][0].as_py()
+    numbers = (table[name].to_numpy() for name in ("label", "group", "fold"))
+    return Tokens(table["id"].to_numpy(), tuple(map(part, _PARTS)), single, *numbers)
 
 
 def _encode(tokenizer: Path, *columns: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """All ids of each column's texts, and how many each text has: two arrays are sent between processes sooner than thousands."""
+    """All ids of each column's texts, and how many each text has.
+
+    Two arrays are sent between processes sooner than thousands.
+    """
     ids = map(tokenizers.encoder(tokenizer), columns)
-    return [(np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64)) for rows in ids]
+    return [
+        (np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64))
+        for rows in ids
+    ]
 
 
 def _joined(shards: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Which pairs are in a step, in which order, and how they become tensors.
 
-Nothing is drawn from a random number generator: every choice is a hash of (seed, epoch, row id), so a resumed or re-sharded run makes
-the same ones.
+Nothing is drawn from a random number generator: every choice is a hash of (seed, epoch, row id), so
+a resumed or re-sharded run makes the same ones.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from pairpref.text.compose import compose
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 
-# Batches are cut from stretches of this many, sorted by length: nearly no padding, and order stays random at any larger scale.
+# Batches are cut from stretches of this many, sorted by length: nearly no padding, and the order
+# stays random at any larger scale.
 _STRETCH = 50
 _ORDER, _SIDE = 0, 1
 
@@ -25,7 +26,9 @@ Item = tuple[int, bool]  # A row, and whether B is shown first.
 
 
 def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
-    """Uniform uint64 numbers that depend on nothing but their arguments (the finaliser of SplitMix64, Steele et al. 2014).
+    """Uniform uint64 numbers that depend on nothing but their arguments.
+
+    The finaliser of SplitMix64 (Steele et al. 2014).
 
     Args:
         keys: uint64, any shape.
@@ -39,9 +42,8 @@ def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
 
 def row_keys(ids: np.ndarray) -> np.ndarray:
     """A uint64 for each row's identifier; shape (n,)."""
-    return np.array(
-        [int.from_bytes(hashlib.blake2b(str(i).encode(), digest_size=8).digest(), "little") for i in ids], dtype=np.uint64
-    )
+    digests = (hashlib.blake2b(str(i).encode(), digest_size=8).digest() for i in ids)
+    return np.array([int.from_bytes(digest, "little") for digest in digests], dtype=np.uint64)
 
 
 class PairDataset(Dataset):
@@ -49,29 +51,31 @@ class PairDataset(Dataset):
 
     Args:
         tokens: tokenised rows; labels of −1 are left out of the item.
-        budget: most tokens of one input.
+        max_length: most tokens of one input.
         template: special ids.
     """
 
-    def __init__(self, tokens: Tokens, budget: int, template: Template) -> None:
-        self.tokens, self.budget, self.template = tokens, budget, template
-        self._swapped_labels = np.where(tokens.labels < 0, tokens.labels, swap_labels(tokens.labels))
+    def __init__(self, tokens: Tokens, max_length: int, template: Template) -> None:
+        self.tokens, self.max_length, self.template = tokens, max_length, template
+        labels = tokens.labels
+        self._swapped_labels = np.where(labels < 0, labels, swap_labels(labels))
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
         row, swapped = item
-        composed = compose(*self.tokens.pair(row), self.budget, self.template, swapped)
-        return composed.ids, composed.segments, int((self._swapped_labels if swapped else self.tokens.labels)[row])
+        composed = compose(*self.tokens.pair(row), self.max_length, self.template, swapped)
+        labels = self._swapped_labels if swapped else self.tokens.labels
+        return composed.ids, composed.segments, int(labels[row])
 
 
 class Collator:
-    """Pad composed inputs to the longest of the batch, and count what the model is made to read.
+    """Pad composed inputs to the longest of the batch, and count what the model reads.
 
     Args:
         pad: the padding id.
-        segments: give the model token_type_ids; a plain sequence classifier without token types gets none.
+        segments: give the model token_type_ids.
     """
 
     def __init__(self, pad: int, segments: bool) -> None:
@@ -120,15 +124,18 @@ class KeyedBatches(BatchSampler):
         return -(-len(self._keys) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = np.argsort(keyed(self._seed, self._epoch, _ORDER, self._keys), kind="stable")
+        order = self._shuffled(self._keys)
         stretch = _STRETCH * self.batch_size
         for begin in range(0, len(order), stretch):
             rows = order[begin : begin + stretch]
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            first = np.array([self._keys[batch[0]] for batch in batches])
-            for i in np.argsort(keyed(self._seed, self._epoch, _ORDER, first), kind="stable"):
+            for i in self._shuffled(np.array([self._keys[batch[0]] for batch in batches])):
                 yield self._items(batches[i])
+
+    def _shuffled(self, keys: np.ndarray) -> np.ndarray:
+        """Indices of the keys in this epoch's order."""
+        return np.argsort(keyed(self._seed, self._epoch, _ORDER, keys), kind="stable")
 
     def _items(self, rows: np.ndarray) -> list[Item]:
         if not self._augment.ab:

@@ -1,7 +1,7 @@
 """Folders that are whole or don't count, and what is left of one training in work/.
 
-A folder is written aside, every file hashed into its manifest and synced, and then renamed: a kill, a full disk or a flipped bit at
-any moment leaves either a whole folder or one that `fault` explains.
+A folder is written aside, every file hashed into its manifest and synced, and then renamed. A kill,
+a full disk or a flipped bit leaves either a whole folder or one whose `fault` is named.
 """
 
 import hashlib
@@ -21,23 +21,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pairpref import monitor
+from pairpref import monitor, paths
 from pairpref.errors import UserError
 from pairpref.model import weights
 from pairpref.monitor import Log
 from pairpref.pairs import LABELS
 from pairpref.training.fingerprint import Fingerprint
 
-WORK = Path("work")
-MANIFEST = "manifest.json"
+_MANIFEST = "manifest.json"
 _MACHINE = "machine.json"
-
 _KEPT_STEPS = 2
 _KEPT_TRAININGS = 3
-# A process that its stage left behind notices at the end of its step; until then it holds the lock.
-_WAIT_SECONDS = 60.0
-# Saving takes at most this share of the time: a fold of the default is saved every second, a model of gigabytes every few minutes.
-_SHARE = 0.02
+_WAIT_SECONDS = 60.0  # a process that its stage left behind holds the lock to the end of its step
+_SHARE = 0.02  # of the time is spent on saving, at most
 _SHORTEST_SECONDS = 1.0
 
 
@@ -45,7 +41,7 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     """Make a folder out of what `fill` writes into the path it is given, all of it or nothing.
 
     Args:
-        owner: whose it is; `fault` finds fault with anybody else's.
+        owner: whose it is; `fault` rejects any other.
 
     Raises:
         OSError: naming the file; what was there before is untouched.
@@ -56,9 +52,10 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     try:
         fill(aside)
         files = sorted(path for path in aside.rglob("*") if path.is_file())
-        manifest = {"owner": owner, "files": {path.relative_to(aside).as_posix(): _hash(path) for path in files}}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for path in [*files, aside / MANIFEST, *(path for path in aside.rglob("*") if path.is_dir()), aside]:
+        hashes = {path.relative_to(aside).as_posix(): _hash(path) for path in files}
+        manifest = json.dumps({"owner": owner, "files": hashes}, indent=2) + "\n"
+        (aside / _MANIFEST).write_text(manifest, encoding="utf-8")
+        for path in (*aside.rglob("*"), aside):
             _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(aside, folder)
@@ -66,7 +63,8 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
     except SafetensorError as error:
         # Its writer reports a full disk in words only.
         full = "No space left" in str(error)
-        raise OSError(28 if full else 5, "No space left on device" if full else str(error), str(folder)) from None
+        number, words = (28, "No space left on device") if full else (5, str(error))
+        raise OSError(number, words, str(folder)) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -74,7 +72,7 @@ def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
 def fault(folder: Path, owner: str) -> str | None:
     """What is wrong with a folder that `write` made for `owner`; None when it is whole."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["owner"] != owner:
             return f"it belongs to {manifest['owner']}"
         for name, expected in manifest["files"].items():
@@ -83,39 +81,31 @@ def fault(folder: Path, owner: str) -> str | None:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is not readable ({error})"
+        return f"{_MANIFEST} is not readable ({error})"
     return None
 
 
 @dataclass
 class State:
-    """Everything that a training is at the end of a step. What comes after depends on this and on the arguments alone.
+    """Everything that a training is at the end of a step, besides its arguments."""
 
-    Attributes:
-        machine: what decides the last bits besides the arguments, where the training began: processor, threads, processes.
-        step: optimizer steps done.
-        loss_sum, items: of this epoch's steps so far.
-        smooth_loss: exponential mean of the steps' losses, from that of a classifier that knows nothing.
-        history: a row an epoch that was evaluated.
-        best: the best epoch's weights and its validation rows' probabilities by order, on the CPU; None before the first evaluation.
-    """
-
-    machine: dict[str, Any]
-    step: int = 0
-    loss_sum: float = 0.0
+    machine: dict[str, Any]  # what else decides the last bits: processor, threads, processes
+    step: int = 0  # optimizer steps done
+    loss_sum: float = 0.0  # this and items: of this epoch's steps so far
     items: int = 0
+    # Exponential mean of the steps' losses, from that of a classifier that knows nothing.
     smooth_loss: float = math.log(len(LABELS))
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, torch.Tensor] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)  # a row an evaluated epoch
+    # The best epoch's weights, and its validation rows' probabilities by order, on the CPU.
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Store:
-    """What work/<fingerprint>/ holds of one training: its checkpoints, and its results once it has finished."""
+class CheckpointManager:
+    """What work/<fingerprint>/ holds of one training: its checkpoints, and later its results."""
 
-    def __init__(self, fingerprint: Fingerprint, log: Log, work: Path = WORK) -> None:
+    def __init__(self, fingerprint: Fingerprint, log: Log, work: Path = paths.WORK) -> None:
         self.folder = work / fingerprint.digest
         self._fingerprint, self._log, self._work = fingerprint, log, work
-        self._owner = fingerprint.digest
         self._saved, self._took = time.perf_counter(), 0.0
 
     @property
@@ -124,10 +114,10 @@ class Store:
         return self.folder / "finished"
 
     def open(self, resume: bool) -> FileLock:
-        """Lock this training for this process, say what is left of it, or why nothing is.
+        """Lock this training for this process, and say why an earlier one is not resumed.
 
         Args:
-            resume: False throws away what is left.
+            resume: False throws away what is left of this training.
 
         Raises:
             UserError: another process is at it.
@@ -138,27 +128,31 @@ class Store:
             lock.acquire(timeout=_WAIT_SECONDS)
         except Timeout:
             raise UserError(
-                f"{self.folder}: another process is at the same training. Wait for its end; then the same command again."
+                f"{self.folder}: another process is at the same training. "
+                "Wait for its end; then run the same command again."
             ) from None
         for path in self.folder.glob("*.aside"):
             shutil.rmtree(path)
+        left = [path for path in (*self._steps(), self.finished) if path.exists()]
+        others = self._others()
         if not resume:
-            for path in self._remains():
+            for path in left:
                 shutil.rmtree(path)
-        elif not self._remains() and (others := self._others()) and not (others[0][0] / "finished").exists():
+        elif not left and others and not (others[0][0] / "finished").exists():
             folder, about = others[0]
             self._log.say(f"not going on from {folder}: {self._fingerprint.difference(about)}")
         (self.folder / "about.json").write_text(self._fingerprint.to_json(), encoding="utf-8")
-        self._prune_trainings()
+        for folder, _ in others[_KEPT_TRAININGS - 1 :]:
+            shutil.rmtree(folder, ignore_errors=True)
         return lock
 
     def is_finished(self, machine: dict[str, Any]) -> bool:
-        """Whether whole results lie here; damaged ones are named.
+        """Whether there are whole results; damaged ones are named.
 
         Args:
             machine: as in `State`; a difference is told.
         """
-        if not (self.finished.exists() and self._whole(self.finished)):
+        if not (self.finished.exists() and self._is_whole(self.finished)):
             return False
         job = ", ".join(f"{name} {number}" for name, number in self._fingerprint.job.items())
         self._log.say(f"{job}: already trained, in {self.folder}")
@@ -166,17 +160,13 @@ class Store:
         return True
 
     def finish(self, fill: Callable[[Path], None], machine: dict[str, Any]) -> None:
-        """Keep results, which make the checkpoints worthless.
-
-        Args:
-            machine: as in `State`.
-        """
+        """Keep the results that `fill` writes, and drop the checkpoints."""
 
         def fill_all(folder: Path) -> None:
             fill(folder)
             (folder / _MACHINE).write_text(json.dumps(machine), encoding="utf-8")
 
-        write(self.finished, fill_all, self._owner)
+        write(self.finished, fill_all, self._fingerprint.digest)
         for path in self._steps():
             shutil.rmtree(path)
 
@@ -187,49 +177,63 @@ class Store:
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint, and drop all but the newest two."""
         began = time.perf_counter()
-        write(self.folder / f"step-{state.step:08d}", lambda folder: _write_state(folder, state, model, optimizer), self._owner)
+        write(
+            self.folder / f"step-{state.step:08d}",
+            lambda folder: _write_state(folder, state, model, optimizer),
+            self._fingerprint.digest,
+        )
         for path in self._steps()[:-_KEPT_STEPS]:
             shutil.rmtree(path)
         self._saved = time.perf_counter()
         self._took = self._saved - began
         self._log.event("saved", step=state.step, seconds=round(self._took, 4))
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, machine: dict[str, Any]) -> State | None:
-        """Load the newest whole checkpoint into model and optimizer; None when there is none. Damaged ones are named.
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, machine: dict[str, Any]
+    ) -> State | None:
+        """Load the newest whole checkpoint into model and optimizer; None when there is none.
 
-        Nothing in it is unpickled.
+        Damaged ones are named. Nothing in it is unpickled.
 
         Args:
             machine: as in `State`; a difference is told.
 
         Raises:
-            UserError: somebody put something else in its place.
+            UserError: a whole one is not of this model.
         """
         for path in reversed(self._steps()):
-            if self._whole(path):
+            if self._is_whole(path):
                 try:
                     state = _read_state(path, model, optimizer)
                 except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
                     raise UserError(
-                        f"{path} is whole, but no checkpoint of this model ({type(error).__name__}). Remove it, or start over: "
+                        f"{path} is whole, but no checkpoint of this model "
+                        f"({type(error).__name__}). Remove it, or start over: "
                         "-S train.resume=false"
                     ) from None
                 self._log.say(f"going on from step {state.step:,}, found in {path}")
                 self._log.event("resumed", step=state.step)
                 self._compare(state.machine, machine)
                 return state
-            # Kept, it would count as one of the newest, and push out the whole ones that are written from here on. The other
-            # processes of a launch skip it, whether the first has removed it yet or not.
+            # Kept, it would count as one of the newest and push out whole ones. Only the first
+            # process of a launch removes it; the others skip it.
             if not monitor.RANK:
                 shutil.rmtree(path)
         return None
 
-    def _compare(self, there: dict[str, Any], here: dict[str, Any]) -> None:
-        if other := {name: value for name, value in there.items() if here.get(name) != value}:
-            self._log.say(f"it was begun with {other}, here it is not: the last bits are not those of an undisturbed run")
+    def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        changed = [
+            f"{name} was {value} and is {now.get(name)}"
+            for name, value in before.items()
+            if now.get(name) != value
+        ]
+        if changed:
+            self._log.say(
+                f"environment changed ({', '.join(changed)}): results may differ in the last bits"
+            )
 
-    def _whole(self, folder: Path) -> bool:
-        problem = fault(folder, self._owner)
+    def _is_whole(self, folder: Path) -> bool:
+        problem = fault(folder, self._fingerprint.digest)
         if problem and not monitor.RANK:
             self._log.say(f"{folder} is damaged and not used: {problem}")
         return problem is None
@@ -237,11 +241,8 @@ class Store:
     def _steps(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if path.suffix != ".aside")
 
-    def _remains(self) -> list[Path]:
-        return [path for path in (*self._steps(), self.finished) if path.exists()]
-
     def _others(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Other trainings of the same fold and seed, the latest first: folder, and what its fingerprint was made of."""
+        """Other trainings of the same fold and seed, the latest first: folder and fingerprint."""
         found = []
         for path in self._work.glob("*/about.json"):
             try:
@@ -250,39 +251,40 @@ class Store:
                     found.append((path.stat().st_mtime_ns, path.parent, about))
             except (OSError, ValueError, AttributeError):
                 continue
-        return [(folder, about) for _, folder, about in sorted(found, key=lambda item: item[0], reverse=True)]
-
-    def _prune_trainings(self) -> None:
-        """Keep this training and the latest others of the same fold and seed."""
-        for folder, _ in self._others()[_KEPT_TRAININGS - 1 :]:
-            shutil.rmtree(folder, ignore_errors=True)
+        found.sort(key=lambda item: item[0], reverse=True)
+        return [(folder, about) for _, folder, about in found]
 
 
-def _write_state(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    saved = optimizer.state_dict()
-    tensors, numbers = {}, {}
-    for parameter, values in saved["state"].items():
+def _write_state(
+    folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, float] = {}
+    for parameter, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             (tensors if isinstance(value, torch.Tensor) else numbers)[f"{parameter}.{name}"] = value
     save_file(weights.of(model), folder / "model.safetensors")
     save_file(tensors, folder / "optimizer.safetensors")
-    if state.best is not None:
+    if state.best:
         save_file(state.best, folder / "best.safetensors")
     fields = {name: value for name, value in vars(state).items() if name != "best"}
-    (folder / "state.json").write_text(json.dumps({**fields, "optimizer": numbers}), encoding="utf-8")
+    content = json.dumps({**fields, "optimizer": numbers})
+    (folder / "state.json").write_text(content, encoding="utf-8")
 
 
 def _read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     weights.put(model, load_file(folder / "model.safetensors"))
+    saved = {**load_file(folder / "optimizer.safetensors"), **fields.pop("optimizer")}
     values: dict[int, dict[str, Any]] = {}
-    for key, value in {**load_file(folder / "optimizer.safetensors"), **fields.pop("optimizer")}.items():
+    for key, value in saved.items():
         parameter, name = key.split(".", 1)
         values.setdefault(int(parameter), {})[name] = value
     # The groups hold learning rate and decay, which the params give anew.
-    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": values, "param_groups": groups})
     best = folder / "best.safetensors"
-    return State(**fields, best=load_file(best) if best.exists() else None)
+    return State(**fields, best=load_file(best) if best.exists() else {})
 
 
 def _hash(path: Path) -> str:

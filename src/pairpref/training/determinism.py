@@ -17,9 +17,9 @@ def fix(threads: int, seed: int) -> None:
         seed: of random weights, and of whatever a backbone draws before the first step.
     """
     torch.set_num_threads(threads)
-    # Read when CUDA's matrix library starts; without it, deterministic algorithms refuse to run there.
+    # Read when CUDA's matrix library starts; deterministic algorithms refuse to run without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # An operation without a deterministic form warns: it is better to know than not to be able to train some backbone at all.
+    # An operation without a deterministic form warns: otherwise some backbones can't be trained.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     random.seed(seed)
@@ -28,7 +28,7 @@ def fix(threads: int, seed: int) -> None:
 
 
 def seed_step(*keys: int) -> None:
-    """Seed what dropout draws from by a hash of seed, step and the like: no generator's state has to survive an interruption."""
+    """Seed dropout by a hash of seed, step and the like, so that no generator's state is saved."""
     digest = hashlib.blake2b(":".join(map(str, keys)).encode(), digest_size=8).digest()
     seed = int.from_bytes(digest, "little") >> 1
     torch.default_generator.manual_seed(seed)
@@ -38,7 +38,7 @@ def seed_step(*keys: int) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What besides params, data and code decides the last bits: for the log."""
+    """What besides params, data and code decides the last bits."""
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else "cpu",

@@ -1,4 +1,5 @@
-"""What a training depends on. Two runs with the same fingerprint end with the same bytes, so one may go on where the other stopped."""
+"""What a training depends on. Runs with the same fingerprint are byte-identical, so one may resume
+where the other stopped."""
 
 import hashlib
 import json
@@ -18,15 +19,10 @@ _LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The job, and what its result depends on.
+    """The job, and what its result depends on."""
 
-    Attributes:
-        job: fold and seed.
-        parts: name and value of each param, and the hash of each file that matters.
-    """
-
-    job: dict[str, int]
-    parts: dict[str, Any]
+    job: dict[str, int]  # fold and seed
+    parts: dict[str, Any]  # each param, and the hash of each file and version of each library
 
     @classmethod
     def of(cls, fold: int, seed: int, params: Params, data: tuple[Path, ...]) -> Self:
@@ -35,23 +31,26 @@ class Fingerprint:
         Args:
             data: files and folders that the training reads.
         """
-        read = {"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True}
-        chosen = params.model_dump(mode="json", include=read, exclude={"train": {"seeds", "resume"}})
-        path, chosen["model"]["revision"] = source(params.model)
-        files = [*data, *([RECORD] if path == str(RECORD) else [])]
-        return cls(
-            {"fold": fold, "seed": seed},
-            {
-                **{f"{section}.{name}": value for section, fields in sorted(chosen.items()) for name, value in fields.items()},
-                **{str(path): _hash(path) for path in files},
-                **_code(),
-                **{library: metadata.version(library) for library in _LIBRARIES},
-            },
+        chosen = params.model_dump(
+            mode="json",
+            include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
+            exclude={"train": {"seeds", "resume"}},
         )
+        path, chosen["model"]["revision"] = source(params.model)
+        parts = {
+            f"{section}.{name}": value
+            for section, fields in sorted(chosen.items())
+            for name, value in fields.items()
+        }
+        for file in (*data, *([RECORD] if path == str(RECORD) else [])):
+            parts[str(file)] = _hash(file)
+        parts |= _code()
+        parts |= {library: metadata.version(library) for library in _LIBRARIES}
+        return cls({"fold": fold, "seed": seed}, parts)
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits, the same wherever the repository lies."""
+        """16 hexadecimal digits, the same wherever the repository is."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> str:
@@ -63,20 +62,21 @@ class Fingerprint:
 
     def difference(self, about: dict[str, Any]) -> str:
         """In words, how an earlier training of the same job differs from this one."""
-        old = about.get("parts", {})
-        changed = [name for name in sorted({*self.parts, *old}) if self.parts.get(name) != old.get(name)]
-        words = [
-            f"{name} has changed" if "/" in name else f"{name} was {old.get(name)} and is {self.parts.get(name)}"
+        old, new = about.get("parts", {}), self.parts
+        changed = (name for name in sorted({*new, *old}) if new.get(name) != old.get(name))
+        return "; ".join(
+            f"{name} has changed"
+            if "/" in name
+            else f"{name} was {old.get(name)} and is {new.get(name)}"
             for name in changed
-        ]
-        return "; ".join(words)
+        )
 
 
 def _hash(path: Path) -> str:
     """Of a file's bytes, or of the names and bytes of the files in a folder."""
     digest = hashlib.blake2b(digest_size=16)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    for file in files:
+    inside = [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for file in [path] if path.is_file() else sorted(inside):
         digest.update(f"{file.relative_to(path).as_posix()}:{file.stat().st_size}:".encode())
         with file.open("rb") as opened:
             while block := opened.read(1 << 20):
@@ -86,7 +86,7 @@ def _hash(path: Path) -> str:
 
 @cache
 def _code() -> dict[str, str]:
-    """Hashes of the code that trains, as it was when this process read it: an edit made since is not what runs."""
+    """Hashes of the code that trains. Hashed at import; later edits don't affect this process."""
     return {f"src/pairpref/{name}": _hash(_PACKAGE / name) for name in _CODE}
 
 

@@ -1,6 +1,7 @@
-"""One fold as a job of its own: train on all other folds, predict this one, keep both until they are fetched."""
+"""Folds as independent jobs: train on all other folds, predict this one, keep both."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
+from pairpref import monitor, parallel, paths, stopping
 from pairpref.data import folds as splits
 from pairpref.errors import UserError
 from pairpref.model import classifier
@@ -20,30 +22,27 @@ from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism
-from pairpref.training.checkpoints import Store
+from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
-
-TOKENS = Path("data/tokens")
-TOKENIZER = Path("models/tokenizer")
 
 _CLASSIFIER, _PREDICTIONS, _HISTORY = "classifier", "predictions.parquet", "history.json"
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's job leaves behind: a row an epoch, and its rows' predictions.
-
-    Attributes:
-        predictions: id, fold, label and each order's probabilities (see `pairpref.pairs.ORDERS`).
-    """
+    """What a fold's job leaves behind: a row an epoch, and its rows' `predictions`."""
 
     history: list[dict[str, float]]
     predictions: pd.DataFrame
 
 
-def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None) -> Fold | None:
-    """Train the classifier of one fold and predict the fold's rows, or fetch both where the same training has already finished.
+def train_fold(
+    fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None
+) -> Fold | None:
+    """Train the classifier of one fold and predict the fold's rows.
+
+    If the same training has already finished, its results are used again.
 
     Args:
         fold: number of the fold that is held out.
@@ -53,44 +52,116 @@ def train_fold(fold: int, seed: int, params: Params, log: Log, save_to: Path | N
         None in all but the first of several processes of one `accelerate launch`.
 
     Raises:
-        UserError: the tokens' folds leak prompts (see `pairpref.data.folds.check`), single texts are to be swapped, another process is
-            at the same training, or it broke down.
+        UserError: the tokens' folds leak prompts (see `pairpref.data.folds.check`), single texts
+            are to be swapped, another process is at the same training, or it broke down.
     """
-    tokens = token_files.load(TOKENS)
+    tokens = token_files.load(paths.TOKENS)
     if tokens.single and params.augment.ab:
-        raise UserError("the votes are single texts, which have no A and B to swap. Switch augment.ab off: -S augment.ab=false")
+        raise UserError(
+            "the votes are single texts, which have no A and B to swap. Switch augment.ab off: "
+            "-S augment.ab=false"
+        )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
-    store = Store(Fingerprint.of(fold, seed, params, (TOKENS, TOKENIZER)), log)
+    data = (paths.TOKENS, paths.TOKENIZER)
+    manager = CheckpointManager(Fingerprint.of(fold, seed, params, data), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
-    lock = store.open(params.train.resume) if processes.is_main_process else None
+    lock = manager.open(params.train.resume) if processes.is_main_process else None
     try:
         # The others look only after the first has cleared up.
         processes.wait_for_everyone()
         determinism.fix(params.train.threads, seed)
-        if not store.is_finished({**determinism.machine(), "processes": processes.num_processes}):
-            _train(tokens, fold, seed, params, store, log, processes.is_main_process)
+        if not manager.is_finished({**determinism.machine(), "processes": processes.num_processes}):
+            _train(tokens, fold, seed, params, manager, log, processes.is_main_process)
         processes.wait_for_everyone()
-        return _fetch(store.finished, save_to) if processes.is_main_process else None
+        return _fetch(manager.finished, save_to) if processes.is_main_process else None
     finally:
         if lock is not None:
             lock.release()
 
 
-def _train(tokens: Tokens, fold: int, seed: int, params: Params, store: Store, log: Log, keep: bool) -> None:
-    train, validation = tokens.take(np.flatnonzero(tokens.folds != fold)), tokens.take(np.flatnonzero(tokens.folds == fold))
-    log.say(f"fold {fold}, seed {seed}: training on {len(train):,} votes, evaluating on {len(validation):,}")
-    fitted = fit(train, validation, params, tokenizers.load(str(TOKENIZER)), seed, store, log)
-    predictions = pd.DataFrame({"id": validation.ids, "fold": fold, "label": validation.labels})
-    for columns, p in zip(ORDERS, fitted.orders, strict=False):
-        predictions[columns] = p
+def train_folds(
+    jobs: list[tuple[int, int, Path | None]], params: Params
+) -> list[pd.DataFrame | None]:
+    """The predictions of several folds, as independent jobs with a log each.
+
+    Args:
+        jobs: fold, seed and save_to, as in `train_fold`.
+
+    Returns:
+        A table a job; None where only its worker was told to stop, or as in `train_fold`.
+
+    Raises:
+        UserError: as in `train_fold`.
+        Stopped: a signal ended them; everything is saved.
+    """
+    # One process a GPU, since two would fight over its memory, unless Ray shares out several. And
+    # one under `accelerate launch`, whose processes train one fold after another together.
+    together = "WORLD_SIZE" in os.environ or (
+        torch.cuda.is_available() and params.parallel.backend == "loky"
+    )
+    most = 1 if together else None
+    arguments = [(*job, params, os.getpid()) for job in jobs]
+    with stopping.deferred():
+        return list(parallel.each(_job, arguments, params.parallel, at_most=most, gpu=True))
+
+
+def _job(
+    fold: int, seed: int, save_to: Path | None, params: Params, parent: int
+) -> pd.DataFrame | None:
+    worker = os.getpid() != parent
+    if worker:
+        stopping.listen(worker=True)
+        if stopping.requested():
+            return None
+    try:
+        log = Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK))
+        done = train_fold(fold, seed, params, log, save_to)
+        log.end()
+    except stopping.Stopped:
+        if not worker:
+            raise
+        return None  # not an error, so that the other workers save their work, too
+    return done.predictions if done else None
+
+
+def predictions(tokens: Tokens, fold: int, orders: np.ndarray) -> pd.DataFrame:
+    """A table of id, fold, label and each order's probabilities (see `pairpref.pairs.ORDERS`).
+
+    Args:
+        orders: as `by_order` gives them; shape (orders, n, 3).
+    """
+    table = pd.DataFrame({"id": tokens.ids, "fold": fold, "label": tokens.labels})
+    for columns, p in zip(ORDERS, orders, strict=False):
+        table[columns] = p
+    return table
+
+
+def _train(
+    tokens: Tokens,
+    fold: int,
+    seed: int,
+    params: Params,
+    manager: CheckpointManager,
+    log: Log,
+    keep: bool,
+) -> None:
+    train = tokens.take(np.flatnonzero(tokens.folds != fold))
+    validation = tokens.take(np.flatnonzero(tokens.folds == fold))
+    log.say(
+        f"fold {fold}, seed {seed}: training on {len(train):,} votes, "
+        f"evaluating on {len(validation):,}"
+    )
+    tokenizer = tokenizers.load(str(paths.TOKENIZER))
+    fitted = fit(train, validation, params, tokenizer, seed, manager, log)
 
     def fill(folder: Path) -> None:
-        classifier.save(fitted.model, fitted.card, folder / _CLASSIFIER)
-        predictions.to_parquet(folder / _PREDICTIONS, index=False)
+        classifier.save(fitted.model, fitted.config, folder / _CLASSIFIER)
+        table = predictions(validation, fold, fitted.orders)
+        table.to_parquet(folder / _PREDICTIONS, index=False)
         (folder / _HISTORY).write_text(json.dumps(fitted.history), encoding="utf-8")
 
     if keep:
-        store.finish(fill, fitted.machine)
+        manager.finish(fill, fitted.machine)
 
 
 def _fetch(finished: Path, save_to: Path | None) -> Fold:

@@ -1,22 +1,21 @@
-"""Probabilities of tokenised pairs under one trained model: the same code for evaluation, out-of-fold export and submission."""
+"""Probabilities of tokenised pairs under one model, for evaluation, export and submission alike."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model.classifier import Card, SpanClassifier, knows_segments
+from pairpref.model.classifier import InferenceConfig, SpanClassifier, knows_segments
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
-from pairpref.training import memory
+from pairpref.training import failures
 from pairpref.training.batches import Collator, PairDataset
 
-# Tokens of one evaluation batch at most: 64 inputs of the default's 256 tokens.
-_BATCH_TOKENS = 16_384
+_BATCH_TOKENS = 16_384  # of one evaluation batch at most: 64 inputs of the default's 256 tokens
 
 
 def evaluation_batch(max_length: int) -> int:
-    """Inputs in a forward pass of training's own evaluation, which no switch of inference changes."""
+    """Inputs in a forward pass of training's own evaluation; no param of inference changes it."""
     return min(64, max(1, _BATCH_TOKENS // max_length))
 
 
@@ -26,7 +25,7 @@ def best_device() -> torch.device:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; an older GPU that only emulates it is slower so than in float32."""
+    """Whether a device computes in bfloat16 itself; emulated, it is slower than float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -37,44 +36,47 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def collator_for(model: nn.Module, template: Template) -> Collator:
     """The collator whose batches a model takes as keyword arguments."""
-    return Collator(template.pad, segments=isinstance(model, SpanClassifier) or knows_segments(model.config))
+    segments = isinstance(model, SpanClassifier) or knows_segments(model.config)
+    return Collator(template.pad, segments)
 
 
 def by_order(
     model: nn.Module,
-    card: Card,
+    config: InferenceConfig,
     tokens: Tokens,
     template: Template,
     batch_size: int,
     dual_order: bool = True,
     share: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
-    """p(A), p(B), p(tie) of each row for each order it is shown in, as float64 of shape (orders, n, 3).
+    """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
-    The first order is A, B; the second is B, A, swapped back. Their mean is then swap-consistent to the last bit: exchanging A and B
-    exchanges their probabilities.
+    The first order is A, B; the second is B, A, swapped back. Their mean is swap-consistent to the
+    last bit: exchanging A and B exchanges their probabilities.
 
-    A model trained with class weights w estimates p · w; dividing by w gives p back (Elkan 2001, "The Foundations of Cost-Sensitive
-    Learning", section 3).
+    A model trained with class weights w estimates p · w; dividing by w gives p back (Elkan 2001,
+    "The Foundations of Cost-Sensitive Learning", section 3).
 
     Args:
         model: a classifier; left in evaluation mode.
-        card: how it was trained.
-        batch_size: inputs in a forward pass; predict.batch_size, or --batch-size of `pairpref.predict`.
+        config: how it was trained.
+        batch_size: inputs in a forward pass.
         dual_order: give both orders; single texts have one in any case.
-        share: this process's number and how many there are: each fills in its part of the batches and leaves the others zero.
+        share: this process's number and how many there are: each fills in its part of the batches
+            and leaves the others zero.
 
     Raises:
         UserError: memory ran out.
     """
-    dataset, collate = PairDataset(tokens, card.max_length, template), collator_for(model, template)
-    orders = 1 + (dual_order and not card.single)
+    dataset = PairDataset(tokens, config.max_length, template)
+    collate = collator_for(model, template)
+    orders = 1 + (dual_order and not config.single)
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device
-    correction = torch.tensor(card.class_weights, dtype=torch.float64, device=device).log()
+    correction = torch.tensor(config.class_weights, dtype=torch.float64, device=device).log()
     by_length = np.argsort(tokens.lengths(), kind="stable")
-    mine, processes = share
+    number, processes = share
 
     def advice() -> str:
         return (
@@ -82,13 +84,14 @@ def by_order(
             f"Lower predict.batch_size (now {batch_size}; in pairpref.predict --batch-size)"
         )
 
-    with torch.inference_mode(), autocast(device), memory.explained(advice):
-        for begin in range(mine * batch_size, len(tokens), processes * batch_size):
+    with torch.inference_mode(), autocast(device), failures.explained(advice):
+        for begin in range(number * batch_size, len(tokens), processes * batch_size):
             rows = by_length[begin : begin + batch_size]
             for order in range(orders):
                 batch = collate([dataset[int(row), bool(order)] for row in rows])
                 batch.pop("labels", None)
-                logits = model(**{name: tensor.to(device) for name, tensor in batch.items()})["logits"]
-                p = torch.softmax(logits.double() - correction, dim=-1).cpu().numpy()
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                logits = model(**batch)["logits"].double()
+                p = torch.softmax(logits - correction, dim=-1).cpu().numpy()
                 result[order, rows] = swap_probabilities(p) if order else p
     return result

@@ -1,4 +1,4 @@
-"""How a training goes about it: optimizer, learning rate, weights of the classes, when to stop. Functions of their arguments alone."""
+"""The recipe of a training: optimizer, learning rate, class weights, when to stop."""
 
 import math
 from collections.abc import Callable
@@ -8,17 +8,39 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
-from pairpref.params import TrainParams
+from pairpref.model.classifier import InferenceConfig
+from pairpref.pairs import LABELS
+from pairpref.params import Params, TrainParams
+from pairpref.text.tokens import Tokens
 
 _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
+def inference_config(params: Params, train: Tokens) -> InferenceConfig:
+    """What a classifier trained on these votes must be told to predict."""
+    prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
+    balanced = params.train.class_weights
+    return InferenceConfig(
+        pooling=params.model.pooling,
+        max_length=params.model.max_length,
+        single=train.single,
+        threads=params.train.threads,
+        clean=params.clean.model_dump(include={"utf8", "flatten"}),
+        prior=tuple(prior.tolist()),
+        class_weights=class_weights(prior, balanced, symmetric=params.augment.ab),
+    )
+
+
 def optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) without decay of biases and norms."""
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decayed if parameter.ndim > 1 else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
@@ -28,8 +50,8 @@ def schedule(of: torch.optim.Optimizer, options: TrainParams, steps: int) -> Cal
     Args:
         steps: of the whole training.
     """
-    warmup = round(options.warmup * steps)
-    return get_scheduler(_SCHEDULERS[options.scheduler], of, num_warmup_steps=warmup, num_training_steps=steps).lr_lambdas[0]
+    name, warmup = _SCHEDULERS[options.scheduler], round(options.warmup * steps)
+    return get_scheduler(name, of, num_warmup_steps=warmup, num_training_steps=steps).lr_lambdas[0]
 
 
 def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[float, float, float]:
@@ -46,11 +68,12 @@ def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[f
     present = shown > 0
     weights = np.ones(len(shown))
     weights[present] = 1 / (present.sum() * shown[present])
-    return tuple(weights.tolist())
+    a, b, tie = weights.tolist()
+    return a, b, tie
 
 
 def exhausted(history: list[dict[str, float]], patience: int | None, min_delta: float) -> bool:
-    """Whether the log loss has not become better by more than `min_delta` for `patience` epochs. A function of the history alone."""
+    """Whether the log loss got no better by more than `min_delta` for `patience` epochs."""
     if patience is None:
         return False
     best, waited = math.inf, 0

@@ -1,200 +1,217 @@
 """python -m pairpref.versions list | replay [ID…] | impact | tag | table | check | leaderboard
 
-The project's versions: what each is (versions.yaml), run again, tagged, compared with each other and with the run at hand.
+What each version is, what it measured, and how to run it again.
 """
 
 import argparse
+import inspect
+import shutil
 import signal
 import sys
-from pathlib import Path
+import textwrap
 
 import pandas as pd
 
-from pairpref import errors, params, stopping
+from pairpref import cli, errors, params, stopping
 from pairpref.errors import UserError
-from pairpref.evaluation.comparison import Comparison
-from pairpref.files import write_text
 from pairpref.monitor import Log
-from pairpref.reporting import tables, versions
+from pairpref.paths import LEADERBOARD
 from pairpref.versions import catalog as catalogs
-from pairpref.versions import evidence, standing
-from pairpref.versions.catalog import Catalog, spelled
-from pairpref.versions.history import Repository
+from pairpref.versions import predictions, tables
+from pairpref.versions.catalog import Catalog, natural, spelled
+from pairpref.versions.git import Repository
+from pairpref.versions.results import VersionResults, predictions_path
 
 REFUSED = 2
+_PROGRAM = "python -m pairpref.versions"
 
 
-def show(catalog: Catalog) -> None:
-    """What each version is, in natural order.
+def list_versions(catalog: Catalog, _: argparse.Namespace) -> None:
+    """What each version is, changes, should show and did show
 
-    Raises:
-        UserError: a version can't be expressed by today's params.
+    Example: python -m pairpref.versions list
     """
     settings = params.load().model_dump(mode="json")
     for name in catalog.versions:
         catalogs.changed(settings, catalog.changes(name), name)
-    for row in standing.stand(catalog, features=False).rows:
+    for row in VersionResults.load(catalog, features=False).rows:
         version = row.version
         milestone = f", milestone {version.milestone}" if version.milestone else ""
         print(f"{row.name}{f' from {version.parent}' if version.parent else ''}{milestone}")
-        modules = [*version.added, *(f"without {module}" for module in version.removed)]
-        lines = {"what": ", ".join(modules), "params": spelled(version.changes), "to show": version.hypothesis}
-        lines |= {f"assumed {what}": why for what, why in version.assumed.items()}
-        if row.measured:
-            lines["measured"] = f"log loss {versions.spread(row, 'log_loss_final')}"
-        for name, text in lines.items():
-            print(f"    {name}: {text}")
-    print(f"\nNothing is documented of the other {versions.UNDOCUMENTED} of the 22 versions.")
+        lines = {
+            "modules": ", ".join(version.modules),
+            "params": spelled(version.changes),
+            "hypothesis": version.hypothesis,
+            **{f"assumed {what}": why for what, why in version.assumed.items()},
+            "measured": f"log loss {tables.spread(row, 'log_loss_final')}" if row.measured else "",
+            "conclusion": version.conclusion,
+        }
+        for title, text in lines.items():
+            if text:
+                print(textwrap.fill(f"    {title}: {text}", 100, subsequent_indent=" " * 8))
+    print("\nThe other 13 of the 22 versions are not documented.")
 
 
-def replay(catalog: Catalog, names: list[str]) -> None:
-    """Run versions again, all of them where none is named."""
-    from pairpref.versions.replay import Replay
+def replay(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """Run versions again: params, pipeline, commit, tag
 
-    if unknown := [name for name in names if name not in catalog.versions]:
-        raise UserError(f"{', '.join(unknown)}: not in versions.yaml, which has {', '.join(catalog.ordered())}.")
+    Up-to-date versions are skipped. Ctrl-C is safe: the same command resumes.
+
+    Example: python -m pairpref.versions replay v17.0 v18.0
+    """
+    from pairpref.versions.replay import session
+
+    if unknown := [name for name in arguments.names if name not in catalog.versions]:
+        known = ", ".join(catalog.ordered())
+        raise UserError(f"unknown version {', '.join(unknown)}; the catalog has {known}.")
     log = Log("replay")
-    with Replay(catalog, log) as session:
-        session.versions(names or list(catalog.versions))
+    with session(catalog, log) as running:
+        running.versions(arguments.names or list(catalog.versions))
     log.end()
 
 
-def impact(catalog: Catalog) -> None:
-    """Run both sides of every feature."""
-    from pairpref.versions.replay import Replay
+def impact(catalog: Catalog, _: argparse.Namespace) -> None:
+    """Run the pipeline with and without each feature, all else equal
+
+    The versions that features start from must be replayed first.
+
+    Example: python -m pairpref.versions impact
+    """
+    from pairpref.versions.replay import session
 
     log = Log("impact")
-    with Replay(catalog, log) as session:
-        session.impact()
+    with session(catalog, log) as running:
+        running.impact()
     log.end()
 
 
-def tag(catalog: Catalog, move: bool) -> None:
-    """Put missing tags back."""
-    repository = Repository()
-    made, elsewhere = repository.tag(
-        {name: commit for name, commit in repository.versions().items() if name in catalog.versions}, move
-    )
-    if made:
-        print(f"tagged {', '.join(catalogs.natural(made))}")
-    if left := set(elsewhere) - set(made):
-        print(
-            f"{', '.join(catalogs.natural(left))}: the tag stands on another commit than the newest of that version in this history, "
-            "and was left there; `python -m pairpref.versions tag --move` moves it"
-        )
-    if not made and not elsewhere:
-        print("nothing to do: every version in this history has its tag")
-    if repository.is_shallow():
-        print(
-            "This clone is shallow: it holds few of the commits that versions are found by. `git fetch --unshallow` brings the rest."
-        )
+def tag(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """Restore the versions' tags from their commits
 
-
-def table(catalog: Catalog, form: str) -> None:
-    """Print the version table."""
-    stood = standing.stand(catalog, features=False)
-    if form == "csv":
-        versions.numbers(stood).to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
-    elif form == "md":
-        print(tables.markdown(versions.table(stood)), end="")
-    else:
-        print(tables.plain(versions.table(stood)))
-
-
-def check(catalog: Catalog, name: str) -> Comparison:
-    """The run in the working tree against a version, on the same votes.
-
-    Raises:
-        UserError: one of them is not there, or they were judged on different votes.
+    Example: python -m pairpref.versions tag
     """
-    path = standing.predictions_of(name)
-    # A commit older than the version's has not got its predictions; its tag has.
-    kept = path if path.exists() else Repository().show(f"refs/tags/{name}", path.as_posix())
-    if kept is None:
-        raise UserError(
-            f"{path} is not there, and no tag {name}: `python -m pairpref.versions tag` on main puts tags back, "
-            f"`python -m pairpref.versions replay {name}` runs a version that has never been replayed."
+    repository = Repository()
+    found = {n: commit for n, commit in repository.versions().items() if n in catalog.versions}
+    made, left = repository.tag(found, arguments.move)
+    if made:
+        print(f"tagged {', '.join(natural(made))}")
+    if left:
+        print(
+            f"{', '.join(natural(left))}: the tag is not on the version's newest commit here; "
+            f"`{_PROGRAM} tag --move` moves it"
         )
-    run, version = evidence.gather(params.load()), evidence.read(kept)
-    if not evidence.same_votes(run, version):
+    if not made and not left:
+        print("nothing to do: every version in this history has its tag")
+    if repository.git("rev-parse", "--is-shallow-repository") == "true":
+        print("This clone is shallow: `git fetch --unshallow` brings the commits that it lacks.")
+
+
+def table(catalog: Catalog, arguments: argparse.Namespace) -> None:
+    """All versions: measured, against the anchor, and published
+
+    Example: python -m pairpref.versions table --csv > versions.csv
+    """
+    results = VersionResults.load(catalog, features=False)
+    if arguments.csv:
+        frame = tables.numbers(results)
+        frame.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    elif arguments.md:
+        print(tables.summary(results).to_markdown(index=False, disable_numparse=True))
+    else:
+        _print(tables.summary(results).drop(columns="before calibration"))
+
+
+def check(catalog: Catalog, arguments: argparse.Namespace) -> int:
+    """Whether the current run is worse than a version, beyond chance
+
+    Exits with 1 if it is, with 2 if they don't compare, otherwise with 0.
+
+    Example: python -m pairpref.versions check --against v5.0
+    """
+    name = arguments.against or catalog.anchor
+    path = predictions_path(name)
+    # A commit older than the version's lacks its predictions, but its tag has them.
+    source = path if path.exists() else Repository().show(f"refs/tags/{name}", path.as_posix())
+    if source is None:
+        raise UserError(
+            f"neither {path} nor a tag {name} exists: `{_PROGRAM} tag` on main restores tags, "
+            f"`{_PROGRAM} replay {name}` runs a version that has never been replayed."
+        )
+    run, version = predictions.collect_predictions(params.load()), predictions.read(source)
+    if not predictions.same_votes(run, version):
         counts = f"{run['id'].nunique():,} votes and {name} on {version['id'].nunique():,}"
         raise UserError(
-            f"this run was judged on {counts}, and they are not the same ones, so the figures don't compare. "
-            f"`python -m pairpref.versions replay {name}` judges {name} on the votes of params.yaml."
+            f"this run was judged on {counts}, and they are not the same, so they don't compare. "
+            f"`{_PROGRAM} replay {name}` judges {name} on the votes of params.yaml."
         )
-    return evidence.log_loss(run, version)
+    found = predictions.difference(run, version)
+    print(f"this run, against {name}: {tables.compared(found)}")
+    return int(found.verdict == "worse")
 
 
-def leaderboard(catalog: Catalog, listing: Path, regime: str) -> None:
-    """Add the scores of a listing to leaderboard.csv; a score that is there already is not added twice."""
-    try:
-        text = sys.stdin.read() if str(listing) == "-" else listing.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{listing} is no text; expected what `kaggle competitions submissions -v` prints.") from None
-    new, old = standing.from_kaggle(text, regime, list(catalog.versions)), standing.read_leaderboard(standing.LEADERBOARD)
-    both = pd.concat([old, new], ignore_index=True) if len(old) else new
-    merged = both.drop_duplicates(["version", "date", "regime", "public", "private"])
-    write_text(standing.LEADERBOARD, standing.leaderboard_csv(merged))
-    print(f"{len(merged) - len(old)} scores added to {standing.LEADERBOARD}, of {len(new)} that name a version")
+def leaderboard(catalog: Catalog, _: argparse.Namespace) -> None:
+    """Log loss on held-out votes beside leaderboard scores
+
+    To add a score, add a row to versions/leaderboard.csv:
+      version   e.g. v17.0
+      date      e.g. 2024-08-31
+      regime    simulated, public-2024, private-2024 or rolling
+      public    log loss on the public part
+      private   log loss on the private part; empty where it is not known
+      note      anything
+
+    Example: python -m pairpref.versions leaderboard
+    """
+    frame = tables.leaderboard(VersionResults.load(catalog, features=False))
+    if frame.empty:
+        print(f"{LEADERBOARD} has no scores of replayed versions; `leaderboard -h` says how to add")
+    else:
+        _print(frame)
+
+
+def _print(frame: pd.DataFrame) -> None:
+    """Print a table; on a terminal without the last columns that don't fit."""
+    width = shutil.get_terminal_size((1000, 24)).columns
+    dropped: list[str] = []
+    while (text := frame.to_string(index=False)).index("\n") > width and frame.shape[1] > 2:
+        dropped.insert(0, frame.columns[-1])
+        frame = frame.iloc[:, :-1]
+    print(text)
+    if dropped:
+        print(f"(No room for: {', '.join(dropped)}. Widen the terminal.)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = (__doc__ or "").split("\n\n")[1]
+    parser = cli.parser("versions", about, "pairpref versions replay v17.1")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = {}
+    for run in (list_versions, replay, impact, tag, table, check, leaderboard):
+        text, name = inspect.getdoc(run) or "", run.__name__.removesuffix("_versions")
+        form = argparse.RawDescriptionHelpFormatter
+        help = text.splitlines()[0]
+        added[name] = commands.add_parser(name, help=help, description=text, formatter_class=form)
+        added[name].set_defaults(run=run)
+    added["replay"].add_argument("names", nargs="*", metavar="ID", help="all if none is named")
+    added["tag"].add_argument("--move", action="store_true", help="also move misplaced tags")
+    style = added["table"].add_mutually_exclusive_group()
+    style.add_argument("--md", action="store_true", help="as Markdown")
+    style.add_argument("--csv", action="store_true", help="as plain numbers")
+    added["check"].add_argument("--against", metavar="ID", help="the anchor if not given")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pairpref.versions", description=__doc__.split("\n\n")[1])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="what each version is")
-    command = commands.add_parser(
-        "replay", help="run versions again: params, pipeline, commit, tag; what is up to date is left alone"
-    )
-    command.add_argument("names", nargs="*", metavar="ID", help="e.g. v17.0; all where none is named")
-    commands.add_parser("impact", help="run the pipeline with and without each feature, all else equal")
-    command = commands.add_parser("tag", help="put tags on the versions' commits where they are missing")
-    command.add_argument("--move", action="store_true", help="also move tags that stand on older commits")
-    command = commands.add_parser("table", help="all versions: measured, published, against the anchor")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_const", dest="form", const="md", default="text", help="as Markdown")
-    form.add_argument("--csv", action="store_const", dest="form", const="csv", help="as plain numbers")
-    command = commands.add_parser(
-        "check", help="is the run at hand worse than the anchor? Exits with 1 if so, 2 if they don't compare"
-    )
-    command.add_argument("--against", metavar="ID", help="another version than the anchor, v17.0")
-    command = commands.add_parser(
-        "leaderboard", help="add scores to leaderboard.csv from what `kaggle competitions submissions -v` lists"
-    )
-    command.add_argument("listing", type=Path, help="the listing as CSV; - reads it from a pipe. Descriptions name the version")
-    command.add_argument("--regime", required=True, choices=standing.REGIMES, help="scores of different regimes don't compare")
-    asked = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     with errors.command("versions", REFUSED):
         try:
-            _do(asked)
+            code = arguments.run(catalogs.load(), arguments)
         except stopping.Stopped as stop:
             name = "Ctrl-C" if stop.signum == signal.SIGINT else signal.Signals(stop.signum).name
-            print(
-                f"versions: stopped by {name}; your files are as they were, and the same command goes on from here",
-                file=sys.stderr,
-            )
-            sys.exit(128 + stop.signum)
-
-
-def _do(asked: argparse.Namespace) -> None:
-    catalog = catalogs.load()
-    match asked.command:
-        case "list":
-            show(catalog)
-        case "replay":
-            replay(catalog, asked.names)
-        case "impact":
-            impact(catalog)
-        case "tag":
-            tag(catalog, asked.move)
-        case "table":
-            table(catalog, asked.form)
-        case "leaderboard":
-            leaderboard(catalog, asked.listing, asked.regime)
-        case "check":
-            name = asked.against or catalog.anchor
-            found = check(catalog, name)
-            print(f"this run, against {name}: {versions.said(found)}")
-            sys.exit(found.verdict == "worse")
+            text = f"stopped by {name}; your files are unchanged, the same command resumes"
+            print(f"versions: {text}", file=sys.stderr)
+            code = 128 + stop.signum
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

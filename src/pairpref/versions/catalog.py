@@ -1,4 +1,4 @@
-"""versions.yaml as typed, frozen models: what each version is, and what its params are."""
+"""versions/catalog.yaml as typed, frozen models: what each version is, and what its params are."""
 
 import copy
 import json
@@ -10,25 +10,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from pairpref.errors import UserError
-from pairpref.params import Params, Section, flat, read, validated
-
-CATALOG = Path("versions.yaml")
+from pairpref.params import Params
+from pairpref.paths import CATALOG
+from pairpref.typed_yaml import Section, flat, read, validated
 
 Name = Annotated[str, StringConstraints(pattern=r"^v\d+(\.\d+)+$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Changes = dict[str, Any]
+Changes = dict[str, Any]  # dotted names of params and their values
 
-COLUMNS = ("epoch", "train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
+EPOCH = ("epoch", "train_loss", "validation_loss", "log_loss", "accuracy", "f1_macro")
 
 
 class Published(Section):
-    """Figures as documented; they are compared with, never computed with."""
+    """Figures as documented. They are shown beside the measured ones, never computed with."""
 
     log_loss: float
     accuracy: float
     f1_macro: float
     epochs: tuple[tuple[int, float, float, float, float, float], ...] = Field(
-        default=(), description=f"rows of {', '.join(COLUMNS)}"
+        default=(), description=f"rows of {', '.join(EPOCH)}"
     )
 
 
@@ -38,21 +38,24 @@ class Version(Section):
     changes: Changes = Field(min_length=1, description="dotted names of params and their values")
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    hypothesis: str = Field(min_length=1, description="what the version is to show, against its parent")
+    hypothesis: str = Field(min_length=1, description="what the version should show")
     published: Published | None = None
-    assumed: dict[str, str] = Field(
-        default={}, description="what is open or contradictory in the documentation, and what is taken"
-    )
+    assumed: dict[str, str] = {}  # what the documentation leaves open, and what is taken
+    conclusion: str = ""
+
+    @property
+    def modules(self) -> list[str]:
+        return [*self.added, *(f"without {module}" for module in self.removed)]
 
 
 class Milestone(Section):
     expects: str = Field(description="the roadmap's words")
     adds: str = ""
-    log_loss: tuple[float, float] | None = Field(default=None, description="the expected change of log loss, from and to")
+    log_loss: tuple[float, float] | None = None  # the expected change, from and to
 
 
 class Expectation(Section):
-    sign: Literal["-", "0", "+"] = Field(description="of the change of log loss with the feature on")
+    sign: Literal["-", "0", "+"] = Field(description="of the change of log loss with the feature")
     because: str
 
 
@@ -67,11 +70,12 @@ class Feature(Section):
 
     name: str
     of: Name = Field(description="the version that both sides begin with")
-    setting: Changes = Field(default={}, description="changes of both sides")
+    setting: Changes = {}  # of both sides
     with_: Changes = Field(default={}, alias="with")
     without: Changes = {}
     expect: Expectation
     claimed: Claim | None = None
+    conclusion: str = ""
 
 
 class Catalog(Section):
@@ -79,39 +83,43 @@ class Catalog(Section):
     versions: dict[Name, Version]
     milestones: dict[str, Milestone] = {}
     features: dict[Key, Feature] = {}
-    unchanging: dict[str, str] = Field(default={}, description="features that change nothing, and the test that shows it")
+    unchanging: dict[str, str] = {}  # features that change nothing: the test that shows it
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        root, *later = self.versions
-        for before, name in enumerate(self.versions):
-            parent = self.versions[name].parent
-            if name == root and parent is not None:
-                raise ValueError(f"{name} comes first, so it can have no parent")
-            if name != root and parent not in list(self.versions)[:before]:
-                raise ValueError(f"{name} has the parent {parent}, which should be one of the versions above it")
+        root, *later = names = list(self.versions)
+        if parent := self.versions[root].parent:
+            raise ValueError(f"{root} comes first, so it cannot have the parent {parent}")
         for name in later:
-            if unset := sorted(set(self.versions[name].changes) - set(self.versions[root].changes)):
+            version = self.versions[name]
+            if version.parent not in names[: names.index(name)]:
                 raise ValueError(
-                    f"{name} changes {', '.join(unset)}, so {root} must set it too, or older versions would follow params.yaml"
+                    f"{name} has the parent {version.parent}; expected a version listed above it"
                 )
-        if self.anchor not in self.versions:
-            raise ValueError(f"the anchor {self.anchor} is none of the versions: {', '.join(self.versions)}")
-        for key, feature in self.features.items():
-            if feature.of not in self.versions:
-                raise ValueError(f"the feature {key} is of {feature.of}, which is none of the versions")
+            if unset := sorted(set(version.changes) - set(self.versions[root].changes)):
+                raise ValueError(
+                    f"{name} changes {', '.join(unset)}, so {root} must set it too: "
+                    "otherwise older versions would follow params.yaml"
+                )
         for name, version in self.versions.items():
             if version.milestone is not None and version.milestone not in self.milestones:
-                raise ValueError(f"{name} is the milestone {version.milestone}, which is none of: {', '.join(self.milestones)}")
+                known = ", ".join(self.milestones)
+                raise ValueError(f"{name} is the milestone {version.milestone}; expected {known}")
+        known = ", ".join(names)
+        if self.anchor not in names:
+            raise ValueError(f"the anchor is {self.anchor}; expected one of {known}")
+        for key, feature in self.features.items():
+            if feature.of not in names:
+                raise ValueError(f"the feature {key} is of {feature.of}; expected one of {known}")
         return self
 
     def changes(self, name: str) -> Changes:
-        """All that sets a version apart from params.yaml: its own changes over those of its ancestors."""
+        """A version's params where they differ from params.yaml: its own and its ancestors'."""
         version = self.versions[name]
         return (self.changes(version.parent) if version.parent else {}) | version.changes
 
     def sides(self, key: str) -> tuple[Changes, Changes]:
-        """A feature's two sides, with it and without it, as changes to params.yaml."""
+        """The two runs of a feature, with it and without it, as changes to params.yaml."""
         feature = self.features[key]
         both = self.changes(feature.of) | feature.setting
         return both | feature.with_, both | feature.without
@@ -122,47 +130,48 @@ class Catalog(Section):
 
 
 def natural(names: Iterable[str]) -> list[str]:
-    """Version names by their numbers."""
+    """Version names sorted by their numbers."""
     return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
 def load(path: Path = CATALOG) -> Catalog:
-    """Read and check versions.yaml.
+    """Read and check the catalog.
 
     Raises:
-        UserError: it is missing or holds what is not allowed; one line a fault.
+        UserError: it is missing or holds something that is not allowed; one line per fault.
     """
     return read(path, Catalog)
 
 
 def changed(raw: Mapping[str, Any], changes: Changes, whose: str) -> dict[str, Any]:
-    """What params.yaml holds, with changes.
-
-    Args:
-        raw: what it holds.
-        whose: named in errors, e.g. "v5.0".
+    """The content of params.yaml with changes; `whose` is named in errors, e.g. "v5.0".
 
     Raises:
-        UserError: a change names no param of today, or gives it a value that is not allowed: such a version can't be run.
+        UserError: a change names an unknown param or sets a value that is not allowed.
     """
-    result, known = copy.deepcopy(dict(raw)), flat(raw)
+    result = copy.deepcopy(dict(raw))
+    known = flat(result)
     for name, value in changes.items():
         if name not in known:
             raise UserError(
-                f"{whose} sets {name}, which is no param of params.yaml: today's pipeline cannot express this version."
+                f"{whose} sets {name}, but params.yaml has no such param: "
+                "today's pipeline cannot run this version."
             )
         *sections, key = name.split(".")
         section = result
         for part in sections:
             section = section[part]
         section[key] = value
-    validated(Params, result, f"{whose} (versions.yaml)")
+    validated(Params, result, f"{whose} ({CATALOG})")
     return result
 
 
 def spelled(changes: Changes) -> str:
-    """Changes as `-S` spells them: train.lr=3e-05, augment.mode=both."""
-    return ", ".join(
-        f"{name}={f'{value:g}' if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in changes.items()
-    )
+    """Changes as `-S` takes them: train.lr=3e-05, augment.mode=both."""
+
+    def one(value: object) -> str:
+        if isinstance(value, float):
+            return f"{value:g}"
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return ", ".join(f"{name}={one(value)}" for name, value in changes.items())

@@ -1,12 +1,12 @@
-"""A made-up arena whose true vote probabilities are known: an instrument to measure the pipeline with.
+"""A made-up arena whose true vote probabilities are known, to measure the pipeline with.
 
-What is shown (`authors`), the vote (`judge`) and the damage to the file (`damage`) happen in this order, so the truth is exact whatever
-the damage.
+What is shown (`authors`), the vote (`judge`) and the damage to the file (`damage`) happen in this
+order, so the truth is exact whatever the damage.
 """
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +21,19 @@ PUBLIC_SHARE = 0.26
 
 @dataclass(frozen=True)
 class Vote:
-    """One simulated row: the texts as the voter saw them, the same as they are stored, and the vote with its true probabilities."""
+    """One simulated row, with the true probabilities of its vote."""
 
     id: int
     models: tuple[str, str]
-    shown: tuple[list, list, list]
-    stored: tuple[list, list, list]
+    shown: tuple[Sequence[str | None], ...]  # turns of prompt, A and B as the voter sees them
+    stored: tuple[list, ...]  # the same as they are stored
     p: tuple[float, float, float]
     label: int
     public: bool
 
 
 def vote(row: int, params: SimulateParams) -> Vote:
-    """Row number `row` of an endless arena: each is drawn from its own seed, so any part can be made without the rest."""
+    """Row number `row` of an endless arena; each row is drawn from its own seed."""
     rng = Random(f"{params.seed}:{row}")
     source, near = rng, False
     if rng.random() < params.repeated_prompts:
@@ -44,37 +44,21 @@ def vote(row: int, params: SimulateParams) -> Vote:
     if near:
         prompt[0] = authors.near_repeat(rng, prompt[0])
     a, b = _two_models(rng, params)
-    answers = [_answer(rng, topic, prompt, model, params) for model in (a, b)]
-    shown = prompt, answers[0], answers[1]
-    p = judge.vote_probabilities(*shown, params.judge)
+    of_a, of_b = (_answer(rng, topic, prompt, model, params) for model in (a, b))
+    p = judge.vote_probabilities(prompt, of_a, of_b, params.judge)
     u = rng.random()
     label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
-    identifier = int(rng.random() * 2**22) * 2**20 + row  # Kaggle's ids are large and in no order; the row keeps them unique.
+    # Kaggle's ids are large and in no order; the row keeps them unique.
+    identifier = int(rng.random() * 2**22) * 2**20 + row
     public = rng.random() < PUBLIC_SHARE
-    stored = tuple(
-        damage.nested(rng, [t if t is None else damage.damaged(rng, t, params) for t in turns], params) for turns in shown
-    )
+    shown = prompt, of_a, of_b
+    stored = tuple(damage.stored(rng, turns, params) for turns in shown)
     return Vote(identifier, (a.name, b.name), shown, stored, p, label, public)
 
 
-def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, authors.Model]:
-    first = int(rng.random() * len(authors.MODELS))
-    second = (first + 1 + int(rng.random() * (len(authors.MODELS) - 1))) % len(authors.MODELS)
-    worse, better = sorted((first, second))
-    a, b = (better, worse) if rng.random() < params.better_first else (worse, better)
-    return authors.MODELS[a], authors.MODELS[b]
-
-
-def _answer(rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams) -> list[str | None]:
-    u = rng.random()
-    if u < params.null_answers:
-        return [None] * len(prompt)
-    if u < params.null_answers + params.empty_answers:
-        return [""] * len(prompt)
-    return authors.answer(rng, topic, prompt, model, params)
-
-
-def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path) -> None:
+def write(
+    votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path
+) -> None:
     """Write the arena's four files, a row at a time.
 
     Args:
@@ -85,16 +69,17 @@ def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth
     """
     with ExitStack() as stack:
 
-        def writer(path: Path, header: list[str]) -> Callable[[list], object]:
+        def writer(path: Path, *header: str) -> Callable[[list], object]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = csv.writer(stack.enter_context(open(path, "w", encoding="utf-8", newline="")), lineterminator="\n")
+            file = stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            rows = csv.writer(file, lineterminator="\n")
             rows.writerow(header)
             return rows.writerow
 
-        to_train = writer(train, ["id", "model_a", "model_b", *TEXTS, *WINNERS])
-        to_test = writer(test, ["id", *TEXTS])
-        to_truth = writer(truth, ["id", *PROBABILITIES])
-        to_solution = writer(solution, ["id", *WINNERS, "Usage"])
+        to_train = writer(train, "id", "model_a", "model_b", *TEXTS, *WINNERS)
+        to_test = writer(test, "id", *TEXTS)
+        to_truth = writer(truth, "id", *PROBABILITIES)
+        to_solution = writer(solution, "id", *WINNERS, "Usage")
         for row, v in enumerate(votes):
             texts = [json.dumps(turns) for turns in v.stored]
             winners = [int(v.label == label) for label in range(3)]
@@ -104,3 +89,23 @@ def write(votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth
             else:
                 to_test([v.id, *texts])
                 to_solution([v.id, *winners, "Public" if v.public else "Private"])
+
+
+def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, authors.Model]:
+    count = len(authors.MODELS)
+    first = int(rng.random() * count)
+    second = (first + 1 + int(rng.random() * (count - 1))) % count
+    worse, better = sorted((first, second))
+    a, b = (better, worse) if rng.random() < params.better_first else (worse, better)
+    return authors.MODELS[a], authors.MODELS[b]
+
+
+def _answer(
+    rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams
+) -> Sequence[str | None]:
+    u = rng.random()
+    if u < params.null_answers:
+        return [None] * len(prompt)
+    if u < params.null_answers + params.empty_answers:
+        return [""] * len(prompt)
+    return authors.answer(rng, topic, prompt, model, params)

@@ -1,10 +1,11 @@
-"""Prompts and answers before any vote: templates filled from the lexicon by made-up models of different skill.
+"""Prompts and answers before any vote: templates filled by made-up models of different skill.
 
-All choices go through `random.Random.random()`, whose sequence Python guarantees, and plain arithmetic: the same seed gives the same
-text on any machine.
+All choices go through `random.Random.random()`, whose sequence Python guarantees, and plain
+arithmetic: the same seed gives the same text on any machine.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
@@ -16,11 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Model:
-    """A made-up model: how often its words are on topic, how often its judging words are good, and how much it talks."""
+    """A made-up model."""
 
     name: str
-    on_topic: float
-    good: float
+    on_topic: float  # share of its words
+    good: float  # share of its judging words
     verbosity: float
 
 
@@ -35,13 +36,13 @@ MODELS = (
     Model("hazel-4", 0.75, 0.60, 0.9),
 )
 
-# Clauses of an answer, as quantiles 0, 1/8 … 1 of the usual length; between them it is interpolated.
+# Clauses of an answer, as quantiles 0, 1/8 … 1 of the usual length; interpolated between them.
 _CLAUSES = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5.5, 8)
 _LONG = 4
 _POPULAR = 200
 
 
-def pick(rng: Random, options: tuple[T, ...]) -> T:
+def pick(rng: Random, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
@@ -50,41 +51,53 @@ def topic(rng: Random) -> str:
 
 
 def prompt(rng: Random, on: str, turns: int) -> list[str]:
-    """The user's turns, all on one topic: two or three of its words first, one or two in each follow-up."""
-    return [_fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on) for turn in range(turns)]
+    """The user's turns, all on one topic, each with some of its words."""
+    return [
+        _fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on)
+        for turn in range(turns)
+    ]
 
 
 def popular(seed: int, rng: Random) -> Random:
-    """The source of one of the popular prompts, the first ones far more often: its own seed, so that no list is kept."""
+    """The source of one of the popular prompts, the first ones far more often."""
     u = rng.random()
     return Random(f"{seed}:popular:{int(_POPULAR * u * u)}")
 
 
 def near_repeat(rng: Random, text: str) -> str:
-    """The same prompt as somebody else would type it: case, punctuation or white space differ."""
+    """The same prompt with other case, punctuation or white space."""
     return pick(
-        rng, (text.lower(), text.upper(), text.rstrip(".?") + "!!", "  " + text.replace(" ", "  "), text.replace(",", " ,"))
+        rng,
+        (
+            text.lower(),
+            text.upper(),
+            text.rstrip(".?") + "!!",
+            "  " + text.replace(" ", "  "),
+            text.replace(",", " ,"),
+        ),
     )
 
 
-def answer(rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams) -> list[str]:
-    """One answer to each turn of `asked`. Luck spreads each answer widely around its model's skill."""
+def answer(
+    rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams
+) -> list[str]:
+    """One answer to each turn of `asked`. Luck spreads each answer widely around the skill."""
     distractor = pick(rng, tuple(t for t in lexicon.TOPICS if t != on))
-    on_topic, good = _luck(rng, model.on_topic), _luck(rng, model.good)
-    return [_turn(rng, on, distractor, on_topic, good, turn, model.verbosity, params) for turn in asked]
+    model = replace(model, on_topic=_luck(rng, model.on_topic), good=_luck(rng, model.good))
+    return [_turn(rng, (on, distractor), model, turn, params) for turn in asked]
 
 
 def _luck(rng: Random, skill: float) -> float:
-    """A share in [0, 1] whose mean is near `skill`; the mean of two uniforms moved and clipped."""
+    """A share in [0, 1] whose mean is near `skill`."""
     return min(1.0, max(0.0, skill + 1.1 * (rng.random() - rng.random())))
 
 
 def _turn(
-    rng: Random, on: str, distractor: str, on_topic: float, good: float, asked: str, verbosity: float, params: SimulateParams
+    rng: Random, topics: tuple[str, str], model: Model, asked: str, params: SimulateParams
 ) -> str:
     u = rng.random() * (len(_CLAUSES) - 1)
     low = int(u)
-    clauses = (_CLAUSES[low] + (u - low) * (_CLAUSES[low + 1] - _CLAUSES[low])) * verbosity
+    clauses = (_CLAUSES[low] + (u - low) * (_CLAUSES[low + 1] - _CLAUSES[low])) * model.verbosity
     late = False
     if rng.random() < params.long_answers:
         clauses *= _LONG
@@ -93,30 +106,35 @@ def _turn(
     style = rng.random()
     parts: list[str] = []
     if rng.random() < 0.3:
-        echo = [w for w in asked.replace("?", " ").replace(",", " ").replace(".", " ").split() if w in lexicon.WORD_TOPIC]
-        parts.append(pick(rng, lexicon.OPENINGS).format(pick(rng, tuple(echo)) if echo else "that"))
+        words = asked.replace("?", " ").replace(",", " ").replace(".", " ").split()
+        echo = [word for word in words if word in lexicon.WORD_TOPIC]
+        parts.append(pick(rng, lexicon.OPENINGS).format(pick(rng, echo) if echo else "that"))
+    # With late evidence all but the last third is on any topic, and judges nothing.
+    idle = replace(model, on_topic=0.5, good=0.5)
     for i in range(count):
-        # In an answer with late evidence all but the last third talks about anything, in words that judge nothing.
-        early = late and i < 2 * count // 3
         template = pick(rng, lexicon.ITEMS if style < 0.2 else lexicon.CLAUSES)
         if style > 0.95 and i == count - 1:
             template = pick(rng, lexicon.CODE)
-        parts.append(_clause(rng, template, on, distractor, 0.5 if early else on_topic, 0.5 if early else good))
+        parts.append(_clause(rng, template, topics, idle if late and i < 2 * count // 3 else model))
     if style < 0.2:
         return "\n".join(parts)
-    return " ".join(p if p.endswith((":", ".", "```")) else p[0].upper() + p[1:] + "." for p in parts)
+    return " ".join(
+        p if p.endswith((":", ".", "```")) else p[0].upper() + p[1:] + "." for p in parts
+    )
 
 
-def _clause(rng: Random, template: str, on: str, distractor: str, on_topic: float, good: float) -> str:
+def _clause(rng: Random, template: str, topics: tuple[str, str], model: Model) -> str:
     text = template
     while "{t}" in text:
-        source = on if rng.random() < on_topic else distractor
+        source = topics[0] if rng.random() < model.on_topic else topics[1]
         text = text.replace("{t}", pick(rng, lexicon.TOPICS[source]), 1)
     while "{q}" in text:
-        text = text.replace("{q}", pick(rng, lexicon.GOOD if rng.random() < good else lexicon.BAD), 1)
+        words = lexicon.GOOD if rng.random() < model.good else lexicon.BAD
+        text = text.replace("{q}", pick(rng, words), 1)
     return text
 
 
 def _fill(rng: Random, template: str, on: str) -> str:
     left = list(lexicon.TOPICS[on])
-    return template.format(*(left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))))
+    words = [left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))]
+    return template.format(*words)

@@ -1,18 +1,20 @@
-"""The simulated voter: a stated rule over exactly the text that is shown, and a Bradley-Terry model with ties.
+"""The simulated voter: a rule over exactly the text that is shown, and Davidson's model of ties.
 
 Utility of an answer = relevance · (share of its topical words that are on the prompt's topic)
                      + quality   · (share of good minus share of bad among its judging words)
                      + length    · log2(1 + words)
-and, for an answer without words, the constant `EMPTY`. With d = u(A) − u(B) + order_effect, Davidson's model is
+and, for an answer without words, the constant `EMPTY`. With d = u(A) − u(B) + order_effect,
 
     p(A) : p(B) : p(tie) = exp(d/2) : exp(−d/2) : exp(tie)
 
-Davidson, R. R. (1970), "On extending the Bradley-Terry model to accommodate ties in paired comparison experiments", JASA 65.
+Davidson, R. R. (1970), "On extending the Bradley-Terry model to accommodate ties in paired
+comparison experiments", JASA 65.
 """
 
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from pairpref.data.arena.lexicon import WORD_QUALITY, WORD_TOPIC
 from pairpref.params import JudgeParams
@@ -27,12 +29,12 @@ def words(text: str) -> list[str]:
 
 
 def topic_of(prompt: list[str]) -> str | None:
-    """The topic most words of the prompt's turns belong to (the first named, where several tie); None without topical words."""
+    """The topic of most topical words, of several the first named; None without such words."""
     counts = Counter(WORD_TOPIC[w] for turn in prompt for w in words(turn) if w in WORD_TOPIC)
     return counts.most_common(1)[0][0] if counts else None
 
 
-def utility(topic: str | None, answer: list[str | None], rule: JudgeParams) -> float:
+def utility(topic: str | None, answer: Sequence[str | None], rule: JudgeParams) -> float:
     """How much the voter likes one answer (its turns together) to a prompt on `topic`."""
     seen = [word for turn in answer if turn for word in words(turn)]
     if not seen:
@@ -41,13 +43,14 @@ def utility(topic: str | None, answer: list[str | None], rule: JudgeParams) -> f
     judging = [WORD_QUALITY[w] for w in seen if w in WORD_QUALITY]
     relevance = sum(topical) / len(topical) if topical else 0.0
     quality = sum(judging) / len(judging) if judging else 0.0
-    return rule.relevance * relevance + rule.quality * quality + rule.length * math.log2(1 + len(seen))
+    length = math.log2(1 + len(seen))
+    return rule.relevance * relevance + rule.quality * quality + rule.length * length
 
 
 def vote_probabilities(
-    prompt: list[str], a: list[str | None], b: list[str | None], rule: JudgeParams
+    prompt: list[str], a: Sequence[str | None], b: Sequence[str | None], rule: JudgeParams
 ) -> tuple[float, float, float]:
-    """(p_a, p_b, p_tie), each rounded to 6 decimals and summing to 1 to within 1e-9, so that every machine draws the same vote."""
+    """(p_a, p_b, p_tie), rounded to 6 decimals so that every machine draws the same vote."""
     topic = topic_of(prompt)
     d = utility(topic, a, rule) - utility(topic, b, rule) + rule.order_effect
     weights = math.exp(d / 2), math.exp(-d / 2), math.exp(rule.tie)

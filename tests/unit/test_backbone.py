@@ -126,7 +126,7 @@ def test_a_record_of_another_folder_is_not_read(model, mine, here, kind):
 
 def test_a_broken_link_among_the_files(model, mine):
     (mine / "model.safetensors").symlink_to("nowhere")
-    assert "model.safetensors is a link to a file that is not there" in refused(
+    assert "model.safetensors is a link to a missing file" in refused(
         lambda: record(model(mine))
     )
 
@@ -164,7 +164,7 @@ def test_a_hub_name_is_pinned_to_its_commit(model, here, monkeypatch):
     }
     assert source(model("org/name")) == ("org/name", COMMIT)
     assert "run `dvc repro backbone`" in refused(lambda: source(model("org/other")))
-    assert "no such model" in refused(lambda: record(model("org/name", "v2")))
+    assert "not found on the hub" in refused(lambda: record(model("org/name", "v2")))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "org/nowhere", "a/b/c", "empty"])

@@ -126,9 +126,7 @@ def test_a_record_of_another_folder_is_not_read(model, mine, here, kind):
 
 def test_a_broken_link_among_the_files(model, mine):
     (mine / "model.safetensors").symlink_to("nowhere")
-    assert "model.safetensors is a link to a missing file" in refused(
-        lambda: record(model(mine))
-    )
+    assert "model.safetensors is a link to a missing file" in refused(lambda: record(model(mine)))
 
 
 @pytest.mark.parametrize("name", ["mine", "./mine"])

@@ -8,12 +8,12 @@ it from CSV, JSON lines and Parquet. A file has the first form of which it has a
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pairpref.data import cells, lines, values
+from pairpref.data import cells, values
 from pairpref.data.cells import Cell, Talk, Turns
-from pairpref.data.quarantine import RowError
+from pairpref.data.quarantine import RowError, printable
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS, A, B
 
@@ -23,35 +23,22 @@ class Vote:
     """One way to say who has won: the columns, and what their values mean."""
 
     columns: tuple[str, ...]
-    # Of the columns' values: 0 = A, 1 = B, 2 = tie; or RowError (see quarantine.REASONS).
-    label: Callable[..., int]
+    label: Callable[..., int | None]  # of the values: 0 = A, 1 = B, 2 = tie; None if it is none
+    reason: str = ""  # of a row whose values are no label (see quarantine.REASONS)
 
 
-def _of_flags(*flags: object) -> int:
-    found = [values.flag(flag) for flag in flags]
-    got = ", ".join(str(flag)[:40] for flag in flags)
-    if None in found:
-        raise RowError("bad_winner", got)
-    if found.count(1) != 1:
-        raise RowError("several_winners" if any(found) else "no_winner", got)
-    return found.index(1)
+def _of_flags(*given: object) -> int | None:
+    flags = [values.flag(value) for value in given]
+    if None in flags:
+        return None
+    if flags.count(1) != 1:
+        raise RowError("several_winners" if any(flags) else "no_winner", _listed(given))
+    return flags.index(1)
 
 
-def _of_winner(winner: object) -> int:
-    if (label := values.word(winner)) is None:
-        raise RowError("bad_winner", winner)
-    return label
-
-
-def _of_label(value: object) -> int:
-    if (label := values.label(value)) is None:
-        raise RowError("bad_label", value)
-    return label
-
-
-FLAGS = Vote(tuple(WINNERS), _of_flags)
-WINNER = Vote(("winner",), _of_winner)
-LABEL = Vote(("label",), _of_label)
+FLAGS = Vote(tuple(WINNERS), _of_flags, "bad_winner")
+WINNER = Vote(("winner",), values.word, "bad_winner")
+LABEL = Vote(("label",), values.label, "bad_label")
 FIRST_WINS = Vote((), lambda: A)  # the winner is always in the same column
 
 
@@ -119,65 +106,65 @@ class Layout:
             plain: columns that hold plain text.
         """
         if len(self.texts) == 1:
-            text = cells.plain(row[self.texts[0]])
-            return None, text, None, self._label(row), False
+            return None, cells.plain(row[self.texts[0]]), None, self._label(row), False
         prompt, a, b = _pair(self.texts, row, plain)
         turns = [len(cell.turns) for cell in (prompt, a, b)]
         if len(set(turns)) > 1:
             raise RowError("unequal_turns", "prompt: {}, A: {}, B: {}".format(*turns))
-        if self.vote is FIRST_WINS and a.turns == b.turns:
-            raise RowError("same_answers", next(filter(None, a.turns), ""))
         label = self._label(row)
-        if self.vote is FIRST_WINS and _is_shown_second(identifier):
-            a, b, label = b, a, B
+        if self.vote is FIRST_WINS:
+            if a.turns == b.turns:
+                raise RowError("same_answers", next(filter(None, a.turns), ""))
+            side = hashlib.blake2b(f"side {identifier}".encode(), digest_size=1).digest()[0]
+            if side & 1:
+                a, b, label = b, a, B
         both_bad = self.vote is WINNER and values.both_bad(row["winner"])
         return prompt, a, b, label, both_bad
 
     def _label(self, row: Mapping[str, object]) -> int | None:
-        return self.vote.label(*(row[name] for name in self.vote.columns)) if self.vote else None
+        if self.vote is None:
+            return None
+        given = [row[name] for name in self.vote.columns]
+        label = self.vote.label(*given)
+        if label is None:
+            raise RowError(self.vote.reason, _listed(given))
+        return label
 
 
-def find(columns: Collection[str], judged: bool) -> Layout | None:
-    """The layout of a file with these columns, if it has one of the forms.
+def find(files: Sequence[Collection[str]], judged: bool) -> Layout:
+    """The layout of the first of these sets of columns that has one of the forms.
 
     Args:
-        judged: whether its rows have a vote.
+        judged: whether the rows have a vote.
 
     Raises:
-        UserError: the winner is given twice.
+        UserError: none has; or the winner is given twice.
     """
-    for name, form in FORMS.items():
-        votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
-        identifier = next((column for column in _IDS if column in columns), None)
-        if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
-            continue
-        if len(votes) > 1:
-            found = " and as ".join(", ".join(vote.columns) for vote in votes)
-            raise UserError(f"the winner is there twice: as {found}. Remove one of them.")
-        if votes or not judged:
-            prompt = (form.prompt,) if form.prompt in columns else ()
-            vote = votes[0] if votes else None
-            return Layout(name, form, identifier, (*prompt, *form.texts), vote)
-    return None
-
-
-def unknown(columns: Sequence[str], judged: bool) -> str:
-    """What to say of columns that are no form."""
-    got = f"wrong columns: got {lines.listed(columns)}."
-    if find([name.lower() for name in columns], judged):
-        return f"{got} Expected their names in lower case."
+    for columns in files:
+        for name, form in FORMS.items():
+            votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
+            identifier = next((column for column in _IDS if column in columns), None)
+            if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
+                continue
+            if len(votes) > 1:
+                twice = " and as ".join(", ".join(vote.columns) for vote in votes)
+                raise UserError(f"the winner is there twice: as {twice}. Remove one of them.")
+            if votes or not judged:
+                prompt = (form.prompt,) if form.prompt in columns else ()
+                vote = votes[0] if votes else None
+                return Layout(name, form, identifier, (*prompt, *form.texts), vote)
+    columns = files[0]
     needed = [
-        (*(("id",) if form.needs_id else ()), *form.texts, *vote)
+        (*(("id",) if form.needs_id else ()), *form.texts, *(vote.columns if judged else ()))
         for form in FORMS.values()
-        for vote in ([vote.columns for vote in form.votes] if judged else [()])
+        for vote in form.votes
     ]
-    nearest = max(needed, key=lambda names: len(set(names) & set(columns)) / len(names))
-    missing = [name for name in nearest if name not in columns]
-    if len(missing) == len(nearest):
-        return f"{got} None is a column of votes: docs/votes.md shows every form."
-    return (
-        f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; "
-        f"missing: {', '.join(missing)}."
+    lower = {name.lower() for name in columns}
+    nearest = max(needed, key=lambda names: len(lower.intersection(names)) / len(names))
+    missing = ", ".join(name for name in nearest if name not in columns)
+    raise UserError(
+        f"wrong columns: got {printable(', '.join(columns), 200)}. Nearest of the forms in "
+        f"docs/votes.md: {', '.join(nearest)}; missing: {missing}."
     )
 
 
@@ -221,13 +208,14 @@ def plain_columns(
 
 
 def _is_list(text: str) -> bool:
-    if not _LIST.match(text):
-        return False
     try:
-        cells.parse(text)
-    except (RowError, RecursionError):
+        return bool(_LIST.match(text) and cells.parse(text))
+    except RowError:
         return False
-    return True
+
+
+def _listed(given: Iterable[object]) -> str:
+    return ", ".join(str(value)[:40] for value in given)
 
 
 def _pair(
@@ -282,7 +270,3 @@ def _joined(name: str, turns: Turns) -> Cell:
     if not turns:
         raise RowError("no_turns", name)
     return Cell(turns, json.dumps(turns))
-
-
-def _is_shown_second(identifier: str) -> bool:
-    return bool(hashlib.blake2b(f"side {identifier}".encode(), digest_size=1).digest()[0] & 1)

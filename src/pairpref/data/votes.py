@@ -11,8 +11,8 @@ from pathlib import Path
 from pairpref.data import forms, readers
 from pairpref.data.cells import Cell
 from pairpref.data.forms import Layout
-from pairpref.data.lines import Record
 from pairpref.data.quarantine import RejectedRow, RowError
+from pairpref.data.readers import Record
 from pairpref.errors import UserError
 
 _HEAD = 100  # rows by which plain text and JSON lists are told apart
@@ -73,14 +73,10 @@ def read_unjudged(path: Path | str, usual: Mapping[str, bool] | None = None) -> 
 def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = None) -> Votes:
     source = readers.read(path)
     try:
-        found = (forms.find(columns, judged) for columns in source.columns)
-        layout = next(filter(None, found), None)
-        if layout is None:
-            raise UserError(forms.unknown(source.columns[0], judged))
+        layout = forms.find(source.columns, judged)
         records = source.records(layout.columns)
         head = list(islice(records, _HEAD))
-        usable = [record.cells for record in head if not record.reason]
-        plain = forms.plain_columns(layout, usable, usual)
+        plain = forms.plain_columns(layout, [row.cells for row in head if not row.error], usual)
     except UserError as error:
         named = str(error).startswith(str(path))
         raise error if named else UserError(f"{path}: {error}") from None
@@ -89,20 +85,17 @@ def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = Non
 
 
 def _row(record: Record, layout: Layout, plain: Collection[str]) -> Row | RejectedRow:
-    cells = record.cells
-    identifier = layout.identifier(cells, record.line)
+    identifier = layout.identifier(record.cells, record.line)
     try:
-        if record.reason:
-            raise RowError(record.reason, record.excerpt)
-        if missing := [name for name in layout.needed if name not in cells]:
+        if record.error:
+            raise record.error
+        if missing := [name for name in layout.needed if name not in record.cells]:
             raise RowError("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise RowError("bad_id", layout.id and cells.get(layout.id))
-        return Row(record.line, identifier, *layout.read(cells, plain, identifier))
+            raise RowError("bad_id", layout.id and record.cells.get(layout.id))
+        return Row(record.line, identifier, *layout.read(record.cells, plain, identifier))
     except RowError as error:
         return RejectedRow(record.line, identifier, error.reason, error.excerpt[:200])
-    except RecursionError:
-        return RejectedRow(record.line, identifier, "too_deep", "")
 
 
 def _first_of_each_id(rows: Iterator[Row | RejectedRow]) -> Iterator[Row | RejectedRow]:

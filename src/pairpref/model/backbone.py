@@ -70,13 +70,27 @@ def load(
             warnings.simplefilter("ignore")
             model, info = _load(params, path, revision)
             _refuse_incomplete(model, info, params, say)
-            _fit_embeddings(model, tokenizer, name, say)
+            table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
+            if isinstance(table, nn.Embedding) and words > table.num_embeddings:
+                say(
+                    f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
+                    "the others start from the mean"
+                )
+                model.resize_token_embeddings(words)
     except UserError:
         raise
     except Exception as error:  # damaged and foreign files may raise anything in a library
-        raise published.weights_refusal(name, path, error) from None
+        reason = published.one_line(error).replace(path, name)
+        if "weights_only" in str(error) or "Weights only load failed" in str(error):
+            reason = "its .bin holds more than weights; nothing in it was run"
+        raise UserError(
+            f"model.backbone {name!r}: could not be loaded ({reason}). Give a hub name or a local "
+            "folder with config.json and model.safetensors, or a pytorch_model.bin of tensors only."
+        ) from None
     config = model.config.get_text_config()
-    if params.pooling == "cls" and (config.pad_token_id is None or _is_decoder(config)):
+    kind = type(config)
+    is_decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    if params.pooling == "cls" and (config.pad_token_id is None or is_decoder):
         # A decoder is classified by its last token that is no padding.
         config.pad_token_id = Template.of(tokenizer).pad
     return model
@@ -108,7 +122,18 @@ def _load(
     """The model, and what the library says of its tensors."""
     name = params.backbone
     common = {"trust_remote_code": False, "revision": revision}
-    config = _trainable(AutoConfig.from_pretrained(path, **common))
+    config = AutoConfig.from_pretrained(path, **common)
+    if quantised := getattr(config, "quantization_config", None):
+        raise UserError(
+            f"model.backbone {name!r} is quantised by {quantised.get('quant_method')}, and can't "
+            "be trained: give its weights as they were before."
+        )
+    for part in (config, config.get_text_config()):
+        # What a published config may ask for but training can't use.
+        part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
+        # BigBird leaves sparse attention for good at its first short batch: no run could resume.
+        if getattr(part, "attention_type", None) == "block_sparse":
+            part.attention_type = "original_full"
     auto = AutoModel
     if params.pooling == "cls":
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -126,9 +151,6 @@ def _load(
         output_loading_info=True,
         **common,
     )
-    if method := getattr(config, "quantization_config", None):
-        method = method.get("quant_method") if isinstance(method, dict) else method.quant_method
-        raise UserError(f"model.backbone {name!r} is {published.not_trainable(str(method))}.")
     folder = Path(cached_file(path, "config.json", revision=revision, local_files_only=True)).parent
     if key := _integer_weight(folder):
         raise UserError(
@@ -177,16 +199,6 @@ def _ask_for_votes(config: PretrainedConfig) -> None:
     config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
 
 
-def _trainable(config: PretrainedConfig) -> PretrainedConfig:
-    """Set what a published config may ask for but training can't use."""
-    for part in (config, config.get_text_config()):
-        part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
-        # BigBird leaves sparse attention for good at its first short batch: no run could resume.
-        if getattr(part, "attention_type", None) == "block_sparse":
-            part.attention_type = "original_full"
-    return config
-
-
 def _place(key: str, model: PreTrainedModel) -> str:
     """A tensor's name without the model's prefix and with # for each number: one for all layers."""
     return re.sub(r"\d+", "#", key.removeprefix(f"{model.base_model_prefix}."))
@@ -205,24 +217,3 @@ def _integer_weight(folder: Path) -> str | None:
             if key.endswith(".weight") and tensor.dtype in (torch.int8, torch.uint8):
                 return key
     return None
-
-
-def _fit_embeddings(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    say: Callable[[str], None],
-) -> None:
-    """Give every id of the tokenizer an embedding."""
-    table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
-    if isinstance(table, nn.Embedding) and words > table.num_embeddings:
-        say(
-            f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
-            "the others start from the mean"
-        )
-        model.resize_token_embeddings(words)
-
-
-def _is_decoder(config: PretrainedConfig) -> bool:
-    of_family = type(config)
-    return of_family in MODEL_FOR_CAUSAL_LM_MAPPING and of_family not in MODEL_FOR_MASKED_LM_MAPPING

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from pairpref.errors import UserError
+from pairpref.files import write_json
 from pairpref.model import backbone, weights
 from pairpref.pairs import LABELS
 from pairpref.params import SMALL, ModelParams
@@ -129,8 +130,9 @@ def build(
         UserError: the backbone can't be loaded.
     """
     if params.backbone == SMALL:
-        return _assemble(_small_config(params, tokenizer), params.pooling)
-    model = backbone.load(params, tokenizer, say, path, revision)
+        model = backbone.from_config(_small_config(params, tokenizer), params.pooling)
+    else:
+        model = backbone.load(params, tokenizer, say, path, revision)
     try:
         return _headed(model, params.pooling)
     except Exception as error:  # a model that reads more than text may raise anything
@@ -142,10 +144,9 @@ def build(
 
 def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
     """Write config.json, model.safetensors and classifier.json; `load` gives the same bits back."""
-    folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     save_file(weights.of(model), folder / _WEIGHTS, metadata={"format": "pt"})
-    (folder / _CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    write_json(folder / _CONFIG, asdict(config))
 
 
 def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
@@ -159,7 +160,7 @@ def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
         of_backbone = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-        model = _assemble(of_backbone, config.pooling)
+        model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
         weights.put(model, load_file(folder / _WEIGHTS))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise _not_saved(folder, error) from None
@@ -182,10 +183,6 @@ def _not_saved(folder: Path, error: Exception) -> UserError:
     return UserError(
         f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again."
     )
-
-
-def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
-    return _headed(backbone.from_config(config, pooling), pooling)
 
 
 def _headed(model: PreTrainedModel, pooling: str) -> nn.Module:

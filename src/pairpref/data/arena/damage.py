@@ -36,27 +36,17 @@ def _damaged(rng: Random, text: str, params: SimulateParams) -> str:
     if rng.random() < params.mojibake:
         text = mojibake(text, cp1252=rng.random() < 0.5)
     if rng.random() < params.control_characters:
-        text = _controls(rng, text)
+        text = "".join(_control(rng) + c for c in text)
     return text
 
 
 def _entities(rng: Random, text: str) -> str:
-    named = rng.random() < 0.5
-    return "".join(c if ord(c) < 128 else _entity(ord(c), named) for c in text)
+    names = html.entities.codepoint2name if rng.random() < 0.5 else {}
+    return "".join(c if c.isascii() else f"&{names.get(ord(c), f'#{ord(c)}')};" for c in text)
 
 
-def _entity(code: int, named: bool) -> str:
-    name = html.entities.codepoint2name.get(code)
-    return f"&{name};" if named and name else f"&#{code};"
-
-
-def _controls(rng: Random, text: str) -> str:
-    out = []
-    for c in text:
-        if rng.random() < 0.08:
-            out.append(_CONTROLS[int(rng.random() * len(_CONTROLS))])
-        out.append(c)
-    return "".join(out)
+def _control(rng: Random) -> str:
+    return _CONTROLS[int(rng.random() * len(_CONTROLS))] if rng.random() < 0.08 else ""
 
 
 def _lossy(rng: Random, text: str) -> str:

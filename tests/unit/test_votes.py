@@ -278,7 +278,7 @@ def test_text_and_label(tmp_path):
     path.write_bytes(jsonl(*({"text": f"t{i}", "label": label} for i, label in enumerate(labels))))
     votes = read_votes(path)
     rows = list(votes.rows)
-    assert votes.form == "text" and votes.written == "plain text in text"
+    assert votes.form == "text" and votes.plain == {"text": True}
     assert [getattr(row, "label", None) for row in rows] == [
         0,
         1,

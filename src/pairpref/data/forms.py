@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pairpref.data import cells, values
 from pairpref.data.cells import Cell, Talk, Turns
@@ -85,7 +86,7 @@ class Layout:
     @property
     def columns(self) -> set[str]:
         """Columns that are read."""
-        return {*self.needed, *self.texts, *((self.id,) if self.id else ())}
+        return {*self.needed, *self.texts, *filter(None, [self.id])}
 
     def identifier(self, row: Mapping[str, object], line: int) -> str:
         """The id of a row; empty where it has none."""
@@ -95,7 +96,7 @@ class Layout:
         return values.identifier(given)
 
     def read(
-        self, row: Mapping[str, object], plain: Collection[str], identifier: str
+        self, row: Mapping[str, object], plain: Mapping[str, bool], identifier: str
     ) -> tuple[Cell | None, Cell, Cell | None, int | None, bool]:
         """Prompt, A, B, label, and whether the vote is a tie of two bad answers.
 
@@ -103,7 +104,7 @@ class Layout:
         the id draws whether it is shown as A or B, so that the label says nothing by itself.
 
         Args:
-            plain: columns that hold plain text.
+            plain: as `plain_columns` gives it.
         """
         if len(self.texts) == 1:
             return None, cells.plain(row[self.texts[0]]), None, self._label(row), False
@@ -131,16 +132,17 @@ class Layout:
         return label
 
 
-def find(files: Sequence[Collection[str]], judged: bool) -> Layout:
+def find(path: Path | str, heads: Sequence[Collection[str]], judged: bool) -> Layout:
     """The layout of the first of these sets of columns that has one of the forms.
 
     Args:
+        path: of their file, for messages.
         judged: whether the rows have a vote.
 
     Raises:
         UserError: none has; or the winner is given twice.
     """
-    for columns in files:
+    for columns in heads:
         for name, form in FORMS.items():
             votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
             identifier = next((column for column in _IDS if column in columns), None)
@@ -148,12 +150,12 @@ def find(files: Sequence[Collection[str]], judged: bool) -> Layout:
                 continue
             if len(votes) > 1:
                 twice = " and as ".join(", ".join(vote.columns) for vote in votes)
-                raise UserError(f"the winner is there twice: as {twice}. Remove one of them.")
+                raise UserError(f"{path}: the winner is there twice: as {twice}. Remove one.")
             if votes or not judged:
                 prompt = (form.prompt,) if form.prompt in columns else ()
                 vote = votes[0] if votes else None
                 return Layout(name, form, identifier, (*prompt, *form.texts), vote)
-    columns = files[0]
+    columns = heads[0]
     needed = [
         (*(("id",) if form.needs_id else ()), *form.texts, *(vote.columns if judged else ()))
         for form in FORMS.values()
@@ -163,15 +165,18 @@ def find(files: Sequence[Collection[str]], judged: bool) -> Layout:
     nearest = max(needed, key=lambda names: len(lower.intersection(names)) / len(names))
     missing = ", ".join(name for name in nearest if name not in columns)
     raise UserError(
-        f"wrong columns: got {printable(', '.join(columns), 200)}. Nearest of the forms in "
+        f"{path}: wrong columns: got {printable(', '.join(columns), 200)}. Nearest of the forms in "
         f"docs/votes.md: {', '.join(nearest)}; missing: {missing}."
     )
 
 
 def plain_columns(
-    layout: Layout, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None
-) -> frozenset[str]:
-    """Columns of texts whose strings are plain text; the others' strings are JSON lists.
+    path: Path | str,
+    layout: Layout,
+    head: Sequence[Mapping[str, object]],
+    usual: Mapping[str, bool] | None = None,
+) -> dict[str, bool]:
+    """Of each column of texts whether its strings are plain text; otherwise they are JSON lists.
 
     The first rows decide for the whole column. A column of blank strings is as the others.
 
@@ -183,28 +188,24 @@ def plain_columns(
         UserError: a column of plain text has JSON lists, too.
     """
     if len(layout.texts) == 1:
-        return frozenset(layout.texts)
-    plain, blank, usual = set(), set(), usual or {}
+        return {layout.texts[0]: True}
+    plain, usual = {}, usual or {}
     for name in layout.texts:
         given = [value for row in head if isinstance(value := row.get(name), str)]
         strings = [value for value in given if value.strip()]
         like_lists = sum(1 for value in strings if _LIST.match(value))
         if len(strings) < _FEW and name in usual and (usual[name] or like_lists or not strings):
-            if usual[name]:
-                plain.add(name)
-            continue
-        if given and not strings:
-            blank.add(name)
-        if 2 * like_lists >= len(strings):
-            continue
-        plain.add(name)
-        if (lists := sum(map(_is_list, strings))) >= _MIXED * len(strings):
-            raise UserError(
-                f"{name} holds JSON lists in {lists} of the first {len(strings)} rows and plain "
-                "text in the others; expected one of both. Write all as JSON lists, such as "
-                '["the text"].'
-            )
-    return frozenset(plain | blank if plain else plain)
+            plain[name] = usual[name]
+        elif strings or not given:
+            plain[name] = 2 * like_lists < len(strings)
+            lists = sum(map(_is_list, strings)) if plain[name] else 0
+            if plain[name] and lists >= _MIXED * len(strings):
+                raise UserError(
+                    f"{path}: {name} holds JSON lists in {lists} of the first {len(strings)} rows "
+                    "and plain text in the others; expected one of both. Write all as JSON lists, "
+                    'such as ["the text"].'
+                )
+    return {name: plain.get(name, any(plain.values())) for name in layout.texts}
 
 
 def _is_list(text: str) -> bool:
@@ -219,30 +220,28 @@ def _listed(given: Iterable[object]) -> str:
 
 
 def _pair(
-    names: Sequence[str], row: Mapping[str, object], plain: Collection[str]
+    names: Sequence[str], row: Mapping[str, object], plain: Mapping[str, bool]
 ) -> tuple[Cell, Cell, Cell]:
     """Prompt, A and B of the columns `names`, which may lack the prompt's."""
-    *of_prompt, of_a, of_b = names
+    asked, of_a, of_b = names if len(names) == 3 else ("", *names)
     a, b = _cell(row, of_a, plain), _cell(row, of_b, plain)
     asks_a, asks_b = (cell.asks if isinstance(cell, Talk) else () for cell in (a, b))
     if asks_a != asks_b:
         differ = (str(x) for x, y in zip(asks_a, asks_b, strict=False) if x != y)
         raise RowError("prompts_differ", next(differ, f"{of_a}, {of_b}"))
-    prompt = None
-    if of_prompt and row.get(of_prompt[0]) is not None:
-        prompt = _cell(row, of_prompt[0], plain)
+    prompt = _cell(row, asked, plain) if asked and row.get(asked) is not None else None
+    before: Turns = ()
     if asks_a:
         if prompt and not _is_asked(prompt, asks_a):
-            raise RowError("prompts_differ", f"{of_prompt[0]}: {row[of_prompt[0]]}")
-        return _joined(of_a, asks_a), _answers(of_a, a), _answers(of_b, b)
-    if prompt is None:
+            raise RowError("prompts_differ", f"{asked}: {row[asked]}")
+        prompt = _joined(of_a, asks_a)
+    elif prompt is None:
         raise RowError("no_prompt", ", ".join(names))
-    if isinstance(prompt, Cell):
-        return prompt, _answers(of_a, a), _answers(of_b, b)
-    # Messages that end in a question: what was answered before it belongs to both answers.
-    before = prompt.answers
-    asks = _joined(of_prompt[0], prompt.asks)
-    return asks, _answers(of_a, a, before), _answers(of_b, b, before)
+    elif isinstance(prompt, Talk):
+        # Messages that end in a question: what was answered before it belongs to both answers.
+        before = prompt.answers
+        prompt = _joined(asked, prompt.asks)
+    return prompt, _answers(of_a, a, before), _answers(of_b, b, before)
 
 
 def _is_asked(prompt: Cell | Talk, asks: Turns) -> bool:
@@ -252,15 +251,15 @@ def _is_asked(prompt: Cell | Talk, asks: Turns) -> bool:
     return all(any(ask.endswith((turn or "").strip()) for ask in asked) for turn in turns)
 
 
-def _cell(row: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:
-    is_plain = name in plain and isinstance(row[name], str)
+def _cell(row: Mapping[str, object], name: str, plain: Mapping[str, bool]) -> Cell | Talk:
+    value = row[name]
     try:
-        return cells.plain(row[name]) if is_plain else cells.parse(row[name])
+        return cells.plain(value) if plain[name] and isinstance(value, str) else cells.parse(value)
     except RowError as error:
         raise RowError(error.reason, f"{name}: {error.excerpt}") from None
 
 
-def _answers(name: str, cell: Cell | Talk, before: Turns = ()) -> Cell:
+def _answers(name: str, cell: Cell | Talk, before: Turns) -> Cell:
     if isinstance(cell, Talk):
         return _joined(name, before + cell.answers)
     return _joined(name, before + cell.turns) if before else cell

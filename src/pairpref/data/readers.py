@@ -44,8 +44,8 @@ _FOREIGN = {  # by the first bytes
     b"version https://git-lfs": "a Git LFS pointer, not the file itself. Get it: git lfs pull",
 }
 # What packed files and Arrow raise, the latter almost anything.
-_DAMAGE = (EOFError, OSError, zlib.error, pa.ArrowException)
-_DAMAGE += (ValueError, KeyError, OverflowError, MemoryError)
+_ARROW = (pa.ArrowException, ValueError, KeyError, OverflowError, MemoryError)
+_DAMAGE = (OSError, EOFError, zlib.error, *_ARROW)
 _JSON_HEAD = 100  # rows whose keys say which columns a file of JSON lines has
 _PARQUET_BATCH = 500  # rows
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what stands for a byte that is not UTF-8

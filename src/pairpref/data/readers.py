@@ -25,18 +25,6 @@ from pairpref.errors import UserError
 if TYPE_CHECKING:
     from _csv import Reader
 
-_ENDINGS = (
-    "A file of votes ends in .csv, .jsonl (either may be packed: .gz) or .parquet. Unpack an "
-    "archive, save a spreadsheet as CSV with commas in UTF-8, write a JSON document as JSON lines."
-)
-_FROM_JSON = (
-    'python -c "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]"'
-    " < old.json > new.jsonl"
-)
-_FROM_CSV = (
-    'python -c "import csv, sys; csv.writer(sys.stdout).writerows('
-    'csv.reader(sys.stdin, delimiter={!r}))" < old.csv > new.csv'
-)
 _FOREIGN = {  # by the first bytes
     b"PK\x03\x04": "a .zip or .xlsx file. Unpack it, or save the sheet as CSV in UTF-8",
     b"PAR1": "a Parquet file. Give it a name that ends in .parquet",
@@ -105,8 +93,11 @@ def count_rows(path: Path | str) -> int:
 def _kind(path: Path) -> str:
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in _READERS or path.name.lower().endswith(".parquet.gz"):
-        convert = f" Convert it: {_FROM_JSON}" if kind == ".json" else ""
-        raise UserError(f"{path}: {_ENDINGS}{convert}")
+        raise UserError(
+            f"{path}: a file of votes ends in .csv, .jsonl (either may be packed: .gz) or "
+            ".parquet. Unpack an archive; save a spreadsheet as CSV with commas in UTF-8; "
+            "docs/votes.md shows how to convert a JSON document."
+        )
     return kind
 
 
@@ -144,7 +135,7 @@ def _read_json(path: Path) -> Source:
     if not columns:
         raise UserError(
             f"{path}: the file is empty, or no JSON object is in its first lines. Expected one a "
-            f"line. Convert one JSON document: {_FROM_JSON}"
+            "line; docs/votes.md shows how to convert a JSON document."
         )
     return Source(columns, lambda columns: chain(head, records))
 
@@ -206,7 +197,7 @@ def _read_csv(path: Path) -> Source:
     if len(header) == 1 and (separator := re.search(r"[;\t|]", header[0])):
         raise UserError(
             f"{path}: fields are separated by {separator[0]!r}; expected commas. "
-            f"Convert it: {_FROM_CSV.format(separator[0])}"
+            "docs/votes.md shows how to convert it."
         )
     return Source([header], lambda needed: _csv_records(rows, raw, header, needed))
 

@@ -51,8 +51,7 @@ def load(
     """The model of a backbone in float32: for `cls` the library's own classifier, else no head.
 
     Args:
-        tokenizer: if it has more ids, the embeddings grow; a decoder without a padding token gets
-            the one of its template.
+        tokenizer: if it has more ids, the embeddings grow; decoders get its template's padding.
         say: told what was changed.
         path: what to load it by, if that is not params.backbone; messages say the latter.
         revision: commit, branch or tag of a hub name.
@@ -69,7 +68,13 @@ def load(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, info = _load(params, path, revision)
-            _refuse_incomplete(model, info, params, say)
+            _refuse_incomplete(model, info, params.pooling == "cls")
+            if params.pooling == "cls" and info["mismatched_keys"]:
+                _, there, here = min(info["mismatched_keys"])
+                say(
+                    f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes "
+                    "starts from random weights"
+                )
             table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
             if isinstance(table, nn.Embedding) and words > table.num_embeddings:
                 say(
@@ -77,8 +82,8 @@ def load(
                     "the others start from the mean"
                 )
                 model.resize_token_embeddings(words)
-    except UserError:
-        raise
+    except UserError as error:
+        raise type(error)(f"model.backbone {name!r}: {error}") from None
     except Exception as error:  # damaged and foreign files may raise anything in a library
         reason = published.one_line(error).replace(path, name)
         if "weights_only" in str(error) or "Weights only load failed" in str(error):
@@ -105,10 +110,8 @@ def from_config(config: PretrainedConfig, pooling: str) -> PreTrainedModel:
 
 
 def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
-    """The part of a model that reads text, and the config that makes a model with such a part.
-
-    The encoder of an encoder-decoder, the language model of a multimodal one, otherwise all of it.
-    """
+    """The encoder of an encoder-decoder, the language model of a multimodal one, otherwise all; and
+    the config that makes a model with such a part."""
     if model.config.is_encoder_decoder:
         return model.get_encoder(), model.config
     if model.config.get_text_config() is not model.config and hasattr(model, "language_model"):
@@ -120,14 +123,11 @@ def _load(
     params: ModelParams, path: str, revision: str | None
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and what the library says of its tensors."""
-    name = params.backbone
     common = {"trust_remote_code": False, "revision": revision}
     config = AutoConfig.from_pretrained(path, **common)
     if quantised := getattr(config, "quantization_config", None):
-        raise UserError(
-            f"model.backbone {name!r} is quantised by {quantised.get('quant_method')}, and can't "
-            "be trained: give its weights as they were before."
-        )
+        method = quantised.get("quant_method")
+        raise UserError(f"it is quantised by {method}. Give its weights as they were before.")
     for part in (config, config.get_text_config()):
         # What a published config may ask for but training can't use.
         part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
@@ -138,8 +138,7 @@ def _load(
     if params.pooling == "cls":
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
             raise HeadlessError(
-                f"model.backbone {name!r}: {config.model_type} has no classifier of its own for "
-                "model.pooling=cls."
+                f"{config.model_type} has no classifier of its own for model.pooling=cls."
             )
         auto = AutoModelForSequenceClassification
         _ask_for_votes(config)
@@ -153,45 +152,31 @@ def _load(
     )
     folder = Path(cached_file(path, "config.json", revision=revision, local_files_only=True)).parent
     if key := _integer_weight(folder):
-        raise UserError(
-            f"model.backbone {name!r} can't be trained: {key} holds 8-bit integers. "
-            "Give its weights as they were before."
-        )
+        raise UserError(f"{key} holds 8-bit integers. Give its weights as they were before.")
     return model, info
 
 
-def _refuse_incomplete(
-    model: PreTrainedModel, info: dict[str, Any], params: ModelParams, say: Callable[[str], None]
-) -> None:
-    """Compare the file's tensors with the model's, those of the head apart."""
-    name, cls = params.backbone, params.pooling == "cls"
+def _refuse_incomplete(model: PreTrainedModel, info: dict[str, Any], cls: bool) -> None:
+    """Compare the file's tensors with the model's, but for those of the head."""
     parts = (model.base_model if cls else reader(model)[0]).named_parameters()
     of_body = {id(parameter) for part, parameter in parts if not part.startswith("pooler.")}
     everything = model.named_parameters(remove_duplicate=False)
     body = {key for key, parameter in everything if id(parameter) in of_body}
     if missing := sorted(body & set(info["missing_keys"])):
         raise UserError(
-            f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, "
-            f"such as {missing[0]}."
+            f"its weights lack {len(missing)} of the model's tensors, such as {missing[0]}."
         )
-    mismatched = sorted(info["mismatched_keys"])
-    for key, there, here in mismatched:
+    for key, there, here in sorted(info["mismatched_keys"]):
         if key in body:
             raise UserError(
-                f"model.backbone {name!r}: its config.json and weights don't belong together: "
-                f"{key} is {tuple(there)} in the file, {tuple(here)} by the config."
+                f"its config.json and weights don't belong together: {key} is {tuple(there)} in "
+                f"the file, {tuple(here)} by the config."
             )
     known = {_place(key, model) for key in body}
     if unknown := sorted(key for key in info["unexpected_keys"] if _place(key, model) in known):
         raise UserError(
-            f"model.backbone {name!r}: weights that don't fit config.json: {len(unknown)} tensors "
-            f"have no place in the model, such as {unknown[0]}. Fetch the folder again."
-        )
-    if mismatched and cls:
-        _, there, here = mismatched[0]
-        say(
-            f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts "
-            "from random weights"
+            f"weights that don't fit config.json: {len(unknown)} tensors have no place in the "
+            f"model, such as {unknown[0]}. Fetch the folder again."
         )
 
 

@@ -6,7 +6,8 @@ weights it learns in one epoch what [CLS] pooling does not learn in three.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class InferenceConfig:
 
 
 class SpanHead(nn.Module):
-    """Logits from the mean states of prompt, first and second answer, each of (batch, hidden).
+    """Logits from the mean states of prompt, first and second answer, each (batch, hidden).
 
     Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017,
     InferSent, section 3.1) in one and the same layer, then the two results with each other.
@@ -74,9 +75,8 @@ class SpanHead(nn.Module):
 class SpanClassifier(nn.Module):
     """A `SpanHead` on the part of a backbone that reads text.
 
-    Called with input_ids, attention_mask and token_type_ids (the segments of
-    `pairpref.text.compose`), each (batch, tokens). Returns a dict of `logits`, (batch, 3), and with
-    `labels` (batch,) also `loss`, their mean cross-entropy.
+    Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
+    (batch, tokens). Gives `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -98,12 +98,9 @@ class SpanClassifier(nn.Module):
     ) -> dict[str, torch.Tensor]:
         known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known)
-        read = attention_mask.bool()
-        means = (
-            _mean(out.last_hidden_state, (token_type_ids == segment) & read)
-            for segment in (PROMPT, FIRST, SECOND)
-        )
-        logits = self.head(*means).float()
+        states, read = out.last_hidden_state, attention_mask.bool()
+        parts = ((token_type_ids == segment) & read for segment in (PROMPT, FIRST, SECOND))
+        logits = self.head(*(_mean(states, part) for part in parts)).float()
         if labels is None:
             return {"logits": logits}
         return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
@@ -124,10 +121,7 @@ def build(
     """A classifier to train, in float32; the small default has random weights (seed torch first).
 
     Args:
-        say, path, revision: as in `backbone.load`.
-
-    Raises:
-        UserError: the backbone can't be loaded.
+        say, path, revision: as in `backbone.load`, which also says what is raised.
     """
     if params.backbone == SMALL:
         model = backbone.from_config(_small_config(params, tokenizer), params.pooling)
@@ -150,39 +144,30 @@ def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
 
 
 def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
-    """Read what `save` wrote, ready to predict.
-
-    Raises:
-        UserError: a file is missing or does not fit the others.
-    """
-    try:
-        config = load_config(folder)
+    """Read what `save` wrote, ready to predict; a missing or damaged file is a UserError."""
+    config = load_config(folder)
+    with _saved(folder):
         of_backbone = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
         model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
         weights.put(model, load_file(folder / _WEIGHTS))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise _not_saved(folder, error) from None
     return model.eval(), config
 
 
 def load_config(folder: Path) -> InferenceConfig:
-    """The config of a saved classifier, without its weights.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
+    """The config of a saved classifier, without its weights; raises UserError."""
+    with _saved(folder):
         return InferenceConfig(**json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise _not_saved(folder, error) from None
 
 
-def _not_saved(folder: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again."
-    )
+@contextmanager
+def _saved(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = published.one_line(error)
+        raise UserError(f"{folder}: not a saved classifier ({reason}). Train it again.") from None
 
 
 def _headed(model: PreTrainedModel, pooling: str) -> nn.Module:

@@ -46,11 +46,10 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
 def load(
     name: str, path: str | None = None, revision: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
-
-    A folder with spm.model alone, as DeBERTa-v3 is published, is converted.
+    """A backbone's tokenizer; nothing in its folder is executed, spm.model alone is converted.
 
     Args:
+        name: hub name or local folder.
         path: what to load it by, if that is not the name; messages say the name.
         revision: of a hub name: branch, tag or commit.
 
@@ -108,11 +107,7 @@ class Template:
 
 
 class Encoder:
-    """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator.
-
-    Args:
-        tokenizer: any fast tokenizer.
-    """
+    """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._backend = tokenizer.backend_tokenizer
@@ -124,15 +119,13 @@ class Encoder:
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 ids of each text, shape (tokens,)."""
-        if self.line_break != "\n":
-            texts = [text.replace("\n", self.line_break) for text in texts]
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        broken = [text.replace("\n", self.line_break) for text in texts]
+        encoded = self._backend.encode_batch_fast(broken, add_special_tokens=False)
         return [np.asarray(e.ids, dtype=np.int32) for e in encoded]
 
     def _keeps(self, mark: str, unknown: int | None) -> bool:
-        marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
-        spaced = self._backend.encode("a b", add_special_tokens=False).ids
-        return marked != spaced and unknown not in marked
+        marked, spaced = self._backend.encode_batch([f"a{mark}b", "a b"], add_special_tokens=False)
+        return marked.ids != spaced.ids and unknown not in marked.ids
 
 
 def encoder(folder: Path) -> Encoder:

@@ -61,7 +61,7 @@ def tokenize(
     Args:
         frame: id, prompt, response_a, response_b; label, group and fold are −1 if missing.
         tokenizer: folder of a saved one.
-        run: given a job and each shard's arguments, gives the results in order, as `starmap` does.
+        run: runs the jobs in order, as `starmap` does.
     """
     single = bool(len(frame)) and bool(frame["response_b"].isna().all())
     shards = (slice(begin, begin + SHARD) for begin in range(0, max(1, len(frame)), SHARD))

@@ -63,10 +63,9 @@ def vote(row: int, params: SimulateParams) -> Vote:
 def write(
     votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path
 ) -> None:
-    """Write the arena's four files, a row at a time.
+    """Write the arena's four files, a row at a time; the first `train_rows` votes go to `train`.
 
     Args:
-        votes: in order; the first `train_rows` go to `train`, the others to `test`.
         train, test: Kaggle's columns (test without models and winners).
         truth: id, p_a, p_b, p_tie of every row of both.
         solution: id, the three winner columns and Kaggle's Usage, of the test rows.

@@ -36,7 +36,7 @@ def _damaged(rng: Random, text: str, params: SimulateParams) -> str:
     if rng.random() < params.mojibake:
         text = mojibake(text, cp1252=rng.random() < 0.5)
     if rng.random() < params.control_characters:
-        text = "".join(_control(rng) + c for c in text)
+        text = _controls(rng, text)
     return text
 
 
@@ -45,8 +45,11 @@ def _entities(rng: Random, text: str) -> str:
     return "".join(c if c.isascii() else f"&{names.get(ord(c), f'#{ord(c)}')};" for c in text)
 
 
-def _control(rng: Random) -> str:
-    return _CONTROLS[int(rng.random() * len(_CONTROLS))] if rng.random() < 0.08 else ""
+def _controls(rng: Random, text: str) -> str:
+    def control() -> str:
+        return _CONTROLS[int(rng.random() * len(_CONTROLS))] if rng.random() < 0.08 else ""
+
+    return "".join(control() + c for c in text)
 
 
 def _lossy(rng: Random, text: str) -> str:

@@ -38,7 +38,8 @@ _COLUMNS = pa.schema(
 
 def clean(params: Params, log: Log) -> None:
     votes = read_votes(params.data.train)
-    log.say(f"{params.data.train} has the form {votes.form}: {votes.written}")
+    written = (f"{name} in {'plain text' if p else 'lists'}" for name, p in votes.plain.items())
+    log.say(f"{params.data.train} has the form {votes.form}: {', '.join(written)}")
     tables, keys, rejected, batch = [_table([])], [], [], []
     found: Counter[str] = Counter()
     rows = clean_rows(votes.rows, params.clean, params.parallel)

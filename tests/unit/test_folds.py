@@ -68,10 +68,3 @@ def test_a_fold_without_a_label():
 def test_a_spread_group_is_refused():
     with pytest.raises(UserError, match="prompt group 4 is in 2 folds"):
         folds.check(pd.DataFrame({"group": [3, 4, 4], "fold": [0, 0, 1]}))
-
-
-def test_two_folds_are_not_advised_to_who_has_them():
-    with pytest.raises(UserError, match=r"Get more votes\.$"):
-        folds.assign(np.array([0, 1]), np.arange(2), 2, 0)
-    with pytest.raises(UserError, match="data.folds=2"):
-        folds.assign(np.array([0, 1]), np.arange(2), 3, 0)

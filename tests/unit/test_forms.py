@@ -163,7 +163,7 @@ def test_packed_files(tmp_path):
     packed = tmp_path / "votes.jsonl.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert read(packed) == read(plain)
-    assert "gunzip" in refused(tmp_path / "votes.parquet.gz", "")
+    assert "Unpack" in refused(tmp_path / "votes.parquet.gz", "")
 
 
 def refused(path: Path, content: str) -> str:

@@ -3,18 +3,19 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
-from pairpref.data.lines import MAX_CELL
 from pairpref.data.quarantine import RowError
 
-NO_TEXT = "[no text]"
-"""Written for a null turn: the model was silent, which is not the same as an empty answer."""
-
+NO_TEXT = "[no text]"  # a null turn: the model was silent, which is not the same as an empty answer
+MAX_CELL = 1_000_000  # characters; in a CSV an unclosed quote swallows no more than this
 _MAX_TURNS = 1_000
 _MAX_DEPTH = 32
-_USER = ("user", "human", "prompter")
-_ASSISTANT = ("assistant", "gpt", "model", "bot")
-_SYSTEM = ("system", "developer")
+_ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
 
 Turns = tuple[str | None, ...]
 
@@ -71,17 +72,17 @@ def join(turns: Sequence[str | None]) -> str:
     return "\n\n".join(f"Turn {number}:\n{text}" for number, text in enumerate(texts, 1))
 
 
-def loads(text: str) -> object:
+def loads(text: str, reason: str = "broken_json") -> object:
     """The value of standard JSON, or RowError. Python's own reader takes NaN and repeated keys."""
     try:
         return _DECODER.decode(text)
     except RecursionError:
         raise RowError("too_deep", text) from None
     except ValueError:
-        raise RowError("broken_json", text) from None
+        raise RowError(reason, text) from None
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
@@ -113,23 +114,21 @@ def _flat(items: list, depth: int = 1) -> Iterator[str | None]:
 
 
 def _talk(messages: Sequence[object]) -> Talk:
-    asks: list[str | None] = []
-    answers: list[str | None] = []
+    turns: dict[str, list[str | None]] = {"user": [], "assistant": []}
     system: list[str] = []  # belongs to what the user asks next
     for message in messages:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise RowError("not_text", message)
-        role, text = str(message["role"]).strip().lower(), _content(message["content"])
-        if role in _SYSTEM:
-            system.append(text or "")
-        elif role in _USER:
-            asks.append("\n\n".join([*system, text or ""]) if system else text)
-            system = []
-        elif role in _ASSISTANT:
-            answers.append(text)
-        else:
+        role, text = _ROLES.get(str(message["role"]).strip().lower()), _content(message["content"])
+        if role is None:
             raise RowError("bad_role", message["role"])
-    return Talk((*asks, *system), tuple(answers))
+        if role == "system":
+            system.append(text or "")
+            continue
+        if role == "user" and system:
+            text, system = "\n\n".join([*system, text or ""]), []
+        turns[role].append(text)
+    return Talk((*turns["user"], *system), tuple(turns["assistant"]))
 
 
 def _content(content: object) -> str | None:

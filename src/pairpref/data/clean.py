@@ -31,11 +31,8 @@ class Clean:
     response_b: str | None
     label: int | None
     turns: int
-    # What it is grouped by, whatever the switches say: the fully repaired and flattened prompt, or
-    # whole text where there is no prompt.
-    key: str
-    # repaired_…, null_answers and empty_answers, once a text; ties_bothbad.
-    found: tuple[str, ...]
+    key: str  # what it is grouped by: the prompt (or single text) as all switches make it
+    found: tuple[str, ...]  # repaired_…, null_answers and empty_answers, once a text; ties_bothbad
 
 
 def clean_row(row: Row, switches: CleanParams) -> Clean:
@@ -77,7 +74,7 @@ def read_test(
 
     Returns:
         id, prompt, response_a, response_b (strings; response_b is None in text files), ok (bool);
-        and the rows where ok is False: their texts are empty, yet each still needs a prediction.
+        and the rows where ok is False, whose texts are empty.
 
     Raises:
         UserError: the file as a whole can't be read, or a row has no readable id.
@@ -85,44 +82,28 @@ def read_test(
     rejected: list[RejectedRow] = []
     values: list[tuple[str, str, str, str | None, bool]] = []
     for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
-        _refuse_without_id(row, path)
-        if isinstance(row, RejectedRow):
-            rejected.append(row)
-            values.append((row.id, "", "", "", False))
-        else:
+        if isinstance(row, Clean):
             values.append((row.id, row.prompt, row.response_a, row.response_b, True))
+            continue
+        if not row.id or row.id != row.id.encode("utf-8", "replace").decode():
+            raise UserError(
+                f"{path}: line {row.line} has no readable id, which a prediction needs "
+                f"({row.reason}, {quarantine.printable(row.excerpt)}). Mend that line."
+            )
+        rejected.append(row)
+        values.append((row.id, "", "", "", False))
     return pd.DataFrame(values, columns=("id", *TEXTS, "ok")).astype({"ok": bool}), rejected
 
 
-def _refuse_without_id(row: Clean | RejectedRow, path: Path | str) -> None:
-    try:
-        if row.id.encode("utf-8"):
-            return
-    except UnicodeEncodeError:
-        pass
-    found = ""
-    if isinstance(row, RejectedRow):
-        found = f" ({row.reason}, {quarantine.printable(row.excerpt)})"
-    raise UserError(
-        f"{path}: line {row.line} has no readable id, which a prediction needs{found}. "
-        "Mend that line."
-    )
-
-
-def _clean_shard(
-    shard: list[Row | RejectedRow], switches: CleanParams
-) -> list[Clean | RejectedRow]:
-    return [row if isinstance(row, RejectedRow) else clean_row(row, switches) for row in shard]
+def _clean_shard(shard: list[Row | RejectedRow], switches: CleanParams) -> list:
+    return [clean_row(row, switches) if isinstance(row, Row) else row for row in shard]
 
 
 def _text(cell: Cell, switches: CleanParams, found: list[str]) -> str:
-    kinds: set[str] = set()
-    texts: list[str | None] = []
-    for source in cell.turns if switches.flatten else (cell.source,):
-        text = source
-        if source is not None:
-            text, repaired = repair_and_explain(source, switches.utf8)
-            kinds |= repaired
-        texts.append(text)
+    turns = cell.turns if switches.flatten else (cell.source,)
+    repaired = [
+        repair_and_explain(turn, switches.utf8) if turn else (turn, set()) for turn in turns
+    ]
+    kinds = set().union(*(kinds for _, kinds in repaired))
     found.extend(f"repaired_{kind}" for kind in sorted(kinds))
-    return cells.join(texts)
+    return cells.join([text for text, _ in repaired])

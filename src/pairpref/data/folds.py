@@ -7,8 +7,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 
-_FEWEST = 2
-
 
 def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold of each row.
@@ -23,8 +21,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
     Raises:
         UserError: a fold would lack a label that some votes have, or all votes have the same.
     """
-    fewer = ", or ask for fewer folds: -S data.folds=2 -S oof.folds=2 are the fewest"
-    remedy = f"Get more votes{fewer if folds > _FEWEST else ''}."
+    remedy = "Get more votes, or ask for fewer folds: -S data.folds=2 -S oof.folds=2 at least."
     voted = np.unique(labels)
     if len(voted) == 1:
         raise UserError(
@@ -33,8 +30,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
         )
     for label in voted:
         of_label = groups[labels == label]
-        distinct = len(np.unique(of_label))
-        if distinct < folds:
+        if (distinct := len(np.unique(of_label))) < folds:
             raise UserError(
                 f"{len(of_label)} rows with the label {LABELS[label]}, in {distinct} prompt "
                 f"groups: too few for data.folds = {folds}. {remedy}"
@@ -44,10 +40,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
     for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         fold[held_out] = number
         if len(missing := np.setdiff1d(voted, labels[held_out])):
-            raise UserError(
-                f"fold {number} has {len(held_out)} rows but none with the label "
-                f"{LABELS[missing[0]]}. {remedy}"
-            )
+            raise UserError(f"fold {number} has none with the label {LABELS[missing[0]]}. {remedy}")
     return fold
 
 
@@ -58,8 +51,7 @@ def check(frame: pd.DataFrame) -> None:
         UserError: naming the first such group.
     """
     spread = frame.groupby("group")["fold"].nunique()
-    leaking = spread[spread > 1]
-    if len(leaking):
+    if len(leaking := spread[spread > 1]):
         raise UserError(
             f"prompt group {leaking.index[0]} is in {leaking.iloc[0]} folds ({len(leaking)} such "
             "groups): a model would be judged on prompts it was trained on. Run the clean stage "

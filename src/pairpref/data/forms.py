@@ -8,12 +8,13 @@ it from CSV, JSON lines and Parquet. A file has the first form of which it has a
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from pairpref.data import cells, lines, values
+from pairpref.data import cells, values
 from pairpref.data.cells import Cell, Talk, Turns
-from pairpref.data.quarantine import RowError
+from pairpref.data.quarantine import RowError, printable
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS, A, B
 
@@ -23,35 +24,22 @@ class Vote:
     """One way to say who has won: the columns, and what their values mean."""
 
     columns: tuple[str, ...]
-    # Of the columns' values: 0 = A, 1 = B, 2 = tie; or RowError (see quarantine.REASONS).
-    label: Callable[..., int]
+    label: Callable[..., int | None]  # of the values: 0 = A, 1 = B, 2 = tie; None if it is none
+    reason: str = ""  # of a row whose values are no label (see quarantine.REASONS)
 
 
-def _of_flags(*flags: object) -> int:
-    found = [values.flag(flag) for flag in flags]
-    got = ", ".join(str(flag)[:40] for flag in flags)
-    if None in found:
-        raise RowError("bad_winner", got)
-    if found.count(1) != 1:
-        raise RowError("several_winners" if any(found) else "no_winner", got)
-    return found.index(1)
+def _of_flags(*given: object) -> int | None:
+    flags = [values.flag(value) for value in given]
+    if None in flags:
+        return None
+    if flags.count(1) != 1:
+        raise RowError("several_winners" if any(flags) else "no_winner", _listed(given))
+    return flags.index(1)
 
 
-def _of_winner(winner: object) -> int:
-    if (label := values.word(winner)) is None:
-        raise RowError("bad_winner", winner)
-    return label
-
-
-def _of_label(value: object) -> int:
-    if (label := values.label(value)) is None:
-        raise RowError("bad_label", value)
-    return label
-
-
-FLAGS = Vote(tuple(WINNERS), _of_flags)
-WINNER = Vote(("winner",), _of_winner)
-LABEL = Vote(("label",), _of_label)
+FLAGS = Vote(tuple(WINNERS), _of_flags, "bad_winner")
+WINNER = Vote(("winner",), values.word, "bad_winner")
+LABEL = Vote(("label",), values.label, "bad_label")
 FIRST_WINS = Vote((), lambda: A)  # the winner is always in the same column
 
 
@@ -98,7 +86,7 @@ class Layout:
     @property
     def columns(self) -> set[str]:
         """Columns that are read."""
-        return {*self.needed, *self.texts, *((self.id,) if self.id else ())}
+        return {*self.needed, *self.texts, *filter(None, [self.id])}
 
     def identifier(self, row: Mapping[str, object], line: int) -> str:
         """The id of a row; empty where it has none."""
@@ -108,7 +96,7 @@ class Layout:
         return values.identifier(given)
 
     def read(
-        self, row: Mapping[str, object], plain: Collection[str], identifier: str
+        self, row: Mapping[str, object], plain: Mapping[str, bool], identifier: str
     ) -> tuple[Cell | None, Cell, Cell | None, int | None, bool]:
         """Prompt, A, B, label, and whether the vote is a tie of two bad answers.
 
@@ -116,75 +104,79 @@ class Layout:
         the id draws whether it is shown as A or B, so that the label says nothing by itself.
 
         Args:
-            plain: columns that hold plain text.
+            plain: as `plain_columns` gives it.
         """
         if len(self.texts) == 1:
-            text = cells.plain(row[self.texts[0]])
-            return None, text, None, self._label(row), False
+            return None, cells.plain(row[self.texts[0]]), None, self._label(row), False
         prompt, a, b = _pair(self.texts, row, plain)
         turns = [len(cell.turns) for cell in (prompt, a, b)]
         if len(set(turns)) > 1:
             raise RowError("unequal_turns", "prompt: {}, A: {}, B: {}".format(*turns))
-        if self.vote is FIRST_WINS and a.turns == b.turns:
-            raise RowError("same_answers", next(filter(None, a.turns), ""))
         label = self._label(row)
-        if self.vote is FIRST_WINS and _is_shown_second(identifier):
-            a, b, label = b, a, B
+        if self.vote is FIRST_WINS:
+            if a.turns == b.turns:
+                raise RowError("same_answers", next(filter(None, a.turns), ""))
+            side = hashlib.blake2b(f"side {identifier}".encode(), digest_size=1).digest()[0]
+            if side & 1:
+                a, b, label = b, a, B
         both_bad = self.vote is WINNER and values.both_bad(row["winner"])
         return prompt, a, b, label, both_bad
 
     def _label(self, row: Mapping[str, object]) -> int | None:
-        return self.vote.label(*(row[name] for name in self.vote.columns)) if self.vote else None
+        if self.vote is None:
+            return None
+        given = [row[name] for name in self.vote.columns]
+        label = self.vote.label(*given)
+        if label is None:
+            raise RowError(self.vote.reason, _listed(given))
+        return label
 
 
-def find(columns: Collection[str], judged: bool) -> Layout | None:
-    """The layout of a file with these columns, if it has one of the forms.
+def find(path: Path | str, heads: Sequence[Collection[str]], judged: bool) -> Layout:
+    """The layout of the first of these sets of columns that has one of the forms.
 
     Args:
-        judged: whether its rows have a vote.
+        path: of their file, for messages.
+        judged: whether the rows have a vote.
 
     Raises:
-        UserError: the winner is given twice.
+        UserError: none has; or the winner is given twice.
     """
-    for name, form in FORMS.items():
-        votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
-        identifier = next((column for column in _IDS if column in columns), None)
-        if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
-            continue
-        if len(votes) > 1:
-            found = " and as ".join(", ".join(vote.columns) for vote in votes)
-            raise UserError(f"the winner is there twice: as {found}. Remove one of them.")
-        if votes or not judged:
-            prompt = (form.prompt,) if form.prompt in columns else ()
-            vote = votes[0] if votes else None
-            return Layout(name, form, identifier, (*prompt, *form.texts), vote)
-    return None
-
-
-def unknown(columns: Sequence[str], judged: bool) -> str:
-    """What to say of columns that are no form."""
-    got = f"wrong columns: got {lines.listed(columns)}."
-    if find([name.lower() for name in columns], judged):
-        return f"{got} Expected their names in lower case."
+    for columns in heads:
+        for name, form in FORMS.items():
+            votes = [vote for vote in form.votes if judged and set(vote.columns) <= set(columns)]
+            identifier = next((column for column in _IDS if column in columns), None)
+            if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
+                continue
+            if len(votes) > 1:
+                twice = " and as ".join(", ".join(vote.columns) for vote in votes)
+                raise UserError(f"{path}: the winner is there twice: as {twice}. Remove one.")
+            if votes or not judged:
+                prompt = (form.prompt,) if form.prompt in columns else ()
+                vote = votes[0] if votes else None
+                return Layout(name, form, identifier, (*prompt, *form.texts), vote)
+    columns = heads[0]
     needed = [
-        (*(("id",) if form.needs_id else ()), *form.texts, *vote)
+        (*(("id",) if form.needs_id else ()), *form.texts, *(vote.columns if judged else ()))
         for form in FORMS.values()
-        for vote in ([vote.columns for vote in form.votes] if judged else [()])
+        for vote in form.votes
     ]
-    nearest = max(needed, key=lambda names: len(set(names) & set(columns)) / len(names))
-    missing = [name for name in nearest if name not in columns]
-    if len(missing) == len(nearest):
-        return f"{got} None is a column of votes: docs/votes.md shows every form."
-    return (
-        f"{got} Nearest of the forms in docs/votes.md: {', '.join(nearest)}; "
-        f"missing: {', '.join(missing)}."
+    lower = {name.lower() for name in columns}
+    nearest = max(needed, key=lambda names: len(lower.intersection(names)) / len(names))
+    missing = ", ".join(name for name in nearest if name not in columns)
+    raise UserError(
+        f"{path}: wrong columns: got {printable(', '.join(columns), 200)}. Nearest of the forms in "
+        f"docs/votes.md: {', '.join(nearest)}; missing: {missing}."
     )
 
 
 def plain_columns(
-    layout: Layout, head: Sequence[Mapping[str, object]], usual: Mapping[str, bool] | None = None
-) -> frozenset[str]:
-    """Columns of texts whose strings are plain text; the others' strings are JSON lists.
+    path: Path | str,
+    layout: Layout,
+    head: Sequence[Mapping[str, object]],
+    usual: Mapping[str, bool] | None = None,
+) -> dict[str, bool]:
+    """Of each column of texts whether its strings are plain text; otherwise they are JSON lists.
 
     The first rows decide for the whole column. A column of blank strings is as the others.
 
@@ -196,65 +188,60 @@ def plain_columns(
         UserError: a column of plain text has JSON lists, too.
     """
     if len(layout.texts) == 1:
-        return frozenset(layout.texts)
-    plain, blank, usual = set(), set(), usual or {}
+        return {layout.texts[0]: True}
+    plain, usual = {}, usual or {}
     for name in layout.texts:
         given = [value for row in head if isinstance(value := row.get(name), str)]
         strings = [value for value in given if value.strip()]
         like_lists = sum(1 for value in strings if _LIST.match(value))
         if len(strings) < _FEW and name in usual and (usual[name] or like_lists or not strings):
-            if usual[name]:
-                plain.add(name)
-            continue
-        if given and not strings:
-            blank.add(name)
-        if 2 * like_lists >= len(strings):
-            continue
-        plain.add(name)
-        if (lists := sum(map(_is_list, strings))) >= _MIXED * len(strings):
-            raise UserError(
-                f"{name} holds JSON lists in {lists} of the first {len(strings)} rows and plain "
-                "text in the others; expected one of both. Write all as JSON lists, such as "
-                '["the text"].'
-            )
-    return frozenset(plain | blank if plain else plain)
+            plain[name] = usual[name]
+        elif strings or not given:
+            plain[name] = 2 * like_lists < len(strings)
+            lists = sum(map(_is_list, strings)) if plain[name] else 0
+            if plain[name] and lists >= _MIXED * len(strings):
+                raise UserError(
+                    f"{path}: {name} holds JSON lists in {lists} of the first {len(strings)} rows "
+                    "and plain text in the others; expected one of both. Write all as JSON lists, "
+                    'such as ["the text"].'
+                )
+    return {name: plain.get(name, any(plain.values())) for name in layout.texts}
 
 
 def _is_list(text: str) -> bool:
-    if not _LIST.match(text):
-        return False
     try:
-        cells.parse(text)
-    except (RowError, RecursionError):
+        return bool(_LIST.match(text) and cells.parse(text))
+    except RowError:
         return False
-    return True
+
+
+def _listed(given: Iterable[object]) -> str:
+    return ", ".join(str(value)[:40] for value in given)
 
 
 def _pair(
-    names: Sequence[str], row: Mapping[str, object], plain: Collection[str]
+    names: Sequence[str], row: Mapping[str, object], plain: Mapping[str, bool]
 ) -> tuple[Cell, Cell, Cell]:
     """Prompt, A and B of the columns `names`, which may lack the prompt's."""
-    *of_prompt, of_a, of_b = names
+    asked, of_a, of_b = names if len(names) == 3 else ("", *names)
     a, b = _cell(row, of_a, plain), _cell(row, of_b, plain)
     asks_a, asks_b = (cell.asks if isinstance(cell, Talk) else () for cell in (a, b))
     if asks_a != asks_b:
         differ = (str(x) for x, y in zip(asks_a, asks_b, strict=False) if x != y)
         raise RowError("prompts_differ", next(differ, f"{of_a}, {of_b}"))
-    prompt = None
-    if of_prompt and row.get(of_prompt[0]) is not None:
-        prompt = _cell(row, of_prompt[0], plain)
+    prompt = _cell(row, asked, plain) if asked and row.get(asked) is not None else None
+    before: Turns = ()
     if asks_a:
         if prompt and not _is_asked(prompt, asks_a):
-            raise RowError("prompts_differ", f"{of_prompt[0]}: {row[of_prompt[0]]}")
-        return _joined(of_a, asks_a), _answers(of_a, a), _answers(of_b, b)
-    if prompt is None:
+            raise RowError("prompts_differ", f"{asked}: {row[asked]}")
+        prompt = _joined(of_a, asks_a)
+    elif prompt is None:
         raise RowError("no_prompt", ", ".join(names))
-    if isinstance(prompt, Cell):
-        return prompt, _answers(of_a, a), _answers(of_b, b)
-    # Messages that end in a question: what was answered before it belongs to both answers.
-    before = prompt.answers
-    asks = _joined(of_prompt[0], prompt.asks)
-    return asks, _answers(of_a, a, before), _answers(of_b, b, before)
+    elif isinstance(prompt, Talk):
+        # Messages that end in a question: what was answered before it belongs to both answers.
+        before = prompt.answers
+        prompt = _joined(asked, prompt.asks)
+    return prompt, _answers(of_a, a, before), _answers(of_b, b, before)
 
 
 def _is_asked(prompt: Cell | Talk, asks: Turns) -> bool:
@@ -264,15 +251,15 @@ def _is_asked(prompt: Cell | Talk, asks: Turns) -> bool:
     return all(any(ask.endswith((turn or "").strip()) for ask in asked) for turn in turns)
 
 
-def _cell(row: Mapping[str, object], name: str, plain: Collection[str]) -> Cell | Talk:
-    is_plain = name in plain and isinstance(row[name], str)
+def _cell(row: Mapping[str, object], name: str, plain: Mapping[str, bool]) -> Cell | Talk:
+    value = row[name]
     try:
-        return cells.plain(row[name]) if is_plain else cells.parse(row[name])
+        return cells.plain(value) if plain[name] and isinstance(value, str) else cells.parse(value)
     except RowError as error:
         raise RowError(error.reason, f"{name}: {error.excerpt}") from None
 
 
-def _answers(name: str, cell: Cell | Talk, before: Turns = ()) -> Cell:
+def _answers(name: str, cell: Cell | Talk, before: Turns) -> Cell:
     if isinstance(cell, Talk):
         return _joined(name, before + cell.answers)
     return _joined(name, before + cell.turns) if before else cell
@@ -282,7 +269,3 @@ def _joined(name: str, turns: Turns) -> Cell:
     if not turns:
         raise RowError("no_turns", name)
     return Cell(turns, json.dumps(turns))
-
-
-def _is_shown_second(identifier: str) -> bool:
-    return bool(hashlib.blake2b(f"side {identifier}".encode(), digest_size=1).digest()[0] & 1)

@@ -17,8 +17,8 @@ from scipy.cluster.hierarchy import DisjointSet
 
 SHINGLE = 5  # characters
 _PERMUTATIONS = 128
-# Hashing aims a little below the wanted similarity and weighs missed candidates (a leaked prompt)
-# far above false ones (verified in a moment). It then finds 98 % of the pairs at similarity 0.8.
+# Hashing aims a little below the wanted similarity and weighs missed candidates far above false
+# ones, which are verified. It then finds 98 % of the pairs at similarity 0.8.
 _AIM = 0.95
 _WEIGHTS = (0.05, 0.95)
 _FOLDED = re.compile(r"[\W_]+")

@@ -34,7 +34,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class RowError(Exception):
-    """A row can't be used, for a reason of `REASONS`. It ends in the quarantine file."""
+    """A row can't be used, for a reason of `REASONS`."""
 
     def __init__(self, reason: str, excerpt: object = "") -> None:
         super().__init__(reason)

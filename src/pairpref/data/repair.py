@@ -48,10 +48,7 @@ def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
 
 def _decoded(text: str) -> str:
     # Line by line: ftfy gives up on a text with any character that does not fit the wrong code page
-    if text.isascii():
-        return text
-    lines = text.split("\n")
-    return "\n".join(line if line.isascii() else ftfy.fix_encoding(line) for line in lines)
+    return "\n".join(ftfy.fix_encoding(line) for line in text.split("\n"))
 
 
 def _without_c1(text: str) -> str:

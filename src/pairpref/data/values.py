@@ -8,11 +8,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASC
 _TRUTHS = {"true": 1, "false": 0}
 _SIDES = ("", "model ", "response ", "answer ", "assistant ", "conversation ")
 _BOTH_BAD = ("tie bothbad", "tie both bad", "bothbad", "both bad")
-_LABELS = {
-    **{f"{of}a": A for of in _SIDES},
-    **{f"{of}b": B for of in _SIDES},
-    **dict.fromkeys(("tie", "draw", *_BOTH_BAD), TIE),
-}
+_LABELS = {f"{side}{letter}": label for side in _SIDES for letter, label in (("a", A), ("b", B))}
+_LABELS |= dict.fromkeys(("tie", "draw", *_BOTH_BAD), TIE)
 _EXACT = 2**53  # from here on a float no longer tells one integer from the next
 
 

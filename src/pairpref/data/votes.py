@@ -3,7 +3,7 @@
 `readers` knows how the rows are written, `forms` what their columns mean.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -11,9 +11,8 @@ from pathlib import Path
 from pairpref.data import forms, readers
 from pairpref.data.cells import Cell
 from pairpref.data.forms import Layout
-from pairpref.data.lines import Record
 from pairpref.data.quarantine import RejectedRow, RowError
-from pairpref.errors import UserError
+from pairpref.data.readers import Record
 
 _HEAD = 100  # rows by which plain text and JSON lists are told apart
 
@@ -38,14 +37,6 @@ class Votes:
     form: str
     plain: Mapping[str, bool]  # of each column of texts: whether its strings are plain text
     rows: Iterator[Row | RejectedRow]
-
-    @property
-    def written(self) -> str:
-        """How the texts are written, in words."""
-        plain = [name for name, is_plain in self.plain.items() if is_plain]
-        lists = [name for name, is_plain in self.plain.items() if not is_plain]
-        kinds = {"plain text": plain, "lists": lists}
-        return "; ".join(f"{kind} in {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def read_votes(path: Path | str) -> Votes:
@@ -72,37 +63,26 @@ def read_unjudged(path: Path | str, usual: Mapping[str, bool] | None = None) -> 
 
 def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = None) -> Votes:
     source = readers.read(path)
-    try:
-        found = (forms.find(columns, judged) for columns in source.columns)
-        layout = next(filter(None, found), None)
-        if layout is None:
-            raise UserError(forms.unknown(source.columns[0], judged))
-        records = source.records(layout.columns)
-        head = list(islice(records, _HEAD))
-        usable = [record.cells for record in head if not record.reason]
-        plain = forms.plain_columns(layout, usable, usual)
-    except UserError as error:
-        named = str(error).startswith(str(path))
-        raise error if named else UserError(f"{path}: {error}") from None
+    layout = forms.find(path, source.columns, judged)
+    records = source.records(layout.columns)
+    head = list(islice(records, _HEAD))
+    plain = forms.plain_columns(path, layout, [row.cells for row in head if not row.error], usual)
     rows = (_row(record, layout, plain) for record in chain(head, records))
-    return Votes(layout.name, {name: name in plain for name in layout.texts}, rows)
+    return Votes(layout.name, plain, rows)
 
 
-def _row(record: Record, layout: Layout, plain: Collection[str]) -> Row | RejectedRow:
-    cells = record.cells
-    identifier = layout.identifier(cells, record.line)
+def _row(record: Record, layout: Layout, plain: Mapping[str, bool]) -> Row | RejectedRow:
+    identifier = layout.identifier(record.cells, record.line)
     try:
-        if record.reason:
-            raise RowError(record.reason, record.excerpt)
-        if missing := [name for name in layout.needed if name not in cells]:
+        if record.error:
+            raise record.error
+        if missing := [name for name in layout.needed if name not in record.cells]:
             raise RowError("wrong_fields", f"missing: {', '.join(missing)}")
         if not identifier.strip() or not identifier.isprintable():
-            raise RowError("bad_id", layout.id and cells.get(layout.id))
-        return Row(record.line, identifier, *layout.read(cells, plain, identifier))
+            raise RowError("bad_id", layout.id and record.cells.get(layout.id))
+        return Row(record.line, identifier, *layout.read(record.cells, plain, identifier))
     except RowError as error:
         return RejectedRow(record.line, identifier, error.reason, error.excerpt[:200])
-    except RecursionError:
-        return RejectedRow(record.line, identifier, "too_deep", "")
 
 
 def _first_of_each_id(rows: Iterator[Row | RejectedRow]) -> Iterator[Row | RejectedRow]:

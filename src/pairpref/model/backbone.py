@@ -51,8 +51,7 @@ def load(
     """The model of a backbone in float32: for `cls` the library's own classifier, else no head.
 
     Args:
-        tokenizer: if it has more ids, the embeddings grow; a decoder without a padding token gets
-            the one of its template.
+        tokenizer: if it has more ids, the embeddings grow; decoders get its template's padding.
         say: told what was changed.
         path: what to load it by, if that is not params.backbone; messages say the latter.
         revision: commit, branch or tag of a hub name.
@@ -69,14 +68,34 @@ def load(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, info = _load(params, path, revision)
-            _refuse_incomplete(model, info, params, say)
-            _fit_embeddings(model, tokenizer, name, say)
-    except UserError:
-        raise
+            _refuse_incomplete(model, info, params.pooling == "cls")
+            if params.pooling == "cls" and info["mismatched_keys"]:
+                _, there, here = min(info["mismatched_keys"])
+                say(
+                    f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes "
+                    "starts from random weights"
+                )
+            table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
+            if isinstance(table, nn.Embedding) and words > table.num_embeddings:
+                say(
+                    f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
+                    "the others start from the mean"
+                )
+                model.resize_token_embeddings(words)
+    except UserError as error:
+        raise type(error)(f"model.backbone {name!r}: {error}") from None
     except Exception as error:  # damaged and foreign files may raise anything in a library
-        raise published.weights_refusal(name, path, error) from None
+        reason = published.one_line(error).replace(path, name)
+        if "weights_only" in str(error) or "Weights only load failed" in str(error):
+            reason = "its .bin holds more than weights; nothing in it was run"
+        raise UserError(
+            f"model.backbone {name!r}: could not be loaded ({reason}). Give a hub name or a local "
+            "folder with config.json and model.safetensors, or a pytorch_model.bin of tensors only."
+        ) from None
     config = model.config.get_text_config()
-    if params.pooling == "cls" and (config.pad_token_id is None or _is_decoder(config)):
+    kind = type(config)
+    is_decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    if params.pooling == "cls" and (config.pad_token_id is None or is_decoder):
         # A decoder is classified by its last token that is no padding.
         config.pad_token_id = Template.of(tokenizer).pad
     return model
@@ -91,10 +110,8 @@ def from_config(config: PretrainedConfig, pooling: str) -> PreTrainedModel:
 
 
 def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
-    """The part of a model that reads text, and the config that makes a model with such a part.
-
-    The encoder of an encoder-decoder, the language model of a multimodal one, otherwise all of it.
-    """
+    """The encoder of an encoder-decoder, the language model of a multimodal one, otherwise all; and
+    the config that makes a model with such a part."""
     if model.config.is_encoder_decoder:
         return model.get_encoder(), model.config
     if model.config.get_text_config() is not model.config and hasattr(model, "language_model"):
@@ -106,15 +123,22 @@ def _load(
     params: ModelParams, path: str, revision: str | None
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and what the library says of its tensors."""
-    name = params.backbone
     common = {"trust_remote_code": False, "revision": revision}
-    config = _trainable(AutoConfig.from_pretrained(path, **common))
+    config = AutoConfig.from_pretrained(path, **common)
+    if quantised := getattr(config, "quantization_config", None):
+        method = quantised.get("quant_method")
+        raise UserError(f"it is quantised by {method}. Give its weights as they were before.")
+    for part in (config, config.get_text_config()):
+        # What a published config may ask for but training can't use.
+        part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
+        # BigBird leaves sparse attention for good at its first short batch: no run could resume.
+        if getattr(part, "attention_type", None) == "block_sparse":
+            part.attention_type = "original_full"
     auto = AutoModel
     if params.pooling == "cls":
         if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
             raise HeadlessError(
-                f"model.backbone {name!r}: {config.model_type} has no classifier of its own for "
-                "model.pooling=cls."
+                f"{config.model_type} has no classifier of its own for model.pooling=cls."
             )
         auto = AutoModelForSequenceClassification
         _ask_for_votes(config)
@@ -126,65 +150,38 @@ def _load(
         output_loading_info=True,
         **common,
     )
-    if method := getattr(config, "quantization_config", None):
-        method = method.get("quant_method") if isinstance(method, dict) else method.quant_method
-        raise UserError(f"model.backbone {name!r} is {published.not_trainable(str(method))}.")
     folder = Path(cached_file(path, "config.json", revision=revision, local_files_only=True)).parent
     if key := _integer_weight(folder):
-        raise UserError(
-            f"model.backbone {name!r} can't be trained: {key} holds 8-bit integers. "
-            "Give its weights as they were before."
-        )
+        raise UserError(f"{key} holds 8-bit integers. Give its weights as they were before.")
     return model, info
 
 
-def _refuse_incomplete(
-    model: PreTrainedModel, info: dict[str, Any], params: ModelParams, say: Callable[[str], None]
-) -> None:
-    """Compare the file's tensors with the model's, those of the head apart."""
-    name, cls = params.backbone, params.pooling == "cls"
+def _refuse_incomplete(model: PreTrainedModel, info: dict[str, Any], cls: bool) -> None:
+    """Compare the file's tensors with the model's, but for those of the head."""
     parts = (model.base_model if cls else reader(model)[0]).named_parameters()
     of_body = {id(parameter) for part, parameter in parts if not part.startswith("pooler.")}
     everything = model.named_parameters(remove_duplicate=False)
     body = {key for key, parameter in everything if id(parameter) in of_body}
     if missing := sorted(body & set(info["missing_keys"])):
         raise UserError(
-            f"model.backbone {name!r}: its weights lack {len(missing)} of the model's tensors, "
-            f"such as {missing[0]}."
+            f"its weights lack {len(missing)} of the model's tensors, such as {missing[0]}."
         )
-    mismatched = sorted(info["mismatched_keys"])
-    for key, there, here in mismatched:
+    for key, there, here in sorted(info["mismatched_keys"]):
         if key in body:
             raise UserError(
-                f"model.backbone {name!r}: its config.json and weights don't belong together: "
-                f"{key} is {tuple(there)} in the file, {tuple(here)} by the config."
+                f"its config.json and weights don't belong together: {key} is {tuple(there)} in "
+                f"the file, {tuple(here)} by the config."
             )
     known = {_place(key, model) for key in body}
     if unknown := sorted(key for key in info["unexpected_keys"] if _place(key, model) in known):
         raise UserError(
-            f"model.backbone {name!r}: weights that don't fit config.json: {len(unknown)} tensors "
-            f"have no place in the model, such as {unknown[0]}. Fetch the folder again."
-        )
-    if mismatched and cls:
-        _, there, here = mismatched[0]
-        say(
-            f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes starts "
-            "from random weights"
+            f"weights that don't fit config.json: {len(unknown)} tensors have no place in the "
+            f"model, such as {unknown[0]}. Fetch the folder again."
         )
 
 
 def _ask_for_votes(config: PretrainedConfig) -> None:
     config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
-
-
-def _trainable(config: PretrainedConfig) -> PretrainedConfig:
-    """Set what a published config may ask for but training can't use."""
-    for part in (config, config.get_text_config()):
-        part.return_dict, part.output_attentions, part.output_hidden_states = True, False, False
-        # BigBird leaves sparse attention for good at its first short batch: no run could resume.
-        if getattr(part, "attention_type", None) == "block_sparse":
-            part.attention_type = "original_full"
-    return config
 
 
 def _place(key: str, model: PreTrainedModel) -> str:
@@ -205,24 +202,3 @@ def _integer_weight(folder: Path) -> str | None:
             if key.endswith(".weight") and tensor.dtype in (torch.int8, torch.uint8):
                 return key
     return None
-
-
-def _fit_embeddings(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    say: Callable[[str], None],
-) -> None:
-    """Give every id of the tokenizer an embedding."""
-    table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
-    if isinstance(table, nn.Embedding) and words > table.num_embeddings:
-        say(
-            f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
-            "the others start from the mean"
-        )
-        model.resize_token_embeddings(words)
-
-
-def _is_decoder(config: PretrainedConfig) -> bool:
-    of_family = type(config)
-    return of_family in MODEL_FOR_CAUSAL_LM_MAPPING and of_family not in MODEL_FOR_MASKED_LM_MAPPING

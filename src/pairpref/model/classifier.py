@@ -6,7 +6,8 @@ weights it learns in one epoch what [CLS] pooling does not learn in three.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from pairpref.errors import UserError
+from pairpref.files import write_json
 from pairpref.model import backbone, weights
 from pairpref.pairs import LABELS
 from pairpref.params import SMALL, ModelParams
@@ -47,7 +49,7 @@ class InferenceConfig:
 
 
 class SpanHead(nn.Module):
-    """Logits from the mean states of prompt, first and second answer, each of (batch, hidden).
+    """Logits from the mean states of prompt, first and second answer, each (batch, hidden).
 
     Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017,
     InferSent, section 3.1) in one and the same layer, then the two results with each other.
@@ -73,9 +75,8 @@ class SpanHead(nn.Module):
 class SpanClassifier(nn.Module):
     """A `SpanHead` on the part of a backbone that reads text.
 
-    Called with input_ids, attention_mask and token_type_ids (the segments of
-    `pairpref.text.compose`), each (batch, tokens). Returns a dict of `logits`, (batch, 3), and with
-    `labels` (batch,) also `loss`, their mean cross-entropy.
+    Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
+    (batch, tokens). Gives `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -97,12 +98,9 @@ class SpanClassifier(nn.Module):
     ) -> dict[str, torch.Tensor]:
         known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known)
-        read = attention_mask.bool()
-        means = (
-            _mean(out.last_hidden_state, (token_type_ids == segment) & read)
-            for segment in (PROMPT, FIRST, SECOND)
-        )
-        logits = self.head(*means).float()
+        states, read = out.last_hidden_state, attention_mask.bool()
+        parts = ((token_type_ids == segment) & read for segment in (PROMPT, FIRST, SECOND))
+        logits = self.head(*(_mean(states, part) for part in parts)).float()
         if labels is None:
             return {"logits": logits}
         return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
@@ -123,14 +121,12 @@ def build(
     """A classifier to train, in float32; the small default has random weights (seed torch first).
 
     Args:
-        say, path, revision: as in `backbone.load`.
-
-    Raises:
-        UserError: the backbone can't be loaded.
+        say, path, revision: as in `backbone.load`, which also says what is raised.
     """
     if params.backbone == SMALL:
-        return _assemble(_small_config(params, tokenizer), params.pooling)
-    model = backbone.load(params, tokenizer, say, path, revision)
+        model = backbone.from_config(_small_config(params, tokenizer), params.pooling)
+    else:
+        model = backbone.load(params, tokenizer, say, path, revision)
     try:
         return _headed(model, params.pooling)
     except Exception as error:  # a model that reads more than text may raise anything
@@ -142,50 +138,36 @@ def build(
 
 def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
     """Write config.json, model.safetensors and classifier.json; `load` gives the same bits back."""
-    folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     save_file(weights.of(model), folder / _WEIGHTS, metadata={"format": "pt"})
-    (folder / _CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    write_json(folder / _CONFIG, asdict(config))
 
 
 def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
-    """Read what `save` wrote, ready to predict.
-
-    Raises:
-        UserError: a file is missing or does not fit the others.
-    """
-    try:
-        config = load_config(folder)
+    """Read what `save` wrote, ready to predict; a missing or damaged file is a UserError."""
+    config = load_config(folder)
+    with _saved(folder):
         of_backbone = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-        model = _assemble(of_backbone, config.pooling)
+        model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
         weights.put(model, load_file(folder / _WEIGHTS))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise _not_saved(folder, error) from None
     return model.eval(), config
 
 
 def load_config(folder: Path) -> InferenceConfig:
-    """The config of a saved classifier, without its weights.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
+    """The config of a saved classifier, without its weights; raises UserError."""
+    with _saved(folder):
         return InferenceConfig(**json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise _not_saved(folder, error) from None
 
 
-def _not_saved(folder: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{folder}: not a saved classifier ({published.one_line(error)}). Train it again."
-    )
-
-
-def _assemble(config: PretrainedConfig, pooling: str) -> nn.Module:
-    return _headed(backbone.from_config(config, pooling), pooling)
+@contextmanager
+def _saved(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = published.one_line(error)
+        raise UserError(f"{folder}: not a saved classifier ({reason}). Train it again.") from None
 
 
 def _headed(model: PreTrainedModel, pooling: str) -> nn.Module:

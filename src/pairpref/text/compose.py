@@ -34,11 +34,8 @@ def compose(
     """Build the input of one pair.
 
     Args:
-        prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which is all
-            there is.
-        max_length: most tokens of the result, special ones included. The longest parts lose their
-            ends first.
-        template: the special ids.
+        prompt, a, b: ids of each part, shape (tokens,); b is None for a single text, which is a.
+        max_length: most tokens, special ones included. The longest parts lose their ends first.
         swapped: show B first.
     """
     if b is None:
@@ -64,15 +61,13 @@ def longest_first(lengths: list[int], total: int) -> list[int]:
     Everything, or else the longest parts are cut to one common length, whatever their order: the
     rule of `truncation="longest_first"` of the tokenizers library, for any number of parts.
     """
-    if sum(lengths) <= total:
-        return lengths
-    longest, left = 0, total
+    left = total
     for rank, length in enumerate(sorted(lengths)):
         longest = left // (len(lengths) - rank)
         if length > longest:
-            break
+            return [min(length, longest) for length in lengths]
         left -= length
-    return [min(length, longest) for length in lengths]
+    return lengths
 
 
 def composed_lengths(lengths: np.ndarray, single: bool, template: Template) -> np.ndarray:

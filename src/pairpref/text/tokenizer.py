@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -45,11 +46,10 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
 def load(
     name: str, path: str | None = None, revision: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """A backbone's tokenizer, by hub name or local folder; nothing in that folder is executed.
-
-    A folder with spm.model alone, as DeBERTa-v3 is published, is converted.
+    """A backbone's tokenizer; nothing in its folder is executed, spm.model alone is converted.
 
     Args:
+        name: hub name or local folder.
         path: what to load it by, if that is not the name; messages say the name.
         revision: of a hub name: branch, tag or commit.
 
@@ -60,22 +60,25 @@ def load(
         raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
     path = path or name
     published.check(name, path)
-    published.refuse_vocabulary_pointers(name, path)
     logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, use_fast=True, trust_remote_code=False, revision=revision
         )
     except Exception as error:  # tokenizers raises Exception itself for damaged files
-        raise published.tokenizer_refusal(name, path, error) from None
-    if not getattr(tokenizer, "is_fast", False):
+        reason = published.one_line(error).replace(path, name)
+        if "tiktoken" in reason:  # what the library then asks for
+            reason = "its .model file is damaged, or not of SentencePiece"
         raise UserError(
-            f"model.backbone {name!r}: its tokenizer is a slow one; a tokenizer.json is needed."
-        )
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
+            f"model.backbone {name!r}: no tokenizer could be loaded ({reason}). Give a hub name or "
+            "a whole folder; for a tokenizer.json of a newer format upgrade tokenizers "
+            f"(here {tokenizers.__version__})."
+        ) from None
+    is_fast = getattr(tokenizer, "is_fast", False)
+    if not is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
+        wrong = "has no words" if is_fast else "is a slow one"
         raise UserError(
-            f"model.backbone {name!r}: its tokenizer has no words; "
-            "the folder lacks a tokenizer.json."
+            f"model.backbone {name!r}: its tokenizer {wrong}; a tokenizer.json is needed."
         )
     return tokenizer
 
@@ -91,26 +94,20 @@ class Template:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Template":
         """[CLS] and [SEP] where there are any, otherwise the start and end of a sequence."""
-
-        def first(*ids: int | None) -> int | None:
-            return next((i for i in ids if i is not None), None)
-
-        separator = first(tokenizer.sep_token_id, tokenizer.eos_token_id)
+        start, separator = tokenizer.cls_token_id, tokenizer.sep_token_id
+        start = tokenizer.bos_token_id if start is None else start
+        separator = tokenizer.eos_token_id if separator is None else separator
         if separator is None:
             raise UserError(
                 "The tokenizer has neither a separator nor an end-of-sequence token to put "
                 "between prompt, A and B."
             )
-        start = first(tokenizer.cls_token_id, tokenizer.bos_token_id)
-        return cls(start, separator, first(tokenizer.pad_token_id, separator) or 0)
+        pad = tokenizer.pad_token_id
+        return cls(start, separator, separator if pad is None else pad)
 
 
 class Encoder:
-    """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator.
-
-    Args:
-        tokenizer: any fast tokenizer.
-    """
+    """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._backend = tokenizer.backend_tokenizer
@@ -122,15 +119,13 @@ class Encoder:
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 ids of each text, shape (tokens,)."""
-        if self.line_break != "\n":
-            texts = [text.replace("\n", self.line_break) for text in texts]
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        broken = [text.replace("\n", self.line_break) for text in texts]
+        encoded = self._backend.encode_batch_fast(broken, add_special_tokens=False)
         return [np.asarray(e.ids, dtype=np.int32) for e in encoded]
 
     def _keeps(self, mark: str, unknown: int | None) -> bool:
-        marked = self._backend.encode(f"a{mark}b", add_special_tokens=False).ids
-        spaced = self._backend.encode("a b", add_special_tokens=False).ids
-        return marked != spaced and unknown not in marked
+        marked, spaced = self._backend.encode_batch([f"a{mark}b", "a b"], add_special_tokens=False)
+        return marked.ids != spaced.ids and unknown not in marked.ids
 
 
 def encoder(folder: Path) -> Encoder:

@@ -17,14 +17,15 @@ from pairpref.text import tokenizer as tokenizers
 SHARD = 1_000  # rows
 _PARTS = ("prompt", "a", "b")
 
+Part = tuple[np.ndarray, np.ndarray]  # (values, offsets): row i is values[offsets[i]:offsets[i+1]]
+
 
 @dataclass(frozen=True)
 class Tokens:
     """Tokenised rows."""
 
     ids: np.ndarray  # the rows' own identifiers, strings, shape (n,)
-    # Of prompt, A and B each (values, offsets): row i is values[offsets[i]:offsets[i + 1]].
-    parts: tuple[tuple[np.ndarray, np.ndarray], ...]
+    parts: tuple[Part, ...]  # of prompt, A and B
     single: bool  # single texts, without prompt and B
     labels: np.ndarray  # this and the others: int64, shape (n,)
     groups: np.ndarray
@@ -40,20 +41,9 @@ class Tokens:
 
     def take(self, rows: np.ndarray) -> "Tokens":
         """The given rows (integers, shape (m,)), in that order."""
-        parts = []
-        for values, offsets in self.parts:
-            lengths = np.diff(offsets)[rows]
-            ends = np.concatenate([[0], np.cumsum(lengths)])
-            at = np.repeat(offsets[rows] - ends[:-1], lengths) + np.arange(ends[-1])
-            parts.append((values[at], ends))
-        return replace(
-            self,
-            ids=self.ids[rows],
-            parts=tuple(parts),
-            labels=self.labels[rows],
-            groups=self.groups[rows],
-            folds=self.folds[rows],
-        )
+        parts = tuple(_unpacked(_packed(part).take(pa.array(rows))) for part in self.parts)
+        columns = {name: getattr(self, name)[rows] for name in ("ids", "labels", "groups", "folds")}
+        return replace(self, parts=parts, **columns)
 
     def lengths(self) -> np.ndarray:
         """Tokens of each row's three parts together, uncut; shape (n,)."""
@@ -71,32 +61,22 @@ def tokenize(
     Args:
         frame: id, prompt, response_a, response_b; label, group and fold are −1 if missing.
         tokenizer: folder of a saved one.
-        run: given a job and each shard's arguments, gives the results in order, as `starmap` does.
+        run: runs the jobs in order, as `starmap` does.
     """
     single = bool(len(frame)) and bool(frame["response_b"].isna().all())
     shards = (slice(begin, begin + SHARD) for begin in range(0, max(1, len(frame)), SHARD))
     texts = frame[TEXTS].fillna("")
-    encoded = run(
-        _encode,
-        ((tokenizer, *(texts[name].iloc[rows].tolist() for name in TEXTS)) for rows in shards),
-    )
-
-    def number(name: str) -> np.ndarray:
-        return frame[name].to_numpy(np.int64) if name in frame else np.full(len(frame), -1)
-
-    parts = tuple(_joined(part) for part in zip(*encoded, strict=True))
-    numbers = number("label"), number("group"), number("fold")
-    return Tokens(frame["id"].to_numpy(object), parts, single, *numbers)
+    jobs = ((tokenizer, *(texts[name].iloc[rows].tolist() for name in TEXTS)) for rows in shards)
+    parts = tuple(_joined(part) for part in zip(*run(_encode, jobs), strict=True))
+    numbers = frame.reindex(columns=["label", "group", "fold"], fill_value=-1).astype(np.int64)
+    return Tokens(frame["id"].to_numpy(object), parts, single, *numbers.to_numpy().T)
 
 
 def save(tokens: Tokens, folder: Path) -> None:
     """Write as an Arrow data set; the same tokens give the same bytes."""
-    columns = {"id": pa.array(tokens.ids, pa.string())}
-    for name, (values, offsets) in zip(_PARTS, tokens.parts, strict=True):
-        columns[name] = pa.LargeListArray.from_arrays(
-            pa.array(offsets, pa.int64()), pa.array(values, pa.int32())
-        )
-    columns |= {
+    columns = {
+        "id": pa.array(tokens.ids, pa.string()),
+        **dict(zip(_PARTS, map(_packed, tokens.parts), strict=True)),
         "single": pa.array(np.full(len(tokens), tokens.single)),
         "label": pa.array(tokens.labels, pa.int64()),
         "group": pa.array(tokens.groups, pa.int64()),
@@ -111,21 +91,23 @@ def save(tokens: Tokens, folder: Path) -> None:
 def load(folder: Path) -> Tokens:
     """Read what `save` wrote."""
     table = load_from_disk(str(folder)).data.table.combine_chunks()
-
-    def part(name: str) -> tuple[np.ndarray, np.ndarray]:
-        column = table[name].combine_chunks()
-        return column.values.to_numpy(), column.offsets.to_numpy()
-
+    parts = tuple(_unpacked(table[name].combine_chunks()) for name in _PARTS)
     single = bool(len(table)) and table["single"][0].as_py()
     numbers = (table[name].to_numpy() for name in ("label", "group", "fold"))
-    return Tokens(table["id"].to_numpy(), tuple(map(part, _PARTS)), single, *numbers)
+    return Tokens(table["id"].to_numpy(), parts, single, *numbers)
 
 
-def _encode(tokenizer: Path, *columns: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """All ids of each column's texts, and how many each text has.
+def _packed(part: Part) -> pa.LargeListArray:
+    values, offsets = part
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
 
-    Two arrays are sent between processes sooner than thousands.
-    """
+
+def _unpacked(column: pa.LargeListArray) -> Part:
+    return column.values.to_numpy(), column.offsets.to_numpy()
+
+
+def _encode(tokenizer: Path, *columns: list[str]) -> list[Part]:
+    """All ids of each column's texts, and how many each text has: few arrays are sent sooner."""
     ids = map(tokenizers.encoder(tokenizer), columns)
     return [
         (np.concatenate([np.zeros(0, np.int32), *rows]), np.array([*map(len, rows)], np.int64))
@@ -133,6 +115,6 @@ def _encode(tokenizer: Path, *columns: list[str]) -> list[tuple[np.ndarray, np.n
     ]
 
 
-def _joined(shards: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _joined(shards: Iterable[Part]) -> Part:
     values, lengths = map(np.concatenate, zip(*shards, strict=True))
     return values, np.concatenate([[0], np.cumsum(lengths)])

@@ -43,8 +43,12 @@ def vote(row: int, params: SimulateParams) -> Vote:
     prompt = authors.prompt(source, topic, turns)
     if near:
         prompt[0] = authors.near_repeat(rng, prompt[0])
-    a, b = _two_models(rng, params)
-    of_a, of_b = (_answer(rng, topic, prompt, model, params) for model in (a, b))
+    first = int(rng.random() * len(authors.MODELS))
+    others = len(authors.MODELS) - 1
+    second = (first + 1 + int(rng.random() * others)) % (others + 1)
+    models = sorted((first, second), reverse=rng.random() < params.better_first)
+    a, b = (authors.MODELS[i] for i in models)
+    of_a, of_b = (authors.answer(rng, topic, prompt, model, params) for model in (a, b))
     p = judge.vote_probabilities(prompt, of_a, of_b, params.judge)
     u = rng.random()
     label = 0 if u < p[0] else 1 if u < p[0] + p[1] else 2
@@ -59,10 +63,9 @@ def vote(row: int, params: SimulateParams) -> Vote:
 def write(
     votes: Iterable[Vote], train_rows: int, train: Path, test: Path, truth: Path, solution: Path
 ) -> None:
-    """Write the arena's four files, a row at a time.
+    """Write the arena's four files, a row at a time; the first `train_rows` votes go to `train`.
 
     Args:
-        votes: in order; the first `train_rows` go to `train`, the others to `test`.
         train, test: Kaggle's columns (test without models and winners).
         truth: id, p_a, p_b, p_tie of every row of both.
         solution: id, the three winner columns and Kaggle's Usage, of the test rows.
@@ -89,23 +92,3 @@ def write(
             else:
                 to_test([v.id, *texts])
                 to_solution([v.id, *winners, "Public" if v.public else "Private"])
-
-
-def _two_models(rng: Random, params: SimulateParams) -> tuple[authors.Model, authors.Model]:
-    count = len(authors.MODELS)
-    first = int(rng.random() * count)
-    second = (first + 1 + int(rng.random() * (count - 1))) % count
-    worse, better = sorted((first, second))
-    a, b = (better, worse) if rng.random() < params.better_first else (worse, better)
-    return authors.MODELS[a], authors.MODELS[b]
-
-
-def _answer(
-    rng: Random, topic: str, prompt: list[str], model: authors.Model, params: SimulateParams
-) -> Sequence[str | None]:
-    u = rng.random()
-    if u < params.null_answers:
-        return [None] * len(prompt)
-    if u < params.null_answers + params.empty_answers:
-        return [""] * len(prompt)
-    return authors.answer(rng, topic, prompt, model, params)

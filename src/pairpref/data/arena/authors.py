@@ -7,12 +7,9 @@ arithmetic: the same seed gives the same text on any machine.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TypeVar
 
 from pairpref.data.arena import lexicon
 from pairpref.params import SimulateParams
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ _LONG = 4
 _POPULAR = 200
 
 
-def pick(rng: Random, options: Sequence[T]) -> T:
+def pick(rng: Random, options: Sequence[str]) -> str:
     return options[int(rng.random() * len(options))]
 
 
@@ -52,10 +49,13 @@ def topic(rng: Random) -> str:
 
 def prompt(rng: Random, on: str, turns: int) -> list[str]:
     """The user's turns, all on one topic, each with some of its words."""
-    return [
-        _fill(rng, pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES), on)
-        for turn in range(turns)
-    ]
+    asked = []
+    for turn in range(turns):
+        template = pick(rng, lexicon.FOLLOW_UPS if turn else lexicon.PROMPT_TEMPLATES)
+        left = list(lexicon.TOPICS[on])
+        words = [left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))]
+        asked.append(template.format(*words))
+    return asked
 
 
 def popular(seed: int, rng: Random) -> Random:
@@ -66,30 +66,25 @@ def popular(seed: int, rng: Random) -> Random:
 
 def near_repeat(rng: Random, text: str) -> str:
     """The same prompt with other case, punctuation or white space."""
-    return pick(
-        rng,
-        (
-            text.lower(),
-            text.upper(),
-            text.rstrip(".?") + "!!",
-            "  " + text.replace(" ", "  "),
-            text.replace(",", " ,"),
-        ),
-    )
+    other_case = [text.lower(), text.upper()]
+    spaced = ["  " + text.replace(" ", "  "), text.replace(",", " ,")]
+    return pick(rng, [*other_case, text.rstrip(".?") + "!!", *spaced])
 
 
 def answer(
     rng: Random, on: str, asked: list[str], model: Model, params: SimulateParams
-) -> list[str]:
+) -> Sequence[str | None]:
     """One answer to each turn of `asked`. Luck spreads each answer widely around the skill."""
+    u = rng.random()
+    if u < params.null_answers + params.empty_answers:
+        return [None if u < params.null_answers else ""] * len(asked)
+
+    def lucky(skill: float) -> float:
+        return min(1.0, max(0.0, skill + 1.1 * (rng.random() - rng.random())))
+
     distractor = pick(rng, tuple(t for t in lexicon.TOPICS if t != on))
-    model = replace(model, on_topic=_luck(rng, model.on_topic), good=_luck(rng, model.good))
+    model = replace(model, on_topic=lucky(model.on_topic), good=lucky(model.good))
     return [_turn(rng, (on, distractor), model, turn, params) for turn in asked]
-
-
-def _luck(rng: Random, skill: float) -> float:
-    """A share in [0, 1] whose mean is near `skill`."""
-    return min(1.0, max(0.0, skill + 1.1 * (rng.random() - rng.random())))
 
 
 def _turn(
@@ -98,10 +93,9 @@ def _turn(
     u = rng.random() * (len(_CLAUSES) - 1)
     low = int(u)
     clauses = (_CLAUSES[low] + (u - low) * (_CLAUSES[low + 1] - _CLAUSES[low])) * model.verbosity
-    late = False
-    if rng.random() < params.long_answers:
-        clauses *= _LONG
-        late = rng.random() < params.late_evidence
+    is_long = rng.random() < params.long_answers
+    late = is_long and rng.random() < params.late_evidence
+    clauses *= _LONG if is_long else 1
     count = max(1, int(clauses + 0.5))
     style = rng.random()
     parts: list[str] = []
@@ -132,9 +126,3 @@ def _clause(rng: Random, template: str, topics: tuple[str, str], model: Model) -
         words = lexicon.GOOD if rng.random() < model.good else lexicon.BAD
         text = text.replace("{q}", pick(rng, words), 1)
     return text
-
-
-def _fill(rng: Random, template: str, on: str) -> str:
-    left = list(lexicon.TOPICS[on])
-    words = [left.pop(int(rng.random() * len(left))) for _ in range(template.count("{}"))]
-    return template.format(*words)

@@ -41,22 +41,15 @@ def _damaged(rng: Random, text: str, params: SimulateParams) -> str:
 
 
 def _entities(rng: Random, text: str) -> str:
-    named = rng.random() < 0.5
-    return "".join(c if ord(c) < 128 else _entity(ord(c), named) for c in text)
-
-
-def _entity(code: int, named: bool) -> str:
-    name = html.entities.codepoint2name.get(code)
-    return f"&{name};" if named and name else f"&#{code};"
+    names = html.entities.codepoint2name if rng.random() < 0.5 else {}
+    return "".join(c if c.isascii() else f"&{names.get(ord(c), f'#{ord(c)}')};" for c in text)
 
 
 def _controls(rng: Random, text: str) -> str:
-    out = []
-    for c in text:
-        if rng.random() < 0.08:
-            out.append(_CONTROLS[int(rng.random() * len(_CONTROLS))])
-        out.append(c)
-    return "".join(out)
+    def control() -> str:
+        return _CONTROLS[int(rng.random() * len(_CONTROLS))] if rng.random() < 0.08 else ""
+
+    return "".join(control() + c for c in text)
 
 
 def _lossy(rng: Random, text: str) -> str:

@@ -170,21 +170,6 @@ def logs(results: VersionResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def numbers(results: VersionResults) -> pd.DataFrame:
-    """The summary as plain numbers, for a spreadsheet or a notebook."""
-    rows = []
-    for row in results.rows:
-        line: dict[str, object] = {"version": row.name, "parent": row.version.parent}
-        line |= row.measured or {}
-        if published := row.version.published:
-            line |= {f"{name}_published": getattr(published, name) for name in _PUBLISHED}
-        if found := row.to_anchor:
-            line |= {"to_anchor": found.difference, "low": found.ci[0], "high": found.ci[1]}
-            line["verdict"] = found.verdict
-        rows.append(line)
-    return pd.DataFrame(rows)
-
-
 def trend(results: VersionResults, name: str) -> pd.DataFrame:
     """A figure by version: version, series (measured, published), value, low and high.
 

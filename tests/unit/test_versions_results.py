@@ -327,7 +327,9 @@ def test_check_refuses_without_an_anchor(root, capsys):
 def test_versions_are_listed(root, capsys):
     assert ended("list") == 0
     listed = capsys.readouterr().out
-    assert "v2.1 from v2.0, milestone M1\n" in listed and "params: augment.ab=true" in listed
+    assert (
+        "v2.1 from v2.0, milestone M1\n" in listed and "params changed: augment.ab=true" in listed
+    )
     assert "conclusion: It does." in listed and "13 of the 22" in listed
 
 

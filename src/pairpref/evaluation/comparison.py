@@ -31,16 +31,13 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = self.ci
-        degrees = self.seeds - 1
-        seeds = (
-            f"{self.seeds} seeds, whose t has {degrees} degree{'s' * (degrees > 1)} of freedom"
-            if degrees
-            else "one seed: the luck of training is not in the interval"
-        )
+        if self.difference == low == high == 0:
+            return f"{self.verdict}: the same probabilities on all {self.votes:,} votes"
+        one = "one seed: the luck of training is not in the interval"
+        seeds = f"{self.seeds} seeds" if self.seeds > 1 else one
         return (
             f"{self.verdict}: log loss {self.difference:+.4f} (95 % interval {low:+.4f} to "
-            f"{high:+.4f}; in favour {self.favour:.1%} of resamples; {self.votes:,} votes on "
-            f"{self.groups:,} prompts; {seeds})"
+            f"{high:+.4f}; {self.votes:,} votes on {self.groups:,} prompts; {seeds})"
         )
 
 

@@ -16,7 +16,7 @@ from pairpref.paths import LEADERBOARD
 from pairpref.stopping import Stopped
 from pairpref.versions import catalog as catalogs
 from pairpref.versions import predictions, tables
-from pairpref.versions.catalog import Catalog, spelled
+from pairpref.versions.catalog import Catalog
 from pairpref.versions.git import Repository
 from pairpref.versions.results import VersionResults, predictions_path
 
@@ -28,21 +28,14 @@ def list_versions(catalog: Catalog, _: argparse.Namespace) -> None:
 
     Example: python -m pairpref.versions list
     """
-    for row in VersionResults.load(catalog, features=False).rows:
-        version = row.version
-        milestone = f", milestone {version.milestone}" if version.milestone else ""
-        print(f"{row.name}{f' from {version.parent}' if version.parent else ''}{milestone}")
-        lines = {
-            "modules": ", ".join(version.modules),
-            "params": spelled(version.changes),
-            "hypothesis": version.hypothesis,
-            **{f"assumed {what}": why for what, why in version.assumed.items()},
-            "measured": f"log loss {tables.spread(row, 'log_loss_final')}" if row.measured else "",
-            "conclusion": version.conclusion,
-        }
-        for title, text in lines.items():
-            if text:
-                print(textwrap.fill(f"    {title}: {text}", 100, subsequent_indent=" " * 8))
+    rows = VersionResults.load(catalog, features=False).rows
+    for row, about in zip(rows, tables.changes(catalog).to_dict("records"), strict=True):
+        milestone = f", milestone {row.version.milestone}" if row.version.milestone else ""
+        print(f"{about.pop('version')} from {about.pop('parent')}{milestone}")
+        about["measured"] = f"log loss {tables.spread(row, 'log_loss_final')}"
+        about["conclusion"] = row.version.conclusion or tables.NONE
+        for title, text in about.items():
+            print(textwrap.fill(f"    {title}: {text}", 100, subsequent_indent=" " * 8))
     print("\nThe other 13 of the 22 versions are not documented.")
 
 
@@ -127,7 +120,7 @@ def check(catalog: Catalog, arguments: argparse.Namespace) -> int:
             f"`pairpref versions replay {name}` judges {name} on the votes of params.yaml."
         )
     found = predictions.difference(run, version)
-    print(f"this run, against {name}: {tables.compared(found)}")
+    print(f"this run, against {name}: {found}")
     return int(found.verdict == "worse")
 
 

@@ -12,7 +12,7 @@ from pairpref.paths import LOG
 from pairpref.versions.catalog import Catalog, spelled
 from pairpref.versions.git import TRAILER, Repository
 from pairpref.versions.results import Row, VersionResults
-from pairpref.versions.tables import compared, spread
+from pairpref.versions.tables import spread
 
 FEATURES = "Measured"  # trailer of the commit that holds the features' predictions
 _TEMPLATES = Environment(
@@ -22,7 +22,7 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
     undefined=StrictUndefined,
 )
-_TEMPLATES.filters |= {"spelled": spelled, "spread": spread, "compared": compared}
+_TEMPLATES.filters |= {"spelled": spelled, "spread": spread}
 
 
 def write(catalog: Catalog, root: Path = Path(), dates: Mapping[str, str] = {}) -> None:

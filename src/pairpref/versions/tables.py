@@ -208,19 +208,6 @@ def spread(row: Row, name: str, form: str = ".4f") -> str:
     return f"{scale * row.measured[name]:{form}}{deviation}{unit}"
 
 
-def compared(found: Comparison) -> str:
-    """A comparison in one line."""
-    if found.difference == 0 and found.ci == (0, 0):
-        return f"the same probabilities on all {found.votes:,} votes"
-    seeds = f"{found.seeds} seeds"
-    if found.seeds == 1:
-        seeds = "one seed, so the interval does not include the variation between trainings"
-    return (
-        f"{found.verdict}: log loss {found.difference:+.4f} "
-        f"(95 % interval {_interval(found.ci)}; {seeds})"
-    )
-
-
 def _compared(
     found: Comparison | None, difference: str, verdict: str, otherwise: str = ""
 ) -> dict[str, str]:

@@ -28,8 +28,8 @@ def list_versions(catalog: Catalog, _: argparse.Namespace) -> None:
 
     Example: python -m pairpref.versions list
     """
-    rows = VersionResults.load(catalog, features=False).rows
-    for row, about in zip(rows, tables.changes(catalog).to_dict("records"), strict=True):
+    results = VersionResults.load(catalog, features=False)
+    for row, about in zip(results.rows, tables.changes(results).to_dict("records"), strict=True):
         milestone = f", milestone {row.version.milestone}" if row.version.milestone else ""
         print(f"{about.pop('version')} from {about.pop('parent')}{milestone}")
         about["measured"] = f"log loss {tables.spread(row, 'log_loss_final')}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.evaluation.comparison import Comparison
-from pairpref.versions.catalog import EPOCH, Catalog, spelled
+from pairpref.versions.catalog import EPOCH, spelled
 from pairpref.versions.results import Row, VersionResults
 
 NONE = "·"
@@ -30,6 +30,12 @@ _FEATURES = {
     "batch": lambda p: str(p["train.batch_size"]),
     "learning rate": lambda p: f"{p['train.lr']:.0e}",
 }
+
+
+def tables(results: VersionResults) -> dict[str, pd.DataFrame]:
+    """The tables of the report, by the names its templates use."""
+    shown = (summary, effects, milestones, leaderboard, matrix, changes, logs)
+    return {function.__name__: function(results) for function in shown}
 
 
 def summary(results: VersionResults) -> pd.DataFrame:
@@ -124,8 +130,9 @@ def leaderboard(results: VersionResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def matrix(catalog: Catalog) -> pd.DataFrame:
+def matrix(results: VersionResults) -> pd.DataFrame:
     """Which version has which feature."""
+    catalog = results.catalog
     table = pd.DataFrame({"feature": list(_FEATURES)})
     for name in catalog.ordered():
         marks = [mark(catalog.changes(name)) for mark in _FEATURES.values()]
@@ -133,15 +140,15 @@ def matrix(catalog: Catalog) -> pd.DataFrame:
     return table
 
 
-def changes(catalog: Catalog) -> pd.DataFrame:
+def changes(results: VersionResults) -> pd.DataFrame:
     """What each version changes, should show, and assumes."""
     rows = []
-    for name in catalog.ordered():
-        version = catalog.versions[name]
+    for row in results.rows:
+        version = row.version
         assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
         rows.append(
             {
-                "version": name,
+                "version": row.name,
                 "parent": version.parent or NONE,
                 "modules": "; ".join(version.modules),
                 "params changed": spelled(version.changes),

@@ -42,7 +42,7 @@ class Comparison:
 
 
 def compare(
-    new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0
+    new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES
 ) -> Comparison:
     """Compare two models on the same votes; see `margin_of` for the interval.
 
@@ -51,7 +51,7 @@ def compare(
 
     Args:
         new, old: loss of each vote from each seed; shape (seeds, n), row s of both from one seed.
-        count, seed: of the resamples behind `favour`.
+        count: of the resamples behind `favour`.
     """
     d = new - old
     seeds, n = d.shape
@@ -66,7 +66,7 @@ def compare(
         difference=float(mean),
         rows_error=float(rows_error),
         ci=(float(mean - margin), float(mean + margin)),
-        favour=_favour(sums, count, seed),
+        favour=_favour(sums, count),
         votes=n,
         groups=len(by_group),
         seeds=seeds,
@@ -108,8 +108,8 @@ def _t(degrees: float) -> float:
     return float(student.ppf((1 + LEVEL) / 2, degrees))
 
 
-def _favour(sums: np.ndarray, count: int, seed: int) -> float:
-    rng = np.random.default_rng(seed)
+def _favour(sums: np.ndarray, count: int) -> float:
+    rng = np.random.default_rng(0)
     groups, seeds = sums.shape
     better = 0.0
     for _ in range(count):

@@ -53,7 +53,6 @@ class Version(Section):
 class Milestone(Section):
     expects: str = Field(description="the roadmap's words")
     adds: str = ""
-    log_loss: tuple[float, float] | None = None  # the expected change, from and to
 
 
 class Expectation(Section):

@@ -21,8 +21,7 @@ from benchmarks.arena import Aside
 from benchmarks.resource_usage import ROOT
 from pairpref.data.clean import read_test
 from pairpref.evaluation import truth
-from pairpref.evaluation.calibration import Calibrator, logits
-from pairpref.evaluation.pooling import sharpening
+from pairpref.evaluation.calibration import Calibrator, logits, sharpening
 from pairpref.model import classifier
 from pairpref.params import PARAMS, Params, load
 from pairpref.paths import MODELS

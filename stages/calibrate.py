@@ -15,9 +15,8 @@ import pandas as pd
 
 from pairpref import bundle, monitor
 from pairpref.evaluation import truth
-from pairpref.evaluation.calibration import CALIBRATED, Calibrator, Method, cross_fitted
+from pairpref.evaluation.calibration import CALIBRATED, Calibrator, Method, cross_fitted, sharpening
 from pairpref.evaluation.metrics import answers, probabilities, scores
-from pairpref.evaluation.pooling import sharpening
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES

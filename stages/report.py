@@ -114,16 +114,7 @@ def _write(found: EvaluationReport, versions: VersionResults, params: Params) ->
         report=found,
         versions=versions,
         params=shown,
-        tables={
-            **tables.tables(found, shown, defaults),
-            "summary": version_tables.summary(versions),
-            "effects": version_tables.effects(versions),
-            "milestones": version_tables.milestones(versions),
-            "leaderboard": version_tables.leaderboard(versions),
-            "matrix": version_tables.matrix(versions.catalog),
-            "changes": version_tables.changes(versions.catalog),
-            "logs": version_tables.logs(versions),
-        },
+        tables=tables.tables(found, shown, defaults) | version_tables.tables(versions),
         figures=figures.figures(found)
         | (figures.of_versions(*of_versions.values()) if versions.replayed else {}),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.copies import Repository as Copy
 from pairpref.versions.git import Repository
-from pairpref.versions.replay import machine
+from pairpref.versions.pipeline import machine
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -24,10 +24,7 @@ def clone(tmp_path_factory) -> Copy:
 @pytest.mark.parametrize("name", ["v17.0", "v22.0"])
 def test_a_version_makes_its_figures_again(clone, name):
     found = Repository(ROOT)
-    if (
-        found.git("rev-parse", "--is-shallow-repository").strip() == "true"
-        or name not in found.versions()
-    ):
+    if found.git("rev-parse", "--is-shallow-repository") == "true" or name not in found.versions():
         pytest.skip("a shallow clone, or not yet replayed: the version's commit is not here")
     clone.run("python", "-m", "pairpref.versions", "tag")
     # By force: the version before may have left other figures.

@@ -8,8 +8,7 @@ from made_up import drawn
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from pairpref.evaluation.calibration import Calibrator
-from pairpref.evaluation.pooling import sharpening
+from pairpref.evaluation.calibration import Calibrator, sharpening
 from pairpref.evaluation.truth import cross_entropy
 from pairpref.pairs import swap_probabilities
 

@@ -7,8 +7,7 @@ import yaml
 from pairpref.errors import UserError
 from pairpref.typed_yaml import flat
 from pairpref.versions import catalog as catalogs
-from pairpref.versions.catalog import Catalog, changed, natural, spelled
-from pairpref.versions.worktree import rewritten
+from pairpref.versions.catalog import Catalog, natural, spelled, with_changes
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -42,22 +41,26 @@ def ours() -> Catalog:
     return catalogs.load(ROOT / "versions/catalog.yaml")
 
 
-def test_every_version_and_feature_can_be_expressed_by_todays_params(ours, raw_params):
+@pytest.fixture(scope="module")
+def text(params_yaml) -> str:
+    return params_yaml.read_text(encoding="utf-8")
+
+
+def test_every_version_and_feature_can_be_expressed_by_todays_params(ours, text):
     for name in ours.versions:
-        assert changed(raw_params(), ours.changes(name), name)
+        assert with_changes(text, ours.changes(name), name)
     for key in ours.features:
         with_, without = ours.sides(key)
-        assert changed(raw_params(), with_, key) != changed(raw_params(), without, key), (
+        assert with_changes(text, with_, key) != with_changes(text, without, key), (
             f"{key}: both sides are the same run"
         )
 
 
-def test_the_default_is_the_last_milestone_with_all_folds_and_one_seed(ours, raw_params):
+def test_the_default_is_the_last_milestone_with_all_folds_and_one_seed(ours, text):
     last = [name for name in ours.ordered() if ours.versions[name].milestone][-1]
-    as_released = changed(
-        raw_params(), ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}, last
-    )
-    assert flat(as_released) == flat(raw_params())
+    as_released = ours.changes(last) | {"oof.folds": 5, "train.seeds": [0]}
+    made = with_changes(text, as_released, last)
+    assert flat(yaml.safe_load(made)) == flat(yaml.safe_load(text))
 
 
 def test_epochs_documented_are_epochs_run(ours):
@@ -116,9 +119,9 @@ def test_a_faulty_catalog_is_refused(tmp_path, old, new, said):
         ({"oof.folds": 9}, "oof.folds is 9"),
     ],
 )
-def test_a_version_that_cannot_be_run_is_an_error(raw_params, changes, said):
+def test_a_version_that_cannot_be_run_is_an_error(text, changes, said):
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        changed(raw_params(), changes, "v2.0")
+        with_changes(text, changes, "v2.0")
     assert "v2.0" in str(error.value)
 
 
@@ -126,10 +129,9 @@ def test_versions_go_by_their_numbers():
     assert natural(["v17.10", "v5.0", "v17.2", "v1.0"]) == ["v1.0", "v5.0", "v17.2", "v17.10"]
 
 
-def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml):
-    text = params_yaml.read_text(encoding="utf-8")
-    assert rewritten(text, {}) == text
-    new = rewritten(
+def test_rewriting_params_changes_the_named_values_and_nothing_else(text):
+    assert with_changes(text, {}, "none") == text
+    new = with_changes(
         text,
         {
             "train.lr": 3e-5,
@@ -138,6 +140,7 @@ def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml)
             "augment.ab": False,
             "train.epochs": 7,
         },
+        "v2.0",
     )
     before, after = (flat(yaml.safe_load(t)) for t in (text, new))
     assert {name: after[name] for name in after if before[name] != after[name]} == {
@@ -151,8 +154,8 @@ def test_rewriting_params_changes_the_named_values_and_nothing_else(params_yaml)
 
 
 @pytest.mark.parametrize("rate", [1.25e-5, 2e-5, 1 / 3e4])
-def test_small_numbers_keep_all_their_digits(params_yaml, rate):
-    new = rewritten(params_yaml.read_text(encoding="utf-8"), {"train.lr": rate})
+def test_small_numbers_keep_all_their_digits(text, rate):
+    new = with_changes(text, {"train.lr": rate}, "v2.0")
     assert yaml.safe_load(new)["train"]["lr"] == rate
 
 

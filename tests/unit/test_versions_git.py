@@ -5,9 +5,9 @@ import pytest
 
 from pairpref.errors import UserError
 from pairpref.versions import log as logs
+from pairpref.versions import replay as replays
 from pairpref.versions.git import Repository
 from pairpref.versions.replay import Replay
-from pairpref.versions.worktree import Worktree
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,7 @@ def nobody(monkeypatch, tmp_path):
 def started(folder: Path) -> Repository:
     folder.mkdir()
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=folder, check=True)
+    (folder / ".git" / "info" / "exclude").write_text("work\n")
     repository = Repository(folder)
     repository.git("config", "user.useConfigOnly", "true")
     return repository
@@ -58,10 +59,9 @@ def test_a_version_is_the_newest_commit_with_its_trailer(repository):
     assert found["v1.0"].message == "v1.0: not shown\n\n- Measured again"
 
 
-def test_commits_need_no_identity_and_the_same_twice_is_one_commit(repository):
+def test_commits_need_no_identity_and_no_changes(repository):
     head = step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     assert repository.versions()["v1.0"].committer[0] == "pairpref"
-    assert step(repository, "2", "v1.0: better\n\nVersion: v1.0\n") == head
     measured = step(repository, "2", "measured again\n\nMeasured: features\n")
     assert repository.versions("Measured")["features"].sha == measured != head
 
@@ -97,9 +97,8 @@ def test_a_tag_is_the_same_object_wherever_it_is_made(repository, tmp_path):
         ["git", "clone", "--quiet", "--no-tags", repository.folder, tmp_path / "there"], check=True
     )
     there = Repository(tmp_path / "there")
-    assert repository.tag(repository.versions()) == (["v1.0"], []) and there.tag(
-        there.versions()
-    ) == (["v1.0"], [])
+    for here in (repository, there):
+        assert here.tag(here.versions()) == ["tagged v1.0"]
     assert (
         repository.git("rev-parse", "v1.0") == there.git("rev-parse", "v1.0") != repository.head()
     )
@@ -107,26 +106,23 @@ def test_a_tag_is_the_same_object_wherever_it_is_made(repository, tmp_path):
         "cat-file", "-p", "v1.0"
     )
     assert there.git("fetch", "--tags").strip() == ""
-    assert there.tag(there.versions()) == ([], [])
+    assert there.tag(there.versions()) == []
 
 
 def test_a_tag_is_never_moved_unasked(repository):
     old = step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     repository.tag(repository.versions())
     new = step(repository, "3", "v1.0: worse\n\nVersion: v1.0\n")
-    assert (
-        repository.tag(repository.versions()) == ([], ["v1.0"]) and repository.tags()["v1.0"] == old
-    )
-    assert (
-        repository.tag(repository.versions(), move=True) == (["v1.0"], [])
-        and repository.tags()["v1.0"] == new
-    )
+    (said,) = repository.tag(repository.versions())
+    assert "v1.0: the tag is on another commit" in said and repository.tags()["v1.0"] == old
+    assert repository.tag(repository.versions(), move=["v1.0"]) == ["tagged v1.0"]
+    assert repository.tags()["v1.0"] == new
 
 
 def test_a_users_own_tag_counts_as_a_tag(repository):
     step(repository, "2", "v1.0: better\n\nVersion: v1.0\n")
     repository.git("tag", "v1.0")
-    assert repository.tag(repository.versions()) == ([], [])
+    assert repository.tag(repository.versions()) == []
 
 
 def test_a_shallow_clone_has_the_versions_of_its_commits(repository, tmp_path):
@@ -158,15 +154,13 @@ def test_edits_are_listed(repository):
 
 
 def test_outside_of_git(tmp_path):
-    with pytest.raises(UserError, match="is in no git repository"):
+    with pytest.raises(UserError, match="not a git repository"):
         Repository(tmp_path).versions()
 
 
 def test_a_branch_that_was_switched_to_meanwhile_gets_nothing(repository, monkeypatch):
-    step(repository, "{}", "params\n")
     replay = Replay(None, None, repository.folder)
-    monkeypatch.setattr(logs, "write", lambda *_: None)
-    for of, name in ((replay.tree, "set"), (replay.tree, "dvc"), (replay.tree.git, "commit")):
+    for of, name in ((logs, "write"), (replays, "dvc"), (replay, "_set"), (replay.tree, "commit")):
         monkeypatch.setattr(of, name, lambda *_, **__: None)
     repository.git("switch", "--quiet", "--create", "other")
     with pytest.raises(UserError, match="another branch was checked out"):
@@ -179,17 +173,25 @@ def test_edits_are_refused(repository):
         Replay(None, None, repository.folder)
 
 
-def test_a_damaged_worktree_is_made_anew(repository):
+def test_one_replay_at_a_time(repository):
+    first = Replay(None, None, repository.folder)
+    with pytest.raises(UserError, match="another replay is running"):
+        Replay(None, None, repository.folder)
+    del first
+    Replay(None, None, repository.folder)
+
+
+def test_a_damaged_worktree_is_made_anew(repository, params_yaml):
     """Without its .git file, git commands in it would reset the user's own repository."""
-    step(repository, "data: {}\nmodel: {backbone: null}\n", "params\n")
+    step(repository, params_yaml.read_text(encoding="utf-8"), "params\n")
     subprocess.run(["dvc", "init", "--quiet"], cwd=repository.folder, check=True)
     repository.commit("dvc\n", ".dvc", ".dvcignore")
-    tree = Worktree(repository.folder)
-    tree.open()
-    (tree.folder / ".git").unlink()
+    replay = Replay(None, None, repository.folder)
+    replay._open()
+    (replay.folder / ".git").unlink()
     (repository.folder / "params.yaml").write_text("edited since")
-    tree.open()
-    assert (tree.folder / ".git").exists() and tree.git.head() == repository.head()
+    replay._open()
+    assert (replay.folder / ".git").exists() and replay.tree.head() == repository.head()
     assert (repository.folder / "params.yaml").read_text() == "edited since"
-    tree.close()
+    replay._close()
     assert len(repository.git("worktree", "list").splitlines()) == 1

@@ -186,11 +186,6 @@ def _cross_fitted(estimator: ClassifierMixin, x: np.ndarray, pairs: pd.DataFrame
     return p
 
 
-_ALL: tuple[Callable[[pd.DataFrame], np.ndarray], ...] = (
-    uniform,
-    class_prior,
-    length_only,
-    tfidf,
-    boosting,
-)
-BASELINES = {baseline.__name__: baseline for baseline in _ALL}
+BASELINES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
+    baseline.__name__: baseline for baseline in (uniform, class_prior, length_only, tfidf, boosting)
+}

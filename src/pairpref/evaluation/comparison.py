@@ -31,21 +31,18 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = self.ci
-        degrees = self.seeds - 1
-        seeds = (
-            f"{self.seeds} seeds, whose t has {degrees} degree{'s' * (degrees > 1)} of freedom"
-            if degrees
-            else "one seed: the luck of training is not in the interval"
-        )
+        if self.difference == low == high == 0:
+            return f"{self.verdict}: the same probabilities on all {self.votes:,} votes"
+        one = "one seed: the luck of training is not in the interval"
+        seeds = f"{self.seeds} seeds" if self.seeds > 1 else one
         return (
             f"{self.verdict}: log loss {self.difference:+.4f} (95 % interval {low:+.4f} to "
-            f"{high:+.4f}; in favour {self.favour:.1%} of resamples; {self.votes:,} votes on "
-            f"{self.groups:,} prompts; {seeds})"
+            f"{high:+.4f}; {self.votes:,} votes on {self.groups:,} prompts; {seeds})"
         )
 
 
 def compare(
-    new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES, seed: int = 0
+    new: np.ndarray, old: np.ndarray, groups: np.ndarray, count: int = RESAMPLES
 ) -> Comparison:
     """Compare two models on the same votes; see `margin_of` for the interval.
 
@@ -54,7 +51,7 @@ def compare(
 
     Args:
         new, old: loss of each vote from each seed; shape (seeds, n), row s of both from one seed.
-        count, seed: of the resamples behind `favour`.
+        count: of the resamples behind `favour`.
     """
     d = new - old
     seeds, n = d.shape
@@ -69,7 +66,7 @@ def compare(
         difference=float(mean),
         rows_error=float(rows_error),
         ci=(float(mean - margin), float(mean + margin)),
-        favour=_favour(sums, count, seed),
+        favour=_favour(sums, count),
         votes=n,
         groups=len(by_group),
         seeds=seeds,
@@ -111,8 +108,8 @@ def _t(degrees: float) -> float:
     return float(student.ppf((1 + LEVEL) / 2, degrees))
 
 
-def _favour(sums: np.ndarray, count: int, seed: int) -> float:
-    rng = np.random.default_rng(seed)
+def _favour(sums: np.ndarray, count: int) -> float:
+    rng = np.random.default_rng(0)
     groups, seeds = sums.shape
     better = 0.0
     for _ in range(count):

@@ -118,19 +118,9 @@ class EvaluationReport:
         return pd.DataFrame(rows, columns=["name", "log_loss", "low", "high"])
 
     @property
-    def seeds_spread(self) -> pd.DataFrame:
-        """Rows mean and std of `seeds`."""
-        return self.seeds.agg(["mean", "std"])
-
-    @property
     def folds_std(self) -> float:
         """Standard deviation over folds of the loss above the truth's, or of the loss itself."""
         return self.folds["above_truth" if "above_truth" in self.folds else "log_loss"].std()
-
-    @property
-    def confusion_shares(self) -> np.ndarray:
-        """`confusion` as shares of its rows."""
-        return self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
 
     @property
     def public_margin(self) -> float:

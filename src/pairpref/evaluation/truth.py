@@ -26,23 +26,17 @@ def read(path: Path | str, ids: pd.Series) -> np.ndarray:
     try:
         types = {"id": ids.dtype, **dict.fromkeys(PROBABILITIES, float)}
         known = pd.read_csv(path, usecols=list(types), dtype=types, na_filter=False)
-        known = known.drop_duplicates()
+        p, known = known[PROBABILITIES], known.drop_duplicates()
+        if not (np.isfinite(p) & (p >= 0)).all(axis=None) or (p.sum(axis=1) == 0).any():
+            raise ValueError("some are no probabilities")
         found = ids.to_frame().merge(known, on="id", how="left", validate="one_to_one")
+        if missing := int(found["p_a"].isna().sum()):
+            raise ValueError(f"it lacks {missing:,} of {len(ids):,} votes")
     except ValueError as error:
         raise UserError(
-            f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie: {error}"
+            f"data.truth: {path} should be a CSV with columns id, p_a, p_b, p_tie for every vote, "
+            f"each p 0 or more and not all 0: {error}"
         ) from None
-    sums = known[PROBABILITIES].sum(axis=1)
-    if not (known[PROBABILITIES] >= 0).all(axis=None) or not ((sums > 0) & np.isfinite(sums)).all():
-        raise UserError(
-            f"data.truth: {path} holds p_a, p_b, p_tie that are no probabilities: "
-            "each should be 0 or more, not all 0."
-        )
-    if missing := int(found["p_a"].isna().sum()):
-        raise UserError(
-            f"data.truth: {path} lacks {missing:,} of {len(ids):,} votes; "
-            "give the file they came with."
-        )
     return probabilities(found)
 
 

@@ -6,6 +6,7 @@ page sets text and grid to its own ink when it draws (see templates/index.html.j
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -90,7 +91,8 @@ def _reliability(report: EvaluationReport, curve: str) -> go.Figure:
 
 def _confusion(report: EvaluationReport) -> go.Figure:
     """Votes by label (down) and most likely label (across), shaded by share of the row."""
-    counts, shares = report.confusion, report.confusion_shares
+    counts = report.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = go.Figure(layout=_LAYOUT)
     names = list(LABELS)
     figure.add_heatmap(z=shares.tolist(), x=names, y=names, zmin=0, zmax=1, **_CELLS)

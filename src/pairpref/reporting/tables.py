@@ -140,7 +140,7 @@ def _scores(scores: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def _seeds(report: EvaluationReport) -> pd.DataFrame:
-    mean, std = (_scores(report.seeds_spread, "seed").loc[row] for row in ("mean", "std"))
+    mean, std = (_scores(report.seeds.agg([row]), "seed").iloc[0] for row in ("mean", "std"))
     spread = pd.DataFrame([mean + " ± " + std]).assign(seed="mean ± std")
     found = pd.concat([_scores(report.seeds, "seed"), spread], ignore_index=True)
     return found.rename(columns={"seed": "seed, fold 0, before calibration"})

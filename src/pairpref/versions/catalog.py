@@ -1,13 +1,15 @@
 """versions/catalog.yaml as typed, frozen models: what each version is, and what its params are."""
 
-import copy
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, StringConstraints, model_validator
+from ruamel.yaml import YAML
 
 from pairpref.errors import UserError
 from pairpref.params import Params
@@ -51,7 +53,6 @@ class Version(Section):
 class Milestone(Section):
     expects: str = Field(description="the roadmap's words")
     adds: str = ""
-    log_loss: tuple[float, float] | None = None  # the expected change, from and to
 
 
 class Expectation(Section):
@@ -101,16 +102,16 @@ class Catalog(Section):
                     f"{name} changes {', '.join(unset)}, so {root} must set it too: "
                     "otherwise older versions would follow params.yaml"
                 )
+        known: Mapping[str, object] = self.versions
+        references = [("the anchor is", self.anchor, known)]
         for name, version in self.versions.items():
-            if version.milestone is not None and version.milestone not in self.milestones:
-                known = ", ".join(self.milestones)
-                raise ValueError(f"{name} is the milestone {version.milestone}; expected {known}")
-        known = ", ".join(names)
-        if self.anchor not in names:
-            raise ValueError(f"the anchor is {self.anchor}; expected one of {known}")
+            if version.milestone is not None:
+                references.append((f"{name} is the milestone", version.milestone, self.milestones))
         for key, feature in self.features.items():
-            if feature.of not in names:
-                raise ValueError(f"the feature {key} is of {feature.of}; expected one of {known}")
+            references.append((f"the feature {key} is of", feature.of, self.versions))
+        for text, name, known in references:
+            if name not in known:
+                raise ValueError(f"{text} {name}; expected one of {', '.join(known)}")
         return self
 
     def changes(self, name: str) -> Changes:
@@ -143,14 +144,21 @@ def load(path: Path = CATALOG) -> Catalog:
     return read(path, Catalog)
 
 
-def changed(raw: Mapping[str, Any], changes: Changes, whose: str) -> dict[str, Any]:
-    """The content of params.yaml with changes; `whose` is named in errors, e.g. "v5.0".
+def with_changes(text: str, changes: Changes, whose: str) -> str:
+    """The text of params.yaml with other values of params that it has; comments and layout stay.
+
+    Args:
+        whose: named in errors, e.g. "v5.0".
 
     Raises:
         UserError: a change names an unknown param or sets a value that is not allowed.
     """
-    result = copy.deepcopy(dict(raw))
-    known = flat(result)
+    editor = YAML()
+    editor.width, editor.preserve_quotes = 4096, True
+    null = ("tag:yaml.org,2002:null", "null")
+    editor.representer.add_representer(type(None), lambda of, _: of.represent_scalar(*null))
+    content = editor.load(text)
+    known = flat(content)
     for name, value in changes.items():
         if name not in known:
             raise UserError(
@@ -158,12 +166,16 @@ def changed(raw: Mapping[str, Any], changes: Changes, whose: str) -> dict[str, A
                 "today's pipeline cannot run this version."
             )
         *sections, key = name.split(".")
-        section = result
+        section = content
         for part in sections:
             section = section[part]
-        section[key] = value
-    validated(Params, result, f"{whose} ({CATALOG})")
-    return result
+        # A small float in a form that both YAML 1.1 and 1.2 read as a number.
+        small = isinstance(value, float) and 0 < abs(value) < 1e-3
+        section[key] = editor.load(np.format_float_scientific(value, trim="0")) if small else value
+    out = io.StringIO()
+    editor.dump(content, out)
+    validated(Params, YAML(typ="safe").load(out.getvalue()), f"{whose} ({CATALOG})")
+    return out.getvalue()
 
 
 def spelled(changes: Changes) -> str:

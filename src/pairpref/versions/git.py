@@ -6,10 +6,12 @@ object is the same wherever it is made.
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from pairpref.errors import UserError
+from pairpref.versions.catalog import natural
 
 TRAILER = "Version"
 _NOBODY = ("-c", "user.name=pairpref", "-c", "user.email=pairpref@localhost")
@@ -18,9 +20,8 @@ _SETTINGS = """core.hooksPath=/dev/null core.quotePath=false commit.gpgSign=fals
     log.showSignature=false i18n.logOutputEncoding=UTF-8 i18n.commitEncoding=UTF-8"""
 _PLAIN = tuple(part for setting in _SETTINGS.split() for part in ("-c", setting))
 _TAGGER = ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_COMMITTER_DATE")
-# What git sets for its hooks would send our commands to another repository. These are harmless.
-_KEPT = {*_TAGGER, "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE"}
-_KEPT |= {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"}
+# Git sets these for its hooks; they would send our commands to another repository.
+_OF_HOOKS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"}
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,9 @@ class Repository:
             UserError: git is not installed, or the command failed (unless `check` is off).
         """
         done = self._run(*arguments, stdin=stdin, **variables)
-        problem = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
-        if check and "not a git repository" in problem:
-            raise UserError(
-                f"{self.folder.resolve()} is in no git repository, and versions are commits. "
-                "Run this in a clone of the project."
-            )
         if check and done.returncode:
-            raise UserError(f"git {' '.join(arguments[:2])}: {problem}")
+            problem = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
+            raise UserError(f"git {arguments[0]} in {self.folder.resolve()}: {problem}")
         return done.stdout.decode(errors="replace").rstrip("\n")
 
     def show(self, commit: str, path: str) -> bytes | None:
@@ -86,30 +82,34 @@ class Repository:
         listed = self.git("for-each-ref", "refs/tags", form)
         return {parts[0]: parts[-1] for parts in map(str.split, listed.splitlines())}
 
-    def tag(self, versions: dict[str, Commit], move: bool = False) -> tuple[list[str], list[str]]:
-        """Tag each version's commit; tags that are on other commits only if `move`.
+    def tag(self, versions: dict[str, Commit], move: Collection[str] = ()) -> list[str]:
+        """Tag each version's commit; tags that are on other commits only if named in `move`.
 
         Returns:
-            The tags that were made or moved, and those that were left on other commits.
+            A line about the tags that were made or moved, and one about those left elsewhere.
         """
         there = self.tags()
-        todo = [name for name, commit in versions.items() if there.get(name) != commit.sha]
-        left = [] if move else [name for name in todo if name in there]
+        todo = natural(name for name, commit in versions.items() if there.get(name) != commit.sha)
+        left = [name for name in todo if name in there and name not in move]
         made = [name for name in todo if name not in left]
         options = ("--annotate", "--force", "--cleanup=verbatim", "--file=-")
         for name in made:
-            commit, message = versions[name], f"{versions[name].message}\n"
+            commit = versions[name]
             tagger = dict(zip(_TAGGER, commit.committer, strict=True))
+            message = f"{commit.message}\n"
             self.git("tag", *options, name, commit.sha, stdin=message, check=True, **tagger)
-        return made, left
+        lines = [f"tagged {', '.join(made)}"] if made else []
+        if left:
+            lines.append(
+                f"{', '.join(left)}: the tag is on another commit and stays there; "
+                "`python -m pairpref.versions tag --move` moves it"
+            )
+        return lines
 
     def commit(self, message: str, *paths: str) -> None:
-        """Commit `paths`, even without changes unless HEAD has the same message already."""
+        """Commit `paths`, even without changes."""
         # --force: files of a version are committed even if the user ignores, say, *.csv everywhere.
         self.git("add", "--all", "--force", "--", *paths)
-        changes = self.git("diff", "--cached", "--name-only")
-        if not changes and self.git("log", "-1", "--format=%B").strip() == message.strip():
-            return
         who = () if self.git("var", "GIT_COMMITTER_IDENT", check=False) else _NOBODY
         options = ("--quiet", "--allow-empty", "--cleanup=verbatim", "--file=-")
         self.git(*who, "commit", *options, stdin=message)
@@ -127,5 +127,4 @@ class Repository:
 
 def environment() -> dict[str, str]:
     """The environment without what git sets for its hooks."""
-    kept = {name for name in os.environ if not name.startswith("GIT_")} | _KEPT
-    return {name: value for name, value in os.environ.items() if name in kept}
+    return {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}

@@ -5,16 +5,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pairpref.files import write_text
 from pairpref.paths import LOG
 from pairpref.versions.catalog import Catalog, spelled
 from pairpref.versions.git import TRAILER, Repository
 from pairpref.versions.results import Row, VersionResults
-from pairpref.versions.tables import compared, spread
+from pairpref.versions.tables import spread
 
 FEATURES = "Measured"  # trailer of the commit that holds the features' predictions
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=StrictUndefined,
+)
+_TEMPLATES.filters |= {"spelled": spelled, "spread": spread}
 
 
 def write(catalog: Catalog, root: Path = Path(), dates: Mapping[str, str] = {}) -> None:
@@ -23,14 +31,11 @@ def write(catalog: Catalog, root: Path = Path(), dates: Mapping[str, str] = {}) 
     Args:
         dates: of what is not committed yet, such as {"features": "2026-11-23"}.
     """
-    git = Repository(root)
-    committed = {
-        name: day(int(commit.committer[2].split()[0]))
-        for name, commit in (git.versions() | git.versions(FEATURES)).items()
-    }
-    results = VersionResults.load(catalog, root=root)
+    git, results = Repository(root), VersionResults.load(catalog, root=root)
+    commits = git.versions() | git.versions(FEATURES)
+    committed = {name: day(int(commit.committer[2].split()[0])) for name, commit in commits.items()}
     effects = {effect.key: effect for effect in results.effects}
-    text = _template().render(
+    text = _TEMPLATES.get_template("LOG.md.j2").render(
         rows=[row for row in results.rows if row.measured or row.version.conclusion],
         features=[
             (key, feature, effects.get(key))
@@ -49,21 +54,10 @@ def commit_message(row: Row) -> str:
         verdict = row.to_parent.verdict
         shown = verdict != "not shown"
         outcome = f"{verdict} than {other}" if shown else f"no difference from {other} is shown"
-    module: Any = _template().make_module({"rows": [], "features": [], "dates": {}})
+    template: Any = _TEMPLATES.get_template("LOG.md.j2")
+    module = template.make_module({"rows": [], "features": [], "dates": {}})
     return f"{row.name}: {outcome}\n\n{module.version(row)}\n{TRAILER}: {row.name}\n"
 
 
 def day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"spelled": spelled, "spread": spread, "compared": compared}
-    return environment.get_template("LOG.md.j2")

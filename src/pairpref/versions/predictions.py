@@ -35,47 +35,34 @@ def collect_predictions(params: Params, root: Path = Path()) -> pd.DataFrame:
     Raises:
         UserError: there is no finished run, or its files are damaged.
     """
-    for path in (SEEDS, PAIRS):
-        if not (root / path).exists():
-            raise UserError(
-                f"{path} does not exist, so there is no run to judge. "
-                "`dvc repro` makes one, `dvc checkout` restores the last one."
-            )
     try:
         found = answers(pd.read_parquet(root / SEEDS), params.inference.dual_order)
         groups = pd.read_parquet(root / PAIRS, columns=["id", "group"])
-    except (ValueError, KeyError) as error:
-        raise _damaged(f"{SEEDS} or {PAIRS}", error) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"there is no run to judge in {SEEDS} and {PAIRS} ({error}). `dvc repro` makes one, "
+            "`dvc checkout --force` restores the last one."
+        ) from None
     found = found.merge(groups, on="id", how="left", validate="many_to_one")
     found = found[[*_ROWS, "seed", *PROBABILITIES]]
     if params.oof.enabled and params.calibrate.method != "none":
-        calibrated = np.empty((len(found), 3))
-        for seed in found["seed"].unique():
-            at = (found["seed"] == seed).to_numpy()
-            part = found[at]
+        found[CALIBRATED] = np.nan
+        for _, part in found.groupby("seed"):
             labels, prompts = part["label"].to_numpy(int), part["group"].to_numpy()
             one_fold = np.zeros(len(part), dtype=int)
-            calibrated[at] = cross_fitted(
+            found.loc[part.index, CALIBRATED] = cross_fitted(
                 probabilities(part), labels, one_fold, prompts, params.calibrate.method
             )
-        found[CALIBRATED] = calibrated
     return rounded(found)
 
 
 def write(predictions: pd.DataFrame, path: Path) -> None:
     """Keep predictions as integers of 1e-5. The third probability follows from the other two."""
     kept = predictions.drop(columns=[triple[2] for triple in _TRIPLES], errors="ignore")
-    numbers = _stored(kept)
+    numbers = _numbers(kept)
     kept[numbers] = (kept[numbers] * 10**DECIMALS).round().astype(np.int32)
     with written_aside(path) as (to,):
-        kept.astype({"label": np.int8}).to_parquet(
-            to,
-            index=False,
-            compression="zstd",
-            compression_level=19,
-            use_dictionary=[*_ROWS, "seed"],
-            use_byte_stream_split=numbers,
-        )
+        kept.to_parquet(to, index=False, compression="zstd", compression_level=19)
 
 
 def read(source: Path | bytes) -> pd.DataFrame:
@@ -87,13 +74,16 @@ def read(source: Path | bytes) -> pd.DataFrame:
     try:
         kept = pd.read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source)
         kept = kept.astype({"label": np.int64})
+        numbers = _numbers(kept)
+        kept[numbers] = kept[numbers] / 10**DECIMALS
+        found = rounded(kept)
+        columns = [*_ROWS, "seed", *PROBABILITIES]
+        return found[[*columns, *CALIBRATED] if CALIBRATED[0] in found else columns]
     except (ValueError, KeyError) as error:
         name = source if isinstance(source, Path) else "a version's predictions file"
-        raise _damaged(name, error) from None
-    numbers = _stored(kept)
-    kept[numbers] = kept[numbers] / 10**DECIMALS
-    found = rounded(kept)
-    return found[[name for name in (*_ROWS, "seed", *PROBABILITIES, *CALIBRATED) if name in found]]
+        raise UserError(
+            f"{name} is damaged ({error}). `git checkout HEAD -- versions` restores it."
+        ) from None
 
 
 def rounded(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -108,14 +98,11 @@ def rounded(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def final_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The same with the final probabilities in p_a, p_b, p_tie, and no others."""
-    last = predictions[final_columns(predictions)].set_axis(PROBABILITIES, axis=1)
-    return predictions.assign(**last).drop(columns=CALIBRATED, errors="ignore")
-
-
-def final_columns(predictions: pd.DataFrame) -> list[str]:
-    """The columns with a run's final probabilities: calibrated where it calibrates."""
-    return CALIBRATED if CALIBRATED[0] in predictions else PROBABILITIES
+    """The same with the final probabilities in p_a, p_b, p_tie: calibrated where there are such."""
+    if CALIBRATED[0] not in predictions:
+        return predictions
+    final = predictions[CALIBRATED].set_axis(PROBABILITIES, axis=1)
+    return predictions.assign(**final).drop(columns=CALIBRATED)
 
 
 def same_votes(one: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -134,17 +121,17 @@ def measure(predictions: pd.DataFrame, truth_file: Path | None = None) -> dict[s
         log_loss, accuracy, f1_macro before calibration, log_loss_final after it and, where the
         truth is known, information_captured after it; seeds and n.
     """
-    first, before = _by_seed(predictions, PROBABILITIES)
-    _, after = _by_seed(predictions, final_columns(predictions))
-    labels = first["label"].to_numpy(int)
-    true = truth.read(truth_file, first["id"]) if truth_file else None
+    votes, before = _by_seed(predictions)
+    _, after = _by_seed(final_probabilities(predictions))
+    labels = votes["label"].to_numpy(int)
+    true = truth.read(truth_file, votes["id"]) if truth_file else None
     rows = []
-    for p, last in zip(before, after, strict=True):
+    for p, final in zip(before, after, strict=True):
         found = scores(labels, p)
         row = {name: found[name] for name in ("log_loss", "accuracy", "f1_macro")}
-        row["log_loss_final"] = scores(labels, last)["log_loss"]
+        row["log_loss_final"] = scores(labels, final)["log_loss"]
         if true is not None:
-            captured = truth.captured(true, last)
+            captured = truth.captured(true, final)
             row["information_captured"] = captured.get("information_captured", np.nan)
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -154,14 +141,14 @@ def measure(predictions: pd.DataFrame, truth_file: Path | None = None) -> dict[s
 
 def difference(new: pd.DataFrame, old: pd.DataFrame) -> Comparison:
     """Final log loss of two runs on the same votes, new − old, over the seeds that both have."""
-    first, a, b = _paired(new, old)
-    return compare(_losses(first, a), _losses(first, b), first["group"].to_numpy())
+    a, b = _paired(new, old)
+    return compare(final_losses(a), final_losses(b), _by_seed(a)[0]["group"].to_numpy())
 
 
 def f1_difference(new: pd.DataFrame, old: pd.DataFrame) -> tuple[float, float, float]:
     """Final macro F1, new − old, and its 95 % interval over prompt groups and seeds."""
-    first, a, b = _paired(new, old)
-    labels, groups = first["label"].to_numpy(int), first["group"].to_numpy()
+    (votes, a), (_, b) = (_by_seed(final_probabilities(run)) for run in _paired(new, old))
+    labels, groups = votes["label"].to_numpy(int), votes["group"].to_numpy()
     cells = [sufficient_statistics.cells(labels, p) for p in (*a, *b)]
     columns = np.concatenate(cells, axis=1)
 
@@ -180,49 +167,33 @@ def f1_difference(new: pd.DataFrame, old: pd.DataFrame) -> tuple[float, float, f
 def class_shares(predictions: pd.DataFrame) -> pd.DataFrame:
     """Predictions of the class shares for every vote of a run."""
     shares = predictions["label"].value_counts(normalize=True).reindex(range(3), fill_value=0)
-    rows = predictions[["id", "group", "label", "seed"]]
+    rows = predictions[[*_ROWS, "seed"]]
     return rows.assign(**dict(zip(PROBABILITIES, shares, strict=True)))
 
 
-def first_losses(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Final loss of each vote under the first seed, shape (1, n), and the prompt groups."""
-    first_seed = predictions[predictions["seed"] == predictions["seed"].iloc[0]]
-    first, p = _by_seed(first_seed, final_columns(predictions))
-    return _losses(first, p), first["group"].to_numpy()
+def final_losses(predictions: pd.DataFrame) -> np.ndarray:
+    """Final loss of each vote, sorted by id, under each seed; shape (seeds, n)."""
+    votes, after = _by_seed(final_probabilities(predictions))
+    labels = votes["label"].to_numpy(int)
+    return np.stack([losses(labels, p) for p in after])
 
 
-def _stored(kept: pd.DataFrame) -> list[str]:
+def _numbers(kept: pd.DataFrame) -> list[str]:
     return [name for triple in _TRIPLES for name in triple[:2] if name in kept]
 
 
-def _damaged(what: object, error: Exception) -> UserError:
-    why = " ".join(str(error).split())[:120]
-    return UserError(
-        f"{what} is damaged: {why}. "
-        "`dvc checkout --force` or `git checkout HEAD -- versions` restores it."
-    )
-
-
-def _by_seed(predictions: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows of one seed, sorted by id, and the probabilities of all seeds: (seeds, n, 3)."""
+def _by_seed(predictions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The votes, sorted by id, and their p_a, p_b, p_tie from all seeds: (seeds, n, 3)."""
     ordered = predictions.sort_values(["seed", "id"], ignore_index=True)
-    first = ordered[ordered["seed"] == ordered["seed"][0]]
-    return first, probabilities(ordered, columns).reshape(-1, len(first), 3)
+    votes = ordered[ordered["seed"] == ordered["seed"][0]]
+    return votes, probabilities(ordered).reshape(-1, len(votes), 3)
 
 
-def _paired(new: pd.DataFrame, old: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """As `_by_seed`, the final probabilities of both runs from the seeds that both have."""
+def _paired(new: pd.DataFrame, old: pd.DataFrame) -> list[pd.DataFrame]:
+    """Both runs with the seeds that both have."""
     if not same_votes(new, old):
         raise UserError("The two runs were judged on different votes, so they don't compare.")
-    seeds = [sorted(set(run["seed"])) for run in (new, old)]
-    if not (common := set(seeds[0]) & set(seeds[1])):
-        raise UserError(f"No seed is in both runs: {seeds[0]} and {seeds[1]}.")
-    (first, a), (_, b) = (
-        _by_seed(run[run["seed"].isin(common)], final_columns(run)) for run in (new, old)
-    )
-    return first, a, b
-
-
-def _losses(first: pd.DataFrame, p: np.ndarray) -> np.ndarray:
-    labels = first["label"].to_numpy(int)
-    return np.stack([losses(labels, of_seed) for of_seed in p])
+    common = set(new["seed"]) & set(old["seed"])
+    if not common:
+        raise UserError("No seed is in both runs, so they don't compare.")
+    return [run[run["seed"].isin(common)] for run in (new, old)]

@@ -1,22 +1,21 @@
 """Run versions again: each with its own params, through the whole pipeline, as a commit of its own.
 
-Everything runs in a worktree. The user's files change only when all is done, by a fast-forward.
-Finished versions are commits in the worktree, so the same command resumes an interrupted replay.
+Everything runs in a git worktree that shares the repository's DVC cache. The user's files change
+only when all is done, by a fast-forward. If it is interrupted, the same command resumes: DVC's
+cache has the finished stages, and the worktree the checkpoints of the others.
 """
 
 import gzip
 import json
-import platform
-import re
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import timedelta
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
+from dvc.repo import Repo
 from filelock import FileLock, Timeout
 
 from pairpref import params, paths
@@ -24,77 +23,70 @@ from pairpref.errors import UserError
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.params import in_arena
-from pairpref.training import determinism
 from pairpref.versions import log as logs
 from pairpref.versions import predictions as kept
 from pairpref.versions import results
-from pairpref.versions.catalog import Catalog, Changes, changed, natural
-from pairpref.versions.git import Repository
+from pairpref.versions.catalog import Catalog, Changes, with_changes
+from pairpref.versions.git import Commit, Repository
+from pairpref.versions.pipeline import changed_since, dvc, machine
 from pairpref.versions.results import FEATURES, VersionResults, predictions_path
-from pairpref.versions.worktree import WORKTREE, Worktree
 
+WORKTREE = Path("work/replay")
 _PIPELINE = ("dvc.lock", "metrics", "plots")  # written by the pipeline: not the user's edits
 _COMMITTED = ("params.yaml", *_PIPELINE, "versions")
 
 
-@contextmanager
-def session(catalog: Catalog, log: Log, root: Path = Path()) -> Iterator["Replay"]:
-    """A session of replaying, one at a time.
+class Replay:
+    """Replays in a repository, one process at a time.
 
     Raises:
-        UserError: another one is running, this is not the repository's root, or it has edits.
+        UserError: another process replays, or files differ from the last commit.
     """
-    root = root.resolve()
-    if (top := Repository(root).git("rev-parse", "--show-toplevel")) != str(root):
-        raise UserError(f"Run this in the repository's root, {top}.")
-    (root / "work").mkdir(exist_ok=True)
-    try:
-        with FileLock(root / "work" / "replay.lock", timeout=0):
-            yield Replay(catalog, log, root)
-    except Timeout:
-        raise UserError(
-            "another replay is running in this repository; wait for it, or stop it with Ctrl-C."
-        ) from None
 
-
-class Replay:
-    def __init__(self, catalog: Catalog, log: Log, root: Path) -> None:
-        self.catalog, self.log, self.root = catalog, log, root
-        self.main = Repository(root)
-        if edited := self._edited():
+    def __init__(self, catalog: Catalog, log: Log, root: Path = Path()) -> None:
+        self.catalog, self.log, self.root = catalog, log, root.resolve()
+        self.folder = self.root / WORKTREE
+        self.main, self.tree = Repository(self.root), Repository(self.folder)
+        self._lock = FileLock(self.root / "work" / "replay.lock")  # held while this object lives
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise UserError(
-                f"{edited} differ from the last commit. Versions run committed code, so that "
-                "others can run them too: commit or stash your edits, then run this again."
+                "another replay is running in this repository; wait for it, or stop it with Ctrl-C."
+            ) from None
+        if edited := [path for path in self.main.changed() if path.split("/")[0] not in _PIPELINE]:
+            raise UserError(
+                f"{', '.join(edited[:5])} differ from the last commit. Versions run committed "
+                "code, so that others can run them too: commit or stash your edits first."
             )
         # Read now: later edits and commits don't change what is replayed.
-        self.tree, self.begun = Worktree(root), self._where()
-        self.folder = self.tree.folder
+        self.begun = self._where()
+        self.params = (self.root / paths.PARAMS).read_text(encoding="utf-8")
 
     def versions(self, names: list[str]) -> None:
         """Replay those of the named versions that are not up to date.
 
         Raises:
             UserError: a version can't be expressed by the current params, or the pipeline failed.
+            Stopped: Ctrl-C, SIGTERM or SIGHUP.
         """
-        wanted = {name: self.catalog.changes(name) for name in self.catalog.versions}
-        wanted = {name: changes for name, changes in wanted.items() if name in names}
+        wanted = {n: self.catalog.changes(n) for n in self.catalog.versions if n in names}
         for name, changes in wanted.items():
-            changed(self.tree.params, changes, name)
-        self.tree.open()
-        before, todo = self.tree.git.versions(), {}
+            with_changes(self.params, changes, name)
+        self._open()
+        before, todo = self.tree.versions(), {}
         for name, changes in wanted.items():
-            reason = self.tree.stale(before.get(name), changes)
-            if not reason and not predictions_path(name, self.folder).exists():
-                reason = "its predictions are gone"
+            gone = not predictions_path(name, self.folder).exists()
+            reason = self._stale(before.get(name), changes) or gone * "its predictions are gone"
             if reason:
                 todo[name] = changes
             if reason and name in before:
                 self.log.say(f"{name} is replayed again: {reason}")
-        if not todo and self._nothing_new(", ".join(wanted)):
-            return
+        if not todo:
+            return self._up_to_date(", ".join(wanted))
         # No table may mix old and new figures.
         table = results.read_measured(self.folder / paths.MEASURED)
-        self._record_measured(table.drop(index=list(todo), errors="ignore"))
+        self._write_measured(table.drop(index=list(todo), errors="ignore"))
         for name in todo:
             shutil.rmtree(self.folder / paths.VERSIONS / name, ignore_errors=True)
         for name, changes in self._paced(todo):
@@ -106,35 +98,33 @@ class Replay:
 
         Raises:
             UserError: as `versions`, or a version that features start from is not up to date.
+            Stopped: Ctrl-C, SIGTERM or SIGHUP.
         """
         sides = {}
         for key in self.catalog.features:
             for changes in self.catalog.sides(key):
-                changed(self.tree.params, changes, key)
+                with_changes(self.params, changes, key)
                 sides[results.side_path(self.catalog, changes)] = changes
-        self.tree.open()
-        versions, own = self.tree.git.versions(), {}
+        self._open()
+        versions, own = self.tree.versions(), {}
         for path, changes in sides.items():
             name = path.parent.name
             if path.parent == FEATURES:
                 own[path.stem] = changes
-            elif reason := self.tree.stale(versions.get(name), changes):
+            elif reason := self._stale(versions.get(name), changes):
                 raise UserError(
                     f"{name}, which features are compared with, needs a replay: {reason}. "
                     f"Run `python -m pairpref.versions replay {name}`."
                 )
         files = {name: self.folder / FEATURES / f"{name}.parquet" for name in own}
-        commit = self.tree.git.versions(logs.FEATURES).get("features")
-        current = not self.tree.stale(commit, {}) and all(map(Path.exists, files.values()))
-        if current and self._nothing_new("all features"):
-            return
-        if not current:
-            shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
-            for name, changes in self._paced(own):
-                predictions = self._run(changes, "calibrate")
-                kept.write(kept.final_probabilities(predictions), files[name])
+        commit = self.tree.versions(logs.FEATURES).get("features")
+        if not self._stale(commit, {}) and all(path.exists() for path in files.values()):
+            return self._up_to_date("all features")
+        shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
+        for name, changes in self._paced(own):
+            kept.write(kept.final_probabilities(self._run(changes, "calibrate")), files[name])
         message = f"What each feature does, measured on its own\n\n{logs.FEATURES}: features"
-        self._finish(message, {} if current else {"features": _today()})
+        self._finish(message, {"features": _today()})
 
     def _version(self, name: str, changes: Changes) -> None:
         predictions = self._run(changes, "predict")
@@ -149,44 +139,36 @@ class Replay:
         truth = self.folder / settings.data.truth if settings.data.truth else None
         table = results.read_measured(self.folder / paths.MEASURED)
         table.loc[name] = pd.Series(kept.measure(predictions, truth))
-        self._record_measured(table)
+        self._write_measured(table)
         # The arena's solution plays the leaderboard; scores of a real one are entered by hand.
         if settings.data.solution and in_arena(settings.data.solution):
-            self._record_score(name)
-        self.tree.dvc("repro")
+            self._write_score(name)
+        dvc(self.folder, "repro")
         found = VersionResults.load(self.catalog, predictions, self.folder, features=False)
         row = next(row for row in found.rows if row.name == name)
-        self.tree.git.commit(logs.commit_message(row), *_COMMITTED)
+        self.tree.commit(logs.commit_message(row), *_COMMITTED)
 
     def _run(self, changes: Changes, stage: str) -> pd.DataFrame:
         """The predictions of the pipeline with changed params, run up to a stage."""
-        self.tree.set(changes)
-        self.tree.dvc("repro", stage)
+        self._set(changes)
+        dvc(self.folder, "repro", stage)
         return kept.collect_predictions(params.load(self.folder / paths.PARAMS), self.folder)
 
-    def _record_measured(self, table: pd.DataFrame) -> None:
+    def _write_measured(self, table: pd.DataFrame) -> None:
         text = results.measured_csv(table, self.catalog.ordered())
         write_text(self.folder / paths.MEASURED, text)
 
-    def _record_score(self, name: str) -> None:
+    def _write_score(self, name: str) -> None:
         found = json.loads((self.folder / paths.TEST_METRICS).read_text(encoding="utf-8"))
         scores = [found.get(f"log_loss_{part}") for part in ("public", "private")]
         path = self.folder / paths.LEADERBOARD
+        order = {version: place for place, version in enumerate(self.catalog.ordered())}
         table = results.read_leaderboard(path)
         others = (table["version"] != name) | (table["regime"] != "simulated")
         table = table[others].reset_index(drop=True)
         table.loc[len(table)] = [name, _today(), "simulated", *scores, "by replay"]
-        order = {version: place for place, version in enumerate(self.catalog.ordered())}
         table = table.sort_values("version", key=lambda names: names.map(order), kind="stable")
         write_text(path, table.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
-
-    def _nothing_new(self, what: str) -> bool:
-        """Close the worktree and say so if it has nothing that the user's branch lacks."""
-        if self.tree.git.head() != self.main.head():
-            return False
-        self.tree.close()
-        self.log.say(f"{what}: up to date, nothing to do")
-        return True
 
     def _paced(self, work: Mapping[str, Changes]) -> Iterator[tuple[str, Changes]]:
         """Pass work on, saying what is next and about how long the rest will take."""
@@ -197,62 +179,84 @@ class Replay:
             self.log.say(f"{name}, {done + 1} of {len(work)}{about}")
             yield name, changes
 
-    def _edited(self) -> str:
-        """Files that differ from HEAD and that the pipeline does not write."""
-        edited = [path for path in self.main.changed() if path.split("/")[0] not in _PIPELINE]
-        return ", ".join(edited[:5]) + " and others" * (len(edited) > 5)
-
     def _where(self) -> tuple[str, str]:
         return self.main.head(), self.main.git("branch", "--show-current")
 
     def _finish(self, message: str, dates: Mapping[str, str] = {}) -> None:
         """Commit the params as they were, with the report; bring all to the user's branch."""
-        self.tree.set({})
+        self._set({})
         logs.write(self.catalog, self.folder, dates)
-        self.tree.dvc("repro")
-        self.tree.git.commit(f"{message}\n", *_COMMITTED)
+        dvc(self.folder, "repro")
+        self.tree.commit(f"{message}\n", *_COMMITTED)
         if self._where() != self.begun:
             raise UserError(
                 "commits were made or another branch was checked out during the replay. The "
                 "results are in DVC's cache: the same command adds them to the branch in minutes."
             )
-        if edited := self._edited():
-            raise UserError(
-                f"{edited} were edited during the replay. The results are kept in {WORKTREE}: "
-                "stash your edits, and the same command adds them to the branch."
-            )
         if written := [path for path in _PIPELINE if self.main.git("ls-files", "--", path)]:
             self.main.git("checkout", "--quiet", "HEAD", "--", *written)
         before, tags = self.main.versions(), self.main.tags()
-        self.main.git("merge", "--quiet", "--ff-only", self.tree.git.head())
+        self.main.git("merge", "--quiet", "--ff-only", self.tree.head())
         new = {name: c for name, c in self.main.versions().items() if c != before.get(name)}
         # A tag follows its version. A tag that the user has put elsewhere stays there.
-        free = {n: c for n, c in new.items() if tags.get(n) in (None, before.get(n, c).sha)}
-        if made := self.main.tag(free, move=True)[0]:
-            self.log.say(f"tagged {', '.join(natural(made))}")
-        if others := natural(set(new) - set(free)):
-            self.log.say(
-                f"{', '.join(others)}: the tag is on another commit and stays there; "
-                "`python -m pairpref.versions tag --move` moves it"
-            )
-        self.tree.close()
-        if self.tree.dvc("checkout", folder=self.root, check=False):
+        following = [name for name, commit in before.items() if tags.get(name) == commit.sha]
+        for line in self.main.tag(new, move=following):
+            self.log.say(line)
+        self._close()
+        try:
+            dvc(self.root, "checkout")
+        except UserError:
             self.log.say("some outputs could not follow; `dvc repro` makes them")
 
+    def _open(self) -> None:
+        """Enter the worktree, with the user's last commit and links to the user's files."""
+        if self.tree.git("rev-parse", "--show-toplevel", check=False) != str(self.folder):
+            self._close()
+            self.main.git("worktree", "add", "--quiet", "--detach", str(self.folder))
+        self._reset(self.main.head())
+        cache = Repo(self.root).cache.local_cache_dir
+        write_text(self.folder / ".dvc" / "config.local", f'[cache]\n    dir = "{cache}"\n')
+        settings = params.load(self.folder / paths.PARAMS)
+        for path in (*settings.data.model_dump().values(), settings.model.backbone):
+            if not isinstance(path, str) or os.path.isabs(path) or in_arena(path):
+                continue
+            link = Path(os.path.normpath(self.folder / path))
+            if link.exists() or not (self.root / path).exists():
+                continue
+            if not link.is_relative_to(self.folder):
+                raise UserError(
+                    f"{path} is outside the repository, where a replay in {WORKTREE} can't find "
+                    "it. Use its absolute path in params.yaml, or a link in data/raw, and commit."
+                )
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(self.root / path)
 
-def machine() -> dict[str, str]:
-    """What decides a training's last bits besides params, data and code."""
-    found, about = determinism.machine(), Path("/proc/cpuinfo")
-    text = about.read_text(encoding="utf-8", errors="replace") if about.exists() else ""
-    known = dict(re.findall(r"^(\w[\w ]*\w)\s*: (.*)$", text, re.MULTILINE))
-    name = known.get("model name") or platform.processor() or platform.machine()
-    kind = [f"{key} {known[key]}" for key in ("cpu family", "model", "stepping") if key in known]
-    return {
-        "device": found["device"],
-        "cpu": ", ".join([name, *kind]),
-        "cpu_capability": found["cpu_capability"],
-        "torch": metadata.version("torch"),
-    }
+    def _reset(self, commit: str = "HEAD") -> None:
+        self.tree.git("reset", "--quiet", "--hard", commit)
+        self.tree.git("clean", "--quiet", "-d", "--force")
+
+    def _close(self) -> None:
+        # Deleted first: git refuses to remove a damaged worktree, but not a missing one.
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.main.git("worktree", "prune")
+
+    def _up_to_date(self, what: str) -> None:
+        self._close()
+        self.log.say(f"{what}: up to date, nothing to do")
+
+    def _set(self, changes: Changes) -> None:
+        text = with_changes(self.params, changes, "a version") if changes else self.params
+        write_text(self.folder / paths.PARAMS, text)
+
+    def _stale(self, commit: Commit | None, changes: Changes) -> str:
+        """Why a commit is not what the current code, params and votes would give; "" if it is."""
+        if commit is None:
+            return "it has never been replayed"
+        self._set(changes)
+        (self.folder / "dvc.lock").write_bytes(self.main.show(commit.sha, "dvc.lock") or b"")
+        reason = changed_since(self.folder)
+        self._reset()
+        return reason
 
 
 def _today() -> str:

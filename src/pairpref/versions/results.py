@@ -101,27 +101,28 @@ class VersionResults:
             features: whether to compute the effects of features, which takes most of the time.
         """
         measured = read_measured(root / MEASURED)
-        paths = {name: predictions_path(name, root) for name in catalog.ordered()}
-        found = {
-            name: kept.read(path)
-            for name, path in paths.items()
-            if name in measured.index and path.exists()
-        }
-        votes = run
+        names = [name for name in catalog.ordered() if name in measured.index]
+        found = {name: predictions_path(name, root) for name in names}
+        found = {name: kept.read(path) for name, path in found.items() if path.exists()}
+        votes = run if run is not None else found.get(catalog.anchor)
         if votes is None:
-            votes = found.get(catalog.anchor, next(iter(found.values()), None))
+            votes = next(iter(found.values()), None)
         same = {name: frame for name, frame in found.items() if kept.same_votes(frame, votes)}
+
+        def against(name: str, other: str | None) -> Comparison | None:
+            if name not in same or name == other:
+                return None
+            if other is None:
+                return kept.difference(same[name], kept.class_shares(same[name]))
+            return kept.difference(same[name], same[other]) if other in same else None
+
+        rows = []
+        for name in catalog.ordered():
+            version = catalog.versions[name]
+            figures = measured.loc[name].dropna().to_dict() if name in same else None
+            compared = against(name, catalog.anchor), against(name, version.parent)
+            rows.append(Row(name, version, figures, *compared))
         anchor = same.get(catalog.anchor)
-        rows = [
-            Row(
-                name,
-                version := catalog.versions[name],
-                measured.loc[name].dropna().to_dict() if name in same else None,
-                _against(name, catalog.anchor, same),
-                _against(name, version.parent, same),
-            )
-            for name in catalog.ordered()
-        ]
         return cls(
             catalog=catalog,
             rows=rows,
@@ -162,15 +163,11 @@ def read_measured(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=_COLUMNS, index=pd.Index([], name="version"), dtype=float)
     try:
-        table = pd.read_csv(path, index_col="version")[_COLUMNS].astype(float)
-        if table.index.has_duplicates:
-            raise ValueError("it has two rows of one version")
+        return pd.read_csv(path, index_col="version")[_COLUMNS].astype(float)
     except (ValueError, KeyError, TypeError) as error:
-        why = " ".join(str(error).split())
         raise UserError(
-            f"{path} is damaged: {why}. `git checkout HEAD -- {MEASURED}` restores it."
+            f"{path} is damaged ({error}). `git checkout HEAD -- {MEASURED}` restores it."
         ) from None
-    return table
 
 
 def measured_csv(table: pd.DataFrame, order: list[str]) -> str:
@@ -188,32 +185,19 @@ def read_leaderboard(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         return pd.DataFrame(columns=SCORES)
-    numbers = dict.fromkeys(("public", "private"), float)
+    types = dict.fromkeys(SCORES, str) | {"public": float, "private": float}
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(SCORES, str) | numbers,
-            keep_default_na=False,
-            na_values=dict.fromkeys(numbers, ""),
-        )
-    except ValueError as error:
-        raise UserError(f"{path}: {error}. Scores are log losses, or empty.") from None
-    if list(table) != SCORES:
-        raise UserError(f"{path} has columns {', '.join(table)}; expected {', '.join(SCORES)}.")
-    for line, regime in enumerate(table["regime"], 2):
-        if regime not in REGIMES:
-            raise UserError(
-                f"{path}, line {line}: regime is {regime!r}; expected {', '.join(REGIMES)}."
-            )
-    return table
-
-
-def _against(name: str, other: str | None, same: dict[str, pd.DataFrame]) -> Comparison | None:
-    if name not in same or name == other:
-        return None
-    if other is None:
-        return kept.difference(same[name], kept.class_shares(same[name]))
-    return kept.difference(same[name], same[other]) if other in same else None
+        table = pd.read_csv(path, dtype=types)[SCORES].fillna({"note": ""})
+        for line, regime in enumerate(table["regime"], 2):
+            if regime not in REGIMES:
+                raise ValueError(
+                    f"line {line}: regime is {regime!r}; expected {', '.join(REGIMES)}"
+                )
+        return table
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: {error}. The columns are {', '.join(SCORES)}; scores are numbers or empty."
+        ) from None
 
 
 def _effects(catalog: Catalog, root: Path, votes: pd.DataFrame) -> list[Effect]:
@@ -231,21 +215,21 @@ def _effects(catalog: Catalog, root: Path, votes: pd.DataFrame) -> list[Effect]:
 def _gaps(table: pd.DataFrame, same: dict[str, pd.DataFrame], test_scores: Path) -> list[Gap]:
     sizes = json.loads(test_scores.read_text(encoding="utf-8")) if test_scores.exists() else {}
     found: list[Gap] = []
-    # Of each regime: gap and losses of the version before.
-    last: dict[str, tuple[float, np.ndarray]] = {}
+    last: dict[str, tuple[float, np.ndarray]] = {}  # of each regime: gap and losses before
     for row in table.to_dict("records"):
         part = "private" if pd.notna(row["private"]) else "public"
         if row["version"] not in same or pd.isna(row[part]):
             continue
-        loss, groups = kept.first_losses(same[row["version"]])
+        frame = same[row["version"]]
+        first_seed = frame[frame["seed"] == frame["seed"].iloc[0]].sort_values("id")
+        loss, n = kept.final_losses(first_seed), len(first_seed)
         gap = float(row[part] - loss.mean())
         growth = noise = np.nan
         if row["regime"] in last:
             gap_before, loss_before = last[row["regime"]]
-            error = compare(loss, loss_before, groups, count=1).rows_error
+            error = compare(loss, loss_before, first_seed["group"].to_numpy(), count=1).rows_error
             # Both sets of votes are judged by both models, so the errors of both add up. Where the
             # size of a leaderboard is not known, it counts as large as fold 0.
-            n = loss.size
             there = sizes.get(f"n_{part}", n) if row["regime"] == "simulated" else n
             growth, noise = gap - gap_before, error * (1 + n / there) ** 0.5
         found.append(Gap(holdout=float(loss.mean()), gap=gap, growth=growth, noise=noise, **row))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref.evaluation.comparison import Comparison
-from pairpref.versions.catalog import EPOCH, Catalog, spelled
+from pairpref.versions.catalog import EPOCH, spelled
 from pairpref.versions.results import Row, VersionResults
 
 NONE = "·"
@@ -30,6 +30,12 @@ _FEATURES = {
     "batch": lambda p: str(p["train.batch_size"]),
     "learning rate": lambda p: f"{p['train.lr']:.0e}",
 }
+
+
+def tables(results: VersionResults) -> dict[str, pd.DataFrame]:
+    """The tables of the report, by the names its templates use."""
+    shown = (summary, effects, milestones, leaderboard, matrix, changes, logs)
+    return {function.__name__: function(results) for function in shown}
 
 
 def summary(results: VersionResults) -> pd.DataFrame:
@@ -124,8 +130,9 @@ def leaderboard(results: VersionResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def matrix(catalog: Catalog) -> pd.DataFrame:
+def matrix(results: VersionResults) -> pd.DataFrame:
     """Which version has which feature."""
+    catalog = results.catalog
     table = pd.DataFrame({"feature": list(_FEATURES)})
     for name in catalog.ordered():
         marks = [mark(catalog.changes(name)) for mark in _FEATURES.values()]
@@ -133,15 +140,15 @@ def matrix(catalog: Catalog) -> pd.DataFrame:
     return table
 
 
-def changes(catalog: Catalog) -> pd.DataFrame:
+def changes(results: VersionResults) -> pd.DataFrame:
     """What each version changes, should show, and assumes."""
     rows = []
-    for name in catalog.ordered():
-        version = catalog.versions[name]
+    for row in results.rows:
+        version = row.version
         assumed = "; ".join(f"{what}: {why}" for what, why in version.assumed.items())
         rows.append(
             {
-                "version": name,
+                "version": row.name,
                 "parent": version.parent or NONE,
                 "modules": "; ".join(version.modules),
                 "params changed": spelled(version.changes),
@@ -167,21 +174,6 @@ def logs(results: VersionResults) -> pd.DataFrame:
                 cells[title] = _number(measured.get(epoch, {}).get(key))
                 cells[f"{title}, published"] = _number(published.get(epoch, {}).get(key))
             rows.append(cells)
-    return pd.DataFrame(rows)
-
-
-def numbers(results: VersionResults) -> pd.DataFrame:
-    """The summary as plain numbers, for a spreadsheet or a notebook."""
-    rows = []
-    for row in results.rows:
-        line: dict[str, object] = {"version": row.name, "parent": row.version.parent}
-        line |= row.measured or {}
-        if published := row.version.published:
-            line |= {f"{name}_published": getattr(published, name) for name in _PUBLISHED}
-        if found := row.to_anchor:
-            line |= {"to_anchor": found.difference, "low": found.ci[0], "high": found.ci[1]}
-            line["verdict"] = found.verdict
-        rows.append(line)
     return pd.DataFrame(rows)
 
 
@@ -221,19 +213,6 @@ def spread(row: Row, name: str, form: str = ".4f") -> str:
     std = row.measured.get(f"{name}_std")
     deviation = "" if std is None else f" ± {scale * std:{form}}"
     return f"{scale * row.measured[name]:{form}}{deviation}{unit}"
-
-
-def compared(found: Comparison) -> str:
-    """A comparison in one line."""
-    if found.difference == 0 and found.ci == (0, 0):
-        return f"the same probabilities on all {found.votes:,} votes"
-    seeds = f"{found.seeds} seeds"
-    if found.seeds == 1:
-        seeds = "one seed, so the interval does not include the variation between trainings"
-    return (
-        f"{found.verdict}: log loss {found.difference:+.4f} "
-        f"(95 % interval {_interval(found.ci)}; {seeds})"
-    )
 
 
 def _compared(

@@ -82,7 +82,7 @@ def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UserError(
             f"data.solution: {path} should be a CSV of id (each once), {', '.join(WINNERS)}, "
-            f"Usage: {error}"
+            f"Usage: {str(error).splitlines()[0]}"
         ) from None
     winners = found[WINNERS]
     right = winners.isin([0, 1]).all(axis=1) & (winners.sum(axis=1) == 1)

@@ -125,9 +125,9 @@ def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
     Raises:
         UserError: it is no regular file, or is the input itself.
     """
-    real, unreadable = Path(os.path.realpath(path)), path.with_suffix(".unreadable.csv")
     if path.exists() and not path.is_file():
         raise UserError(f"--output {str(path)!r} is not a file; name a CSV of its own.")
+    real, unreadable = Path(os.path.realpath(path)), path.with_suffix(".unreadable.csv")
     if Path(os.path.realpath(given)) in (real, Path(os.path.realpath(unreadable))):
         raise UserError(f"--output {path} would overwrite the input itself; name a CSV of its own.")
     return real, unreadable

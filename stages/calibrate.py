@@ -13,56 +13,46 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pairpref import bundle, monitor
+from pairpref import bundle, monitor, paths
 from pairpref.evaluation import truth
-from pairpref.evaluation.calibration import CALIBRATED, Calibrator, Method, cross_fitted, sharpening
+from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted, sharpening
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
-from pairpref.paths import (
-    BY_MODEL,
-    CALIBRATE_METRICS,
-    CALIBRATION,
-    CALIBRATOR,
-    FOLD_0_ANSWERS,
-    MODELS,
-    OOF,
-    PAIRS,
-    UNCALIBRATED,
-)
 
 
 def calibrate(params: Params, log: Log) -> None:
-    dual_order, method = params.inference.dual_order, params.calibrate.method
-    oof = answers(pd.read_parquet(UNCALIBRATED), dual_order)
+    dual_order = params.inference.dual_order
+    oof = answers(pd.read_parquet(paths.UNCALIBRATED), dual_order)
     if len(oof):
-        calibrator, calibrated, figures = _fit(oof, method, dual_order, log)
+        calibrator, oof[CALIBRATED], figures = _fit(oof, params, log)
     else:
-        calibrator, calibrated, figures = Calibrator(), probabilities(oof), {"n": 0}
+        calibrator, oof[CALIBRATED], figures = Calibrator(), probabilities(oof), {"n": 0}
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
-    replace(calibrator, dual_order=dual_order).save(CALIBRATOR)
-    bundle.record_calibrator(MODELS)
-    oof = oof.assign(**dict(zip(CALIBRATED, calibrated.T, strict=True)))
-    write_parquet(OOF, oof)
-    write_json(CALIBRATION, figures)
+    replace(calibrator, dual_order=dual_order).save(paths.CALIBRATOR)
+    bundle.record_calibrator(paths.MODELS)
+    write_parquet(paths.OOF, oof)
+    write_json(paths.CALIBRATION, figures)
     if not len(oof):
-        oof = answers(pd.read_parquet(FOLD_0_ANSWERS), dual_order)
+        oof = answers(pd.read_parquet(paths.FOLD_0_ANSWERS), dual_order)
         oof[CALIBRATED] = oof[PROBABILITIES]
-    write_json(CALIBRATE_METRICS, metrics(oof, calibrator.temperature, params.data.truth))
+    write_json(paths.CALIBRATE_METRICS, _metrics(oof, calibrator.temperature, params.data.truth))
 
 
 def _fit(
-    oof: pd.DataFrame, method: Method, dual_order: bool, log: Log
+    oof: pd.DataFrame, params: Params, log: Log
 ) -> tuple[Calibrator, np.ndarray, dict[str, float]]:
     """A calibrator of all rows, the rows' probabilities cross-fitted, and figures of both."""
-    p, labels = probabilities(oof), oof["label"].to_numpy(dtype=int)
-    pairs = pd.read_parquet(PAIRS, columns=["id", "group"])
+    method, p, labels = params.calibrate.method, probabilities(oof), oof["label"].to_numpy(int)
+    pairs = pd.read_parquet(paths.PAIRS, columns=["id", "group"])
     groups = oof[["id"]].merge(pairs, on="id", how="left", validate="one_to_one")["group"]
     calibrator = Calibrator.fit(p, labels, method)
-    if method != "none":
-        calibrator = replace(calibrator, sharpening=_sharpening(dual_order))
+    rows = answers(pd.read_parquet(paths.BY_MODEL), params.inference.dual_order)
+    if method != "none" and len(rows):
+        of_models = [probabilities(of_model) for _, of_model in rows.groupby("fold")]
+        calibrator = replace(calibrator, sharpening=sharpening(np.stack(of_models)))
     calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups.to_numpy(), method)
     before, after = (scores(labels, q)["log_loss"] for q in (p, calibrated))
     if after > before:
@@ -89,41 +79,25 @@ def _fit(
     return calibrator, calibrated, figures
 
 
-def metrics(
-    oof: pd.DataFrame, temperature: float, true_probabilities: str | None
-) -> dict[str, float]:
-    """Scores of the final probabilities on fold 0, and as all_folds_… on all trained folds.
-
-    Args:
-        oof: id, fold, label, p_a, p_b, p_tie and c_a, c_b, c_tie.
-        true_probabilities: file of them, where they are known.
-    """
-    labels, fold_0 = oof["label"].to_numpy(dtype=int), oof["fold"].to_numpy() == 0
-    true = truth.read(true_probabilities, oof["id"]) if true_probabilities else None
+def _metrics(oof: pd.DataFrame, temperature: float, truth_file: str | None) -> dict[str, float]:
+    """Scores of the final probabilities on fold 0, and as all_folds_… on all trained folds."""
+    labels, fold_0 = oof["label"].to_numpy(int), oof["fold"].to_numpy() == 0
+    true = truth.read(truth_file, oof["id"]) if truth_file else None
 
     def figures(columns: list[str], rows: np.ndarray) -> dict[str, float]:
         p = probabilities(oof, columns)[rows]
-        known = truth.captured(true[rows], p) if true is not None else {}
-        found = scores(labels[rows], p) | known
-        names = ("log_loss", "accuracy", "f1_macro", "information_captured")
-        return {name: found[name] for name in names if name in found}
+        return scores(labels[rows], p) | ({} if true is None else truth.captured(true[rows], p))
 
-    before = figures(PROBABILITIES, fold_0)
-    of_all = figures(CALIBRATED, np.full(len(oof), True))
-    found = {
-        **figures(CALIBRATED, fold_0),
+    final, before = figures(CALIBRATED, fold_0), figures(PROBABILITIES, fold_0)
+    every = figures(CALIBRATED, np.full(len(oof), True))
+    names = ("log_loss", "accuracy", "f1_macro", "information_captured")
+    found = {name: final.get(name) for name in names} | {
         "information_captured_before": before.get("information_captured"),
         "temperature": temperature,
-        "all_folds_log_loss": of_all["log_loss"],
-        "all_folds_information_captured": of_all.get("information_captured"),
+        "all_folds_log_loss": every["log_loss"],
+        "all_folds_information_captured": every.get("information_captured"),
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _sharpening(dual_order: bool) -> float:
-    rows = answers(pd.read_parquet(BY_MODEL), dual_order)
-    models = [probabilities(of_model) for _, of_model in rows.groupby("fold")]
-    return sharpening(np.stack(models)) if models else 1.0
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def clean(params: Params, log: Log) -> None:
     written = (f"{name} in {'plain text' if p else 'lists'}" for name, p in votes.plain.items())
     log.say(f"{params.data.train} has the form {votes.form}: {', '.join(written)}")
     tables, keys, rejected, batch = [_table([])], [], [], []
-    found: Counter[str] = Counter()
+    found = Counter({"several_turns": 0, "null_answers": 0, "empty_answers": 0})
     rows = clean_rows(votes.rows, params.clean, params.parallel)
     for row in log.track(rows, readers.count_rows(params.data.train), "rows"):
         if isinstance(row, RejectedRow):
@@ -79,17 +79,16 @@ def _table(rows: list[Clean]) -> pa.Table:
 
 
 def _counts(
-    rejected: list[RejectedRow], keys: list[str], group: np.ndarray, found: Counter
+    rejected: list[RejectedRow], keys: list[str], group: np.ndarray, found: Counter[str]
 ) -> dict[str, int]:
     sizes = np.bincount(group)
     reasons = Counter(f"bad_{row.reason}" for row in rejected)
-    names = sorted({"several_turns", "null_answers", "empty_answers", *found})
     return {
         "rows": len(keys) + len(rejected),
         "kept": len(keys),
         "quarantined": len(rejected),
         **dict(sorted(reasons.items())),
-        **{name: found[name] for name in names},
+        **dict(sorted(found.items())),
         "prompts": len(set(keys)),
         "groups": int(np.count_nonzero(sizes)),
         "rows_in_repeated_prompts": int(sizes[sizes > 1].sum()),

@@ -52,10 +52,8 @@ def oof(params: Params, log: Log) -> None:
     export = pd.concat([fold_0, *results[: len(folds)]])
     export = export.sort_values("fold", kind="stable", ignore_index=True)
     if params.oof.enabled:
-        log.say(
-            f"{len(export):,} votes in {export['fold'].nunique()} folds: "
-            f"log loss {_log_loss(export):.4f}"
-        )
+        count = export["fold"].nunique()
+        log.say(f"{len(export):,} votes in {count} folds: log loss {_log_loss(export):.4f}")
     else:
         export = export.iloc[:0]
         log.say("oof.enabled is off: nothing is exported")

@@ -53,12 +53,11 @@ def score(submission: pd.DataFrame, data: DataParams) -> dict[str, float]:
     p = probabilities(submission, WINNERS)
     if data.solution:
         solution = _solution(data.solution, submission["id"])
-        labels = solution[WINNERS].to_numpy().argmax(axis=1)
+        labels = solution[WINNERS].to_numpy(int).argmax(axis=1)
         metrics |= scores(labels, p)
         metrics["log_loss_error"] = float(losses(labels, p).std(ddof=1) / len(labels) ** 0.5)
         for usage in ("Public", "Private"):
-            rows = (solution["Usage"] == usage).to_numpy()
-            if rows.any():
+            if (rows := (solution["Usage"] == usage).to_numpy()).any():
                 metrics[f"log_loss_{usage.lower()}"] = scores(labels[rows], p[rows])["log_loss"]
                 metrics[f"n_{usage.lower()}"] = int(rows.sum())
     # The arena's truth is not about another test file.
@@ -79,25 +78,20 @@ def _solution(path: str, ids: pd.Series) -> pd.DataFrame:
             converters=dict.fromkeys(WINNERS, values.flag),
             na_filter=False,
         )
+        found = ids.to_frame().merge(solution, on="id", how="left", validate="many_to_one")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"data.solution: {path} should be a CSV of id, {', '.join(WINNERS)}, Usage: {error}"
+            f"data.solution: {path} should be a CSV of id (each once), {', '.join(WINNERS)}, "
+            f"Usage: {str(error).splitlines()[0]}"
         ) from None
-    if solution["id"].duplicated().any():
-        raise UserError(f"data.solution: {path} has an id twice.")
-    solution = ids.to_frame().merge(solution, on="id", how="left")
-    if lacking := int(solution["Usage"].isna().sum()):
+    winners = found[WINNERS]
+    right = winners.isin([0, 1]).all(axis=1) & (winners.sum(axis=1) == 1)
+    if wrong := int((~right).sum()):
         raise UserError(
-            f"data.solution: {path} lacks {lacking:,} of {len(ids):,} rows of data.test; name the "
-            "one that belongs to it."
+            f"data.solution: {path} lacks {wrong:,} of {len(ids):,} rows of data.test, or has not "
+            f"exactly one winner there; expected one 1 and two 0 in {', '.join(WINNERS)}."
         )
-    winners = solution[WINNERS]
-    if not (winners.isin([0, 1]).all(axis=None) and (winners.sum(axis=1) == 1).all()):
-        raise UserError(
-            f"data.solution: {path} has rows without exactly one winner; expected one 1 and two 0 "
-            f"in {', '.join(WINNERS)}."
-        )
-    return solution
+    return found
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ def simulate(params: Params, log: Log) -> None:
     votes = log.track((arena.vote(row, options) for row in range(rows)), rows, "votes")
     with written_aside(*files) as aside:
         arena.write(votes, options.rows, *aside)
-    log.say(
-        f"{options.rows:,} votes to learn from and {options.test_rows:,} pairs to predict "
-        f"in {paths.ARENA}"
-    )
+    counts = f"{options.rows:,} votes to learn from and {options.test_rows:,} pairs to predict"
+    log.say(f"{counts} in {paths.ARENA}")
 
 
 if __name__ == "__main__":

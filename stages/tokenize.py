@@ -32,9 +32,8 @@ def tokenize(params: Params, log: Log) -> None:
 
     def run(job: Callable, arguments: Iterable[tuple]) -> Iterable:
         most = max(1, len(frame) // _ROWS_A_PROCESS)
-        shards = each(job, arguments, params.parallel, at_most=most)
-        count = -(-len(frame) // token_files.SHARD)
-        return log.track(shards, count, f"shards of {token_files.SHARD:,} rows")
+        shards, size = each(job, arguments, params.parallel, at_most=most), token_files.SHARD
+        return log.track(shards, -(-len(frame) // size), f"shards of {size:,} rows")
 
     tokens = token_files.tokenize(frame, paths.TOKENIZER, run)
     token_files.save(tokens, paths.TOKENS)

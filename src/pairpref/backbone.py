@@ -26,20 +26,13 @@ def record(params: ModelParams) -> None:
             here knows the name and revision.
     """
     shutil.rmtree(RECORD, ignore_errors=True)
-    name, folder = params.backbone, Path(params.backbone)
-    if name == SMALL:
-        write_json(_RESOLVED, {"name": name})
-    elif folder.is_dir():
-        _link(folder)
-    elif original := _left_behind(folder):
-        raise UserError(
-            f"model.backbone {name!r}: DVC's copy of the repository lacks this folder, because git "
-            f"does not track it. Use its absolute path: -S model.backbone={original}"
-        )
-    elif name.startswith(("/", "./", "../", "~")):
-        raise UserError(f"model.backbone {name!r}: no such folder.")
+    if params.backbone == SMALL:
+        write_json(_RESOLVED, {"name": SMALL})
+    elif Path(params.backbone).is_dir():
+        _link(Path(params.backbone))
     else:
-        write_json(_RESOLVED, {"name": name, "revision": _commit(name, params.revision)})
+        commit = _commit(params.backbone, params.revision)
+        write_json(_RESOLVED, {"name": params.backbone, "revision": commit})
 
 
 def source(params: ModelParams) -> tuple[str, str | None]:
@@ -68,15 +61,11 @@ def source(params: ModelParams) -> tuple[str, str | None]:
 
 def _link(folder: Path) -> None:
     """One link a file, because DVC would change the modes of the files behind a linked folder."""
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
     # .git and .cache have no weights.
     files = [file for file in files if "/." not in f"/{file.relative_to(folder).as_posix()}"]
-    if broken := [file.relative_to(folder) for file in files if not file.exists()]:
-        raise UserError(
-            f"model.backbone {str(folder)!r}: {broken[0]} is a link to a missing file. "
-            "Remove it, or bring the file back."
-        )
-    files = [file for file in files if file.is_file()]
+    if broken := [file for file in files if not file.is_file()]:
+        raise UserError(f"model.backbone {str(folder)!r}: {broken[0]} is a link to a missing file.")
     if not files:
         raise UserError(f"model.backbone {str(folder)!r}: the folder has no files.")
     for file in files:
@@ -88,18 +77,11 @@ def _link(folder: Path) -> None:
         link.symlink_to(file if folder.is_absolute() else relative)
 
 
-def _left_behind(folder: Path) -> Path | None:
-    """The folder in the repository that DVC has copied for a queued or temporary experiment."""
-    roots = (parent.parent for parent in Path.cwd().parents if parent.name == ".dvc")
-    return next((root / folder for root in roots if (root / folder).is_dir()), None)
-
-
 def _commit(name: str, revision: str) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache  # half a second to import
 
     try:
-        sha = HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha
-        return str(sha)
+        return str(HfApi().model_info(name, revision=revision, timeout=_SECONDS).sha)
     except Exception as error:  # also those of its HTTP client, which change with its version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     try:
@@ -109,7 +91,7 @@ def _commit(name: str, revision: str) -> str:
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise UserError(
-        f"model.backbone {name!r} with model.revision {revision!r}: not found on the hub "
-        f"({reason}) nor in its cache on this machine. Give {SMALL}, a hub name with a branch, tag "
-        "or commit, or a local folder."
+        f"model.backbone {name!r} with model.revision {revision!r}: no such folder here, and not "
+        f"found on the hub ({reason}) nor in its cache on this machine. A queued experiment needs "
+        "the folder's absolute path."
     )

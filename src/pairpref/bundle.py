@@ -32,17 +32,15 @@ def record_calibrator(bundle: Path) -> None:
     write_json(bundle / MANIFEST, models | {name: parts[name] for name in parts if name in _FITTED})
 
 
-def check(bundle: Path) -> None:
-    """Called before anything of a bundle is loaded.
+def check(bundle: Path) -> list[Path]:
+    """Called before anything of a bundle is loaded; gives the folds' folders, fold 0 first.
 
     Raises:
         UserError: there is no manifest, or parts are missing, extra or changed; all are named.
     """
     try:
-        named = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-        if not all(isinstance(value, str) for value in named.values()):
-            raise ValueError
-    except (OSError, ValueError, AttributeError):
+        named = {**json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline. {_ADVICE}"
         ) from None
@@ -52,34 +50,27 @@ def check(bundle: Path) -> None:
         for name in sorted(named | found)
         if named.get(name) != found.get(name)
     ]
-    if faults:
+    if faults or not found:
         raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {_ADVICE}")
+    return [bundle / name for name in found if name.startswith(("train", "oof"))]
 
 
 def plain(bundle: Path) -> dict[str, bool]:
-    """Whether each text column of the training votes was plain text; empty in an older bundle.
-
-    Raises:
-        UserError: votes.json is damaged.
-    """
+    """Whether each text column of the training votes was plain text; empty in an older bundle."""
     path = bundle / VOTES
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["plain"]) if path.exists() else {}
-    except (ValueError, TypeError, LookupError) as error:
-        raise UserError(f"{path}: damaged ({error}). Run dvc repro -f clean.") from None
+    return json.loads(path.read_text(encoding="utf-8"))["plain"] if path.exists() else {}
 
 
 def _parts(bundle: Path) -> dict[str, str]:
-    folds = sorted((bundle / "oof").glob("fold[0-9]*"))
+    """The hash of each part: of a file's bytes, or of the names and bytes of a folder's files."""
+    folds = sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda path: (len(path.name), path))
     paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR, bundle / VOTES]
-    return {path.relative_to(bundle).as_posix(): _hash(path) for path in paths if path.exists()}
-
-
-def _hash(path: Path) -> str:
-    """Of a file's bytes, or of the names and bytes of all files in a folder."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "blake2b").hexdigest()
-        digest.update(f"{file.relative_to(path).as_posix()}:{content}\n".encode())
-    return digest.hexdigest()
+    hashes = {}
+    for path in (path for path in paths if path.exists()):
+        digest = hashlib.blake2b(digest_size=16)
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "blake2b").hexdigest()
+            digest.update(f"{file.relative_to(path).as_posix()}:{content}\n".encode())
+        hashes[path.relative_to(bundle).as_posix()] = digest.hexdigest()
+    return hashes

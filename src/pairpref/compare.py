@@ -6,11 +6,9 @@ too. Uses calibrated probabilities (c_a, c_b, c_tie) where a file has them. Exit
 where NEW is worse beyond chance, with 2 where they can't be compared.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pairpref.cli import parser
@@ -39,52 +37,45 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
     Raises:
         UserError: a file can't be read, or they are not of the same votes and seeds.
     """
-    tables = [_predictions(path) for path in (new, old)]
-    a, b = (table.pivot(index="seed", columns="id", values="loss") for table in tables)
-    same = a.index.equals(b.index) and a.columns.equals(b.columns)
-    if not same or a.isna().any(axis=None) or b.isna().any(axis=None):
+    a, b = (_losses(path) for path in (new, old))
+    same = a.columns.equals(b.columns) and not a.isna().any(axis=None)
+    if not same or not a.index.equals(b.index) or b.isna().any(axis=None):
+        ids = a.index.unique("id").intersection(b.index.unique("id"))
         raise UserError(
-            f"{new} has {a.shape[1]:,} votes and seeds {list(a.index)}, {old} {b.shape[1]:,} and "
-            f"{list(b.index)}; {len(a.columns.intersection(b.columns)):,} votes are in both. Only "
-            "predictions of the same votes from the same seeds can be compared."
+            f"{new} has {len(a):,} votes and seeds {list(a)}, {old} {len(b):,} and {list(b)}; "
+            f"{len(ids):,} votes are in both. Only predictions of the same votes, labels and seeds "
+            "can be compared."
         )
-    labels = [t.drop_duplicates("id").set_index("id")["label"].reindex(a.columns) for t in tables]
-    if not labels[0].equals(labels[1]):
-        raise UserError(f"{new} and {old} disagree on what was voted: they are of other data.")
     of_vote = _read(groups, ["group"]).drop_duplicates("id").set_index("id")["group"]
-    of_vote = of_vote.reindex(a.columns)
+    of_vote = of_vote.reindex(a.index.get_level_values("id"))
     if lacking := int(of_vote.isna().sum()):
         raise UserError(
             f"{groups} lacks {lacking:,} of the votes: it belongs to other data. Name the right "
             "file with --groups."
         )
-    return compare(a.to_numpy(), b.to_numpy(), of_vote.to_numpy())
+    return compare(a.to_numpy().T, b.to_numpy().T, of_vote.to_numpy())
 
 
-def _predictions(path: Path) -> pd.DataFrame:
-    """id, seed, label and the log loss of each prediction in a file."""
+def _losses(path: Path) -> pd.DataFrame:
+    """The log loss of each vote (rows: id and label) by each seed (columns)."""
     table = _read(path, ["label"])
     columns = _columns(table)
     _require(table, columns, path)
-    table = table.assign(seed=table.get("seed", 0))
-    numbers = table[["label", "seed", *columns]]
-    numbers = numbers.where(numbers.map(np.isscalar)).apply(pd.to_numeric, errors="coerce")
-    if bad := [name for name in numbers if not np.isfinite(numbers[name]).all()]:
-        raise UserError(f"{path}: {', '.join(bad)} should be numbers in every row.")
-    if not numbers["label"].isin([0, 1, 2]).all():
-        raise UserError(f"{path}: label should be 0 (A), 1 (B) or 2 (tie) in every row.")
-    p = numbers[columns]
-    if (wrong := (p < 0).any(axis=1) | ((p.sum(axis=1) - 1).abs() > _TOLERANCE)).any():
+    p = table[columns].apply(pd.to_numeric, errors="coerce")
+    table = table.assign(seed=table.get("seed", 0), label=table["label"].map(values.label))
+    fine = (p >= 0).all(axis=1) & ((p.sum(axis=1) - 1).abs() <= _TOLERANCE)
+    fine &= table[["seed", "label"]].notna().all(axis=1)
+    if wrong := int((~fine).sum()):
         raise UserError(
-            f"{path}: {', '.join(columns)} should be probabilities from 0 to 1 that sum to 1; in "
-            f"{int(wrong.sum()):,} of {len(table):,} rows they are not, first in that of id "
-            f"{table['id'][wrong].iloc[0]}."
+            f"{path}: in {wrong:,} of {len(table):,} rows the label is not 0 (A), 1 (B) or 2 "
+            f"(tie), the seed is missing, or {', '.join(columns)} are not probabilities from 0 to "
+            f"1 that sum to 1; first in that of id {table['id'][~fine].iloc[0]}."
         )
-    labels = numbers["label"].astype(int)
-    found = pd.DataFrame({"id": table["id"], "seed": numbers["seed"], "label": labels})
-    if found.duplicated(["id", "seed"]).any():
+    if table.duplicated(["id", "seed"]).any():
         raise UserError(f"{path}: a vote is there more than once.")
-    return found.assign(loss=losses(labels.to_numpy(), probabilities(p, columns)))
+    labels = table["label"].astype(int)
+    table = table.assign(label=labels, loss=losses(labels.to_numpy(), probabilities(p, columns)))
+    return table.pivot(index=["id", "label"], columns="seed", values="loss")
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -118,7 +109,12 @@ def _columns(table: pd.DataFrame) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    asked = _parser().parse_args(argv)
+    arguments = parser("compare", (__doc__ or "").split("\n\n")[1], _EXAMPLE)
+    arguments.add_argument("new", type=Path, metavar="NEW", help="new predictions")
+    arguments.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes")
+    help = "prompt groups of the votes (%(default)s)"
+    arguments.add_argument("--groups", type=Path, default=PAIRS, help=help)
+    asked = arguments.parse_args(argv)
     with command("compare", REFUSED):
         found = compare_files(asked.new, asked.old, asked.groups)
         new, old = (", ".join(_columns(_read(path, []))) for path in (asked.new, asked.old))
@@ -126,16 +122,6 @@ def main(argv: list[str] | None = None) -> None:
         verdict = ": a difference is" if found.verdict == "not shown" else " is"
         print(f"{asked.new}{verdict} {found}{unlike}")
         sys.exit(found.verdict == "worse")
-
-
-def _parser() -> argparse.ArgumentParser:
-    arguments = parser("compare", (__doc__ or "").split("\n\n")[1], _EXAMPLE)
-    arguments.add_argument("new", type=Path, metavar="NEW", help="new predictions")
-    arguments.add_argument("old", type=Path, metavar="OLD", help="predictions of the same votes")
-    arguments.add_argument(
-        "--groups", type=Path, default=PAIRS, help="prompt groups of the votes (%(default)s)"
-    )
-    return arguments
 
 
 if __name__ == "__main__":

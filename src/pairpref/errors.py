@@ -1,16 +1,15 @@
-"""How a command ends: errors that the user can mend, and everything else that can end it."""
+"""How a command or a stage ends: in one line where the user can mend it, or a signal came."""
 
 import errno
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_UNNAMED = "standard output or a file"
+from pairpref import stopping
 
 
 class UserError(Exception):
@@ -18,42 +17,39 @@ class UserError(Exception):
 
 
 @contextmanager
-def command(name: str, refused: int = 1) -> Iterator[None]:
-    """Run a command's main: what a user can mend, and Ctrl-C, end it in one line.
+def command(name: str, refused: int = 1, quiet: bool = False) -> Iterator[None]:
+    """Run a command's or a stage's main.
 
     Args:
-        name: what that line begins with.
-        refused: exit code of every unexpected end but Ctrl-C, which gives 130.
+        name: what each line of an error begins with.
+        refused: exit code of every end but a good one, and a signal's 128 + its number.
+        quiet: print no error.
     """
-    with suppress(ValueError):  # only the main thread can handle signals
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stopping.listen()
     try:
         try:
             yield
         finally:
             if sys.stdout is not None:  # None where the command is started with it closed
                 sys.stdout.flush()
+        return
     except UserError as error:
         message = str(error)
+    except stopping.Stopped as stop:
+        message = f"stopped by {stop}; run the same command again"
+        refused = 128 + stop.signum
     except BrokenPipeError:
         message = ""  # the reader of the output has seen enough
         _mute()
     except OSError as error:
+        message = _explain(error)
         if error.filename is None:
-            error.filename = _UNNAMED
             _mute()
-        message = explain(error)
-    except KeyboardInterrupt:
-        message, refused = "stopped by Ctrl-C", 130
     except Exception:
         message = traceback.format_exc()
-    else:
-        return
-    if message and refused == 1:
-        sys.exit(f"{name}: {message}")  # printed by Python
-    if message:
-        print(f"{name}: {message}", file=sys.stderr)
+    if not quiet and message:
+        lines = "\n".join(f"{name}: {line}" for line in message.splitlines())
+        print(lines, file=sys.stderr, flush=True)
     sys.exit(refused)
 
 
@@ -66,15 +62,15 @@ def say(text: str) -> None:
         _mute()
 
 
-def explain(error: OSError) -> str:
+def _explain(error: OSError) -> str:
     """One line: which file, and how much room is left where the disk is full."""
-    where = error.filename or "a file"
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or where == _UNNAMED:
+    where = error.filename or "standard output or a file"
+    if error.filename is None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: {error.strerror or error}"
     disk = next(folder for folder in Path(where).absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(disk).free
+    free = shutil.disk_usage(disk).free / 2**20
     return (
-        f"{where}: no space left on the disk, {free / 2**20:,.1f} MiB free. "
+        f"{where}: no space left on the disk, {free:,.1f} MiB free. "
         "Earlier results are untouched. Make room (`dvc gc --workspace` removes cached results of "
         "other runs, work/ has those of interrupted training), then run the same command again."
     )

@@ -10,19 +10,19 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from importlib import metadata
+from contextlib import contextmanager, nullcontext, suppress
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from pairpref import errors, params, stopping
-from pairpref.errors import UserError, explain
+from pairpref import errors, params
+from pairpref.errors import UserError
 from pairpref.files import naming
 from pairpref.paths import LOGS, WORK
-from pairpref.stage_guard import Inputs, refuse_other_code
+from pairpref.stage_guard import refuse_other_code, unchanged
 
 # Under `accelerate launch` a stage runs in several processes; only the first one speaks and writes.
 RANK = int(os.environ.get("RANK", 0))
@@ -43,10 +43,9 @@ class Log:
     """
 
     def __init__(self, stage: str, quiet: bool = False) -> None:
-        self.stage, self._quiet = stage, quiet
+        self.stage, self._quiet, self._path = stage, quiet, LOGS / f"{stage}.jsonl"
         self._run = f"{time.time_ns():x}-{os.getpid()}"
         LOGS.mkdir(exist_ok=True)
-        self._path = LOGS / f"{stage}.jsonl"
         before = last(stage)
         interrupted = bool(before) and before[-1]["event"] != "ended"
         self._file = self._path.open("a" if interrupted else "w", encoding="utf-8", buffering=1)
@@ -71,13 +70,13 @@ class Log:
             errors.say(f"{self.stage:>9} │ {text}")
         self.event("said", text=text)
 
-    def track(self, items: Iterable[T], total: int, unit: str, every: float = 5.0) -> Iterator[T]:
-        """Pass items through, with a line on progress every few seconds."""
+    def track(self, items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+        """Pass items through, with a line on progress every five seconds."""
         began = last = time.perf_counter()
         for done, item in enumerate(items, 1):
             yield item
             now = time.perf_counter()
-            if now - last >= every:
+            if now - last >= 5:
                 last, rate = now, done / (now - began)
                 left = f"{rate:,.0f}/s, {(total - done) / rate:.0f} s left"
                 self.say(f"{done:,} of {total:,} {unit}, {left}")
@@ -88,41 +87,27 @@ def run(stage: str, body: Callable[[params.Params, Log], None]) -> None:
 
     What a user can mend ends in one line. Exit codes: 1 a fault, 130 Ctrl-C, 143 SIGTERM.
     """
-    stopping.listen()
-    resume = True
-    try:
+    with errors.command(stage, quiet=bool(RANK)):
         refuse_other_code()
-        inputs, settings = Inputs(stage), params.load()
-        resume = settings.train.resume
-        with _only_process(stage):
+        with unchanged(stage), nullcontext() if RANK else _only_process(stage):
+            settings = params.load()
             log = Log(f"{stage}-rank{RANK}" if RANK else stage, quiet=bool(RANK))
             log.event(
                 "began",
                 python=platform.python_version(),
                 machine=platform.machine(),
                 cores=os.cpu_count(),
-                **_versions(),
+                **{package: version(package) for package in _PACKAGES},
             )
             # Threads change the last bits. Training and prediction set train.threads.
             with threadpool_limits(1):
                 body(settings, log)
-            inputs.check()
-            log.end(peak_mib=peak_mib())
-    except UserError as error:
-        _fail(stage, str(error), 1)
-    except OSError as error:
-        _fail(stage, explain(error), 1)
-    except stopping.Stopped as stop:
-        again = "goes on from here" if resume else "starts over, since train.resume is off"
-        _fail(stage, f"stopped by {stop}; the same command {again}", 128 + stop.signum)
+        log.end(peak_mib=peak_mib())
 
 
 @contextmanager
 def _only_process(stage: str) -> Iterator[None]:
     """Hold the stage's lock, which the system releases however the process ends."""
-    if RANK:
-        yield
-        return
     _LOCKS.mkdir(parents=True, exist_ok=True)
     owner = _LOCKS / f"{stage}.pid"
     try:
@@ -139,11 +124,9 @@ def _only_process(stage: str) -> Iterator[None]:
 
 def peak_mib() -> int:
     """Largest resident memory so far, in MiB, of this process or of any child that has ended."""
-    kib = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return round(kib / (1024**2 if sys.platform == "darwin" else 1024))
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(which).ru_maxrss for which in processes)
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024))
 
 
 def last(stage: str) -> list[dict[str, Any]]:
@@ -155,18 +138,3 @@ def last(stage: str) -> list[dict[str, Any]]:
         with suppress(json.JSONDecodeError):  # a killed stage may leave half a line
             events.append(json.loads(line))
     return [event for event in events if event.get("run") == events[-1].get("run")]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def _fail(stage: str, message: str, code: int) -> None:
-    if not RANK:
-        lines = "\n".join(f"{stage}: {line}" for line in message.splitlines())
-        print(lines, file=sys.stderr, flush=True)
-    raise SystemExit(code)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed
@@ -23,10 +23,6 @@ from pairpref.params import ParallelParams
 ALONE = ParallelParams(jobs=1)
 
 _JOBS_A_ROUND = 8  # a process
-_MISSING = (
-    "parallel.backend is ray, which is not installed: run `make ray` or "
-    "pip install -c constraints.txt -e '.[ray]', or use -S parallel.backend=loky"
-)
 _KILLED = (
     "a worker process was killed, perhaps because memory ran out: lower parallel.jobs; the same "
     "command goes on from what is saved"
@@ -56,18 +52,17 @@ def each(
         UserError: from a job; or a process was killed; or Ray is missing or can't be reached.
     """
     arguments = iter(arguments)
-    processes = params.jobs if at_most is None else min(params.jobs, at_most)
-    a_round = processes * _JOBS_A_ROUND
-    jobs = list(islice(arguments, a_round))
+    processes = min(params.jobs, at_most or params.jobs)
+    jobs = list(islice(arguments, processes * _JOBS_A_ROUND))
     processes = min(processes, len(jobs))
     if processes < 2:
-        yield from (function(*job) for job in chain(jobs, arguments))
+        yield from starmap(function, chain(jobs, arguments))
         return
     with _loky(processes) if params.backend == "loky" else _ray(processes, gpu) as pool:
         # By rounds: joblib would read ahead in a thread, where the reader's errors get lost.
         while jobs:
             yield from pool(delayed(function)(*job) for job in jobs)
-            jobs = list(islice(arguments, a_round))
+            jobs = list(islice(arguments, processes * _JOBS_A_ROUND))
 
 
 @contextmanager
@@ -87,38 +82,38 @@ def _ray(processes: int, gpu: bool) -> Iterator[Parallel]:
         import ray
         from ray.util.joblib import register_ray
     except ImportError:
-        raise UserError(_MISSING) from None
+        raise UserError(
+            "parallel.backend is ray, which is not installed: run `make ray` or "
+            "pip install -c constraints.txt -e '.[ray]', or use -S parallel.backend=loky"
+        ) from None
     register_ray()
-    joined = ray.is_initialized()
-    if not joined:
-        _connect(processes)
+    if own := not ray.is_initialized():
+        _connect()
     try:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if gpu else 0
         # A pool larger than the cluster would wait for ever.
         processes = min(processes, max(1, int(resources.get("CPU", 0))), gpus or processes)
-        needs = {"num_cpus": 1, "num_gpus": min(gpus, 1), "runtime_env": _environment(processes)}
+        # As loky does: a share of the cores, and this process's sys.path.
+        share = str(max(1, cpu_count() // processes))
+        names = ParallelBackendBase.MAX_NUM_THREADS_VARS
+        variables = {name: os.environ.get(name, share) for name in names}
+        variables["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
+        needs = {"num_cpus": 1, "num_gpus": min(gpus, 1), "runtime_env": {"env_vars": variables}}
         with _pool("ray", processes, None, ray_remote_args=needs) as pool:
             yield pool
-    except (
-        ray.exceptions.RayActorError,
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.OutOfMemoryError,
-    ):
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
         raise UserError(_KILLED) from None
     finally:
-        if not joined:
+        if own:
             ray.shutdown()
 
 
-def _connect(processes: int) -> None:
+def _connect() -> None:
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS", "local")
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
-    if not address:
-        ray.init(address="local", num_cpus=processes, **quiet)
-        return
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError) as error:
@@ -148,12 +143,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)  # files are whole at any moment
-
-
-def _environment(processes: int) -> dict[str, dict[str, str]]:
-    """What loky gives its processes: their share of the cores, and this process's sys.path."""
-    share = str(max(1, cpu_count() // processes))
-    names = ParallelBackendBase.MAX_NUM_THREADS_VARS
-    variables = {name: os.environ.get(name, share) for name in names}
-    variables["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
-    return {"env_vars": variables}

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pairpref.cli import parser
 from pairpref.errors import command
@@ -36,20 +36,8 @@ class DataParams(Section):
     train: Text = str(ARENA / "train.csv")  # votes, in any form of docs/votes.md
     test: str | None = str(ARENA / "test.csv")  # pairs to predict
     truth: str | None = str(ARENA / "truth.csv")  # true vote probabilities
-    solution: str | None = str(
-        ARENA / "solution.csv"
-    )  # labels of `test`, with Kaggle's Usage column
+    solution: str | None = str(ARENA / "solution.csv")  # labels of `test`, with Kaggle's Usage
     folds: Annotated[int, Field(ge=2, le=100)] = 5  # grouped by prompt, stratified by label
-
-    @field_validator("test", "truth", "solution", mode="before")
-    @classmethod
-    def _path(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.context:
-            raise ValueError(
-                "expected a path, because DVC can't read null; keep the arena's path, which is "
-                "ignored when data.train is your own file"
-            )
-        return value
 
     @model_validator(mode="after")
     def _drop_files_of_other_votes(self) -> Self:
@@ -116,9 +104,7 @@ class AugmentParams(Section):
 class ModelParams(Section):
     backbone: Text = SMALL  # from random weights; or a hub name or a local folder
     revision: Text = "main"  # branch, tag or commit of a hub name
-    pooling: Literal["spans", "cls"] = (
-        "spans"  # means of prompt, A and B; or the backbone's own head
-    )
+    pooling: Literal["spans", "cls"] = "spans"  # means of prompt, A, B; or the backbone's head
     max_length: Annotated[int, Field(ge=16)] = 256  # tokens in a composed pair
     hidden_size: Annotated[int, Field(ge=8)] = 32  # of small-deberta-v2
     layers: Count = 1  # of small-deberta-v2
@@ -135,13 +121,9 @@ class TrainParams(Section):
     gradient_accumulation_steps: Count = 1  # parts of a process's share of a step, to save memory
     weight_decay: Annotated[float, Field(ge=0)] = 0.3
     max_grad_norm: Positive = 1.0  # longer gradients are scaled down to it
-    class_weights: bool = (
-        False  # weigh votes by the rarity of their label; predictions are corrected
-    )
+    class_weights: bool = False  # weigh votes by the rarity of their label; p is corrected
     patience: Count | None = 1  # epochs without a better log loss before training stops
-    min_delta: Annotated[float, Field(ge=0)] = (
-        0.0  # smaller improvements of the log loss don't count
-    )
+    min_delta: Annotated[float, Field(ge=0)] = 0.0  # smaller improvements of it don't count
     resume: bool = True  # continue from work/; false starts over
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     threads: Count = 1  # of a training process; another number changes the last bits
@@ -217,9 +199,7 @@ def load(path: Path | str = PARAMS) -> Params:
 
 
 def main(argv: list[str] | None = None) -> None:
-    about = (
-        "Check params.yaml: print a line for each unknown key and each value that can't be used."
-    )
+    about = "Check params.yaml: print a line for each key or value that can't be used."
     parser("params", about, "pairpref params").parse_args(argv)
     with command("params"):
         load()

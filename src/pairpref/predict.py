@@ -34,6 +34,7 @@ from pairpref.training.inference import best_device, by_order
 
 BATCH_SIZE = PredictParams().batch_size
 MAX_BAD_SHARE = CleanParams().max_bad_share
+_SHARES = "the shares of A, B and tie among the training votes"
 
 
 def predict(
@@ -61,13 +62,22 @@ def predict(
     Raises:
         UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
     """
-    folders = _classifiers(bundle)
+    folders = bundles.check(bundle)
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     config = classifier.load_config(folders[0])
     torch.set_num_threads(config.threads)
     switches = CleanParams(**config.clean, near_duplicate=1, max_bad_share=1)
     frame, bad = read_test(path, switches, parallel, bundles.plain(bundle))
-    _account(path, bad, len(frame), unreadable, keep_going, say)
+    listed = _list(bad, unreadable)
+    if bad:
+        found = f"{len(bad):,} of {len(frame):,} rows can't be read"
+        shares = "the shares of A, B and tie among the training votes"
+        if len(bad) > MAX_BAD_SHARE * len(frame) and not keep_going:
+            raise UserError(
+                f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
+                f"Mend the file, or let such rows get {shares} with --keep-going.{listed}"
+            )
+        say(f"{found}; they get {shares}.{listed}\n{quarantine.summary(bad)}")
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
     if len(tokens) and tokens.single != config.single:
@@ -91,31 +101,16 @@ def predict(
     return submission
 
 
-def _account(
-    path: Path | str,
-    bad: Sequence[RejectedRow],
-    rows: int,
-    unreadable: Path | None,
-    keep_going: bool,
-    say: Callable[[str], object],
-) -> None:
-    """List the rows that can't be read, and refuse too many."""
-    if unreadable and bad:
-        with written_aside(unreadable) as (to,):
-            quarantine.write(to, bad)
-    elif unreadable:
-        unreadable.unlink(missing_ok=True)
+def _list(bad: Sequence[RejectedRow], unreadable: Path | None) -> str:
+    """Write the rows that can't be read, and say where."""
+    if unreadable is None:
+        return ""
     if not bad:
-        return
-    found = f"{len(bad):,} of {rows:,} rows can't be read"
-    get = "get the shares of A, B and tie among the training votes."
-    listed = f" Each is in {unreadable} with its line." if unreadable else ""
-    if len(bad) > MAX_BAD_SHARE * rows and not keep_going:
-        raise UserError(
-            f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
-            f"Mend the file, or let such rows {get[:-1]} with --keep-going.{listed}"
-        )
-    say(f"{found}; they {get}{listed}\n{quarantine.summary(bad)}")
+        unreadable.unlink(missing_ok=True)
+        return ""
+    with written_aside(unreadable) as (to,):
+        quarantine.write(to, bad)
+    return f" Each is in {unreadable} with its line."
 
 
 def write(submission: pd.DataFrame, path: Path) -> None:
@@ -124,49 +119,27 @@ def write(submission: pd.DataFrame, path: Path) -> None:
         submission.to_csv(to, index=False, lineterminator="\n", float_format="%.9g")
 
 
-def _classifiers(bundle: Path) -> list[Path]:
-    """Folders of the trained folds' classifiers, fold 0 first."""
-    bundles.check(bundle)
-    further = (bundle / "oof").glob("fold[0-9]*")
-    return [
-        bundle / "train",
-        *sorted(further, key=lambda folder: int(folder.name.removeprefix("fold"))),
-    ]
-
-
 def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
     """Where the submission goes, behind a symlink if it is one, and the list of unreadable rows.
 
     Raises:
         UserError: it is no regular file, or is the input itself.
     """
-    if path.is_dir() or (path.exists() and not path.is_file()):
-        kind = "folder" if path.is_dir() else "pipe or device"
-        raise UserError(f"--output {str(path)!r} is a {kind}; name a CSV of its own.")
-    unreadable = path.with_suffix(".unreadable.csv")
-    real = os.path.realpath(path)
-    if os.path.realpath(given) in (real, os.path.realpath(unreadable)):
+    if path.exists() and not path.is_file():
+        raise UserError(f"--output {str(path)!r} is not a file; name a CSV of its own.")
+    real, unreadable = Path(os.path.realpath(path)), path.with_suffix(".unreadable.csv")
+    if Path(os.path.realpath(given)) in (real, Path(os.path.realpath(unreadable))):
         raise UserError(f"--output {path} would overwrite the input itself; name a CSV of its own.")
-    return Path(real), unreadable
+    return real, unreadable
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def main(argv: list[str] | None = None) -> None:
-    asked = _parser().parse_args(argv)
-    with command("predict"):
-        output, unreadable = _outputs(asked.output, asked.input)
-        submission = predict(
-            asked.input,
-            asked.bundle,
-            asked.batch_size,
-            say=say,
-            unreadable=unreadable,
-            keep_going=asked.keep_going,
-        )
-        write(submission, output)
-        say(f"{len(submission):,} predictions in {asked.output}")
-
-
-def _parser() -> argparse.ArgumentParser:
     example = "pairpref predict --input data/raw/test.csv --output submission.csv"
     arguments = parser("predict", (__doc__ or "").split("\n\n")[1], example)
     add = arguments.add_argument
@@ -177,13 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     size = "sequences in a forward pass (default: %(default)s)"
     add("--batch-size", default=BATCH_SIZE, type=_count, help=size)
     add("--keep-going", action="store_true", help="even where many rows can't be read")
-    return arguments
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    asked = arguments.parse_args(argv)
+    with command("predict"):
+        output, bad = _outputs(asked.output, asked.input)
+        options = {"say": say, "unreadable": bad, "keep_going": asked.keep_going}
+        submission = predict(asked.input, asked.bundle, asked.batch_size, **options)
+        write(submission, output)
+        say(f"{len(submission):,} predictions in {asked.output}")
 
 
 if __name__ == "__main__":

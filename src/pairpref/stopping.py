@@ -17,10 +17,10 @@ import psutil
 
 _GRACE_SECONDS = 5.0
 
-_asked: int | None = None
-_depth = 0
+_asked: int | None = None  # the signal that has come
+_depth = 0  # of deferred() blocks
 _worker = False
-_ending: float | None = None
+_ending: float | None = None  # when Stopped was raised
 
 
 class Stopped(BaseException):
@@ -35,11 +35,7 @@ class Stopped(BaseException):
 
 
 def listen(worker: bool = False) -> None:
-    """Handle SIGTERM and SIGINT in this process.
-
-    Args:
-        worker: only note signals; one Ctrl-C reaches a worker twice, also through its parent.
-    """
+    """Handle SIGTERM and SIGINT. A worker only notes them: Ctrl-C reaches it twice."""
     global _worker
     _worker = worker
     if threading.current_thread() is threading.main_thread():
@@ -63,12 +59,12 @@ def deferred() -> Iterator[None]:
     try:
         yield
     except Exception:
-        if requested() is None or _depth > 1:
+        if _asked is None or _depth > 1:
             raise
     finally:
         _depth -= 1
-    if not _depth and (signum := requested()) is not None:
-        _end(signum)
+    if not _depth and _asked is not None:
+        _end(_asked)
 
 
 def _note(signum: int, _: FrameType | None) -> None:

@@ -2,10 +2,9 @@
 
 import difflib
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -17,6 +16,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, section: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in section if isinstance(section, dict) else ():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+                raise ValueError(f"unknown key {key}: {hint}")
+        return section
 
 
 def raw(path: Path) -> Any:
@@ -37,28 +47,20 @@ def raw(path: Path) -> Any:
 
 
 def read(path: Path, model: type[Model]) -> Model:
-    """Read and check a YAML file.
-
-    Raises:
-        UserError: as `raw` and `validated`.
-    """
-    return validated(model, raw(path), str(path), from_file=True)
+    """Read and check a YAML file; errors as of `raw` and `validated`."""
+    return validated(model, raw(path), str(path))
 
 
-def validated(model: type[Model], raw: object, source: str, from_file: bool = False) -> Model:
+def validated(model: type[Model], raw: object, source: str) -> Model:
     """A model of plain dicts.
-
-    Args:
-        source: what errors begin with.
-        from_file: also refuse what DVC can't read from a file.
 
     Raises:
         UserError: a key or value is not allowed; a line for each, beginning with `source`.
     """
     try:
-        return model.model_validate(raw, context=from_file)
+        return model.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{source}: {_explain(fault, model)}" for fault in error.errors()]
+        lines = [f"{source}: {_explain(fault)}" for fault in error.errors()]
         raise UserError("\n".join(lines)) from None
 
 
@@ -71,28 +73,15 @@ def flat(section: dict, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
-    *sections, key = [str(part) for part in fault["loc"]] or ["the whole file"]
-    name, message = ".".join([*sections, key]), fault["msg"].removeprefix("Value error, ")
+def _explain(fault: ErrorDetails) -> str:
+    name = ".".join(map(str, fault["loc"])) or "the whole file"
+    message = fault["msg"].removeprefix("Value error, ")
     match fault["type"]:
-        case "extra_forbidden":
-            known = list(_fields(sections, model))
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {'.'.join([*sections, *near])}?"
-            return f"unknown key {name}: {hint if near else 'known here: ' + ', '.join(known)}"
+        case "value_error":
+            return f"{name}: {message}" if fault["loc"] else message
         case "missing":
             return f"{name} is missing"
         case "tuple_type":
             return f"{name} is {fault['input']!r}: expected a list; write [{fault['input']}]"
-        case "value_error" if not fault["loc"]:
-            return message
         case _:
             return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _fields(sections: list[str], model: Any) -> dict:
-    for part in sections:
-        # In a dict of models the part is a key; its values' type has the fields.
-        is_dict = get_origin(model) is dict
-        model = get_args(model)[1] if is_dict else model.model_fields[part].annotation
-    return (get_args(model)[0] if get_origin(model) in (Union, UnionType) else model).model_fields

@@ -131,10 +131,7 @@ def test_sigterm_stops_and_the_same_command_goes_on(long_training):
         stage_process(long_training, "train").send_signal(signal.SIGTERM)
         out, _ = repro.communicate(timeout=60)
     assert repro.returncode != 0
-    assert (
-        "train: stopped by SIGTERM; the same command goes on from here" in out
-        and "Traceback" not in out
-    )
+    assert "train: stopped by SIGTERM; run the same command again" in out and "Traceback" not in out
     assert "going on from step" in long_training.dvc("repro", "train")
 
 
@@ -159,10 +156,7 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
         )
         worker.terminate()
         out, _ = stage.communicate(timeout=120)
-    assert (
-        stage.returncode == 143
-        and "oof: stopped by SIGTERM; the same command goes on from here" in out
-    )
+    assert stage.returncode == 143 and "oof: stopped by SIGTERM; run the same command again" in out
     assert not export.exists()
 
 
@@ -185,10 +179,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
         in_the_middle(long_training)
         psutil.os.killpg(repro.pid, signal.SIGINT)
         out, _ = repro.communicate(timeout=60)
-    assert (
-        repro.returncode != 0
-        and "train: stopped by Ctrl-C; the same command goes on from here" in out
-    )
+    assert repro.returncode != 0 and "train: stopped by Ctrl-C; run the same command again" in out
     assert "going on from step" in long_training.dvc("repro", "train")
 
 

@@ -93,11 +93,7 @@ def test_a_version_has_the_changes_of_its_parents(tmp_path):
         ),
         ("anchor: v2.0", "anchor: v9.0", "the anchor is v9.0; expected one of v1.0, v2.0"),
         ("of: v2.0", "of: v9.0", "the feature ab is of v9.0"),
-        (
-            "hypothesis: it learns more",
-            "hypotheses: it learns more",
-            "did you mean versions.v2.0.hypothesis?",
-        ),
+        ("hypothesis: it learns more", "hypotheses: it learns more", "did you mean hypothesis?"),
         ("anchor: v2.0", "anchor: 17", "anchor is 17"),
         (
             "    hypothesis: it learns\n",

@@ -1,7 +1,7 @@
 """python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
 
 Predict a file of pairs with what the pipeline trained: the mean of all trained folds' classifiers,
-calibrated (see `pairpref.evaluation.pooling`). Rows that can't be read are listed with line and
+calibrated (see `pairpref.evaluation.calibration`). Rows that can't be read are listed with line and
 reason in submission.unreadable.csv, and get the shares of A, B and tie among the training votes.
 More than 2 % of them are an error, unless --keep-going is given.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pairpref import bundle as bundles
 from pairpref.cli import parser
@@ -23,14 +22,10 @@ from pairpref.data.votes import RejectedRow
 from pairpref.errors import UserError, command, say
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
-from pairpref.model import classifier
 from pairpref.pairs import WINNERS
 from pairpref.parallel import ALONE
 from pairpref.params import CleanParams, ParallelParams, PredictParams
 from pairpref.paths import MODELS
-from pairpref.text import tokenizer as tokenizers
-from pairpref.text.tokens import tokenize
-from pairpref.training.inference import best_device, by_order
 
 BATCH_SIZE = PredictParams().batch_size
 MAX_BAD_SHARE = CleanParams().max_bad_share
@@ -63,6 +58,15 @@ def predict(
         UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
     """
     folders = bundles.check(bundle)
+
+    # Seconds to import: --help and a wrong bundle need not wait for it.
+    import torch
+
+    from pairpref.model import classifier
+    from pairpref.text import tokenizer as tokenizers
+    from pairpref.text.tokens import tokenize
+    from pairpref.training.inference import best_device, by_order
+
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     config = classifier.load_config(folders[0])
     torch.set_num_threads(config.threads)
@@ -71,13 +75,12 @@ def predict(
     listed = _list(bad, unreadable)
     if bad:
         found = f"{len(bad):,} of {len(frame):,} rows can't be read"
-        shares = "the shares of A, B and tie among the training votes"
         if len(bad) > MAX_BAD_SHARE * len(frame) and not keep_going:
             raise UserError(
                 f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
-                f"Mend the file, or let such rows get {shares} with --keep-going.{listed}"
+                f"Mend the file, or let such rows get {_SHARES} with --keep-going.{listed}"
             )
-        say(f"{found}; they get {shares}.{listed}\n{quarantine.summary(bad)}")
+        say(f"{found}; they get {_SHARES}.{listed}\n{quarantine.summary(bad)}")
     usable = frame["ok"].to_numpy()
     tokens = tokenize(frame[usable], bundle / "tokenizer")
     if len(tokens) and tokens.single != config.single:

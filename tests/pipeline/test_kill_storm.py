@@ -85,7 +85,10 @@ def finished(run: Run, strikes: list[Strike]) -> None:
 
 def test_storm_sees_other_bytes(changed):
     """A stage that draws a number without a seed is found out."""
-    unseeded = 'import random\n\nPath("report/headline.json").write_text(str(random.random()))\n'
+    unseeded = (
+        "import random\nfrom pathlib import Path\n\n"
+        'Path("report/headline.json").write_text(str(random.random()))\n'
+    )
     run = changed("stages/report.py", lambda text: text + unseeded)
     assert not run.lost
     assert "report/headline.json" in run.different and "report/report.md" not in run.different

@@ -206,10 +206,7 @@ def test_a_stage_run_before_the_one_it_needs_is_one_line(clean_tree):
     shutil.rmtree(clean_tree.path / "data/tokens")
     done = clean_tree.run("python", "-m", "stages.train")
     assert done.returncode == 1
-    assert (
-        done.stdout
-        == "train: data/tokens is missing; the stage tokenize makes it: `dvc repro train`\n"
-    )
+    assert done.stdout == "train: data/tokens is missing: `dvc repro train` makes it first.\n"
 
 
 @pytest.mark.fault(15)

@@ -45,7 +45,7 @@ def test_better_worse_and_the_same(files, capsys):
     out, code = said(capsys, "poor.parquet", "good.parquet")
     assert "is worse: log loss +" in out and code == 1
     out, code = said(capsys, "good.parquet", "good.parquet")
-    assert "not shown: log loss +0.0000" in out and not code
+    assert "the same probabilities on all 300 votes" in out and not code
 
 
 def test_seeds_are_taken_into_account_and_ids_may_be_numbers(files, capsys):

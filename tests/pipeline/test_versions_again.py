@@ -39,5 +39,5 @@ def test_a_version_makes_its_figures_again(clone, name):
         assert after == before and clone.git("status", "--porcelain", "metrics", "plots") == ""
     else:
         # Different last bits grow at the small model's high learning rate: v22.0 was 0.04 apart on
-        # another CPU. The class shares are 0.17 and more away.
-        assert after["log_loss"] == pytest.approx(before["log_loss"], abs=0.1)
+        # another CPU. The class shares are 0.17 and more away, so this still tells good from bad.
+        assert after["log_loss"] == pytest.approx(before["log_loss"], abs=0.06)

@@ -31,6 +31,7 @@ class Kill:
 
     words: str
     hit: bool  # whether the stage's process was there
+    strike: Strike | None = None
     resumed: list[str] = field(default_factory=list)  # steps of trainings found afterwards
 
 
@@ -90,7 +91,9 @@ class Repro:
             else:
                 there[target][0].send_signal(signum)
         moment = f"{time.perf_counter() - began:4.1f} of {seconds:4.1f} s"
-        return Kill(f"{strike.stage:9} {signum.name} {target:6} at {moment}", bool(there["stage"]))
+        return Kill(
+            f"{strike.stage:9} {signum.name} {target:6} at {moment}", bool(there["stage"]), strike
+        )
 
 
 def living(folder: Path) -> list[psutil.Process]:

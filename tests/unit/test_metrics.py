@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -84,12 +84,15 @@ def test_confusion_counts_every_vote():
 
 @given(probabilities)
 def test_truth_captures_everything_and_its_mean_nothing(p):
+    assume(np.ptp(p, axis=0).max() > 1e-2)
     constant = np.tile(p.mean(axis=0), (len(p), 1))
-    if np.ptp(p, axis=0).max() > 1e-2:
-        assert truth.captured(p, p)["information_captured"] == pytest.approx(1)
-        assert truth.captured(p, constant)["information_captured"] == pytest.approx(0, abs=1e-6)
-    elif len(p) == 1:
-        assert "information_captured" not in truth.captured(p, p)
+    assert truth.captured(p, p)["information_captured"] == pytest.approx(1)
+    assert truth.captured(p, constant)["information_captured"] == pytest.approx(0, abs=1e-6)
+
+
+def test_where_all_votes_are_alike_there_is_nothing_to_capture():
+    p = np.array([[0.5, 0.3, 0.2]])
+    assert "information_captured" not in truth.captured(p, p)
 
 
 @given(probabilities, st.integers(0, 2**32 - 1))

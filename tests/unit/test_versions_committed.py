@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -105,4 +104,11 @@ def test_kept_files_are_small():
 def test_every_version_and_feature_is_measured_on_the_same_votes():
     frames = [kept.read(path) for path in sorted((ROOT / VERSIONS).rglob("*.parquet"))]
     assert all(kept.same_votes(frames[0], other) for other in frames[1:])
-    assert pd.Series([len(set(frame["seed"])) for frame in frames]).isin([3]).all()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_predictions_are_there_for_every_seed_that_the_version_trained(repository, name):
+    seeds = yaml.safe_load(at(repository, name, "params.yaml"))["train"]["seeds"]
+    votes = kept.read(results.predictions_path(name, ROOT)).groupby("seed")["id"].nunique()
+    assert list(votes.index) == seeds and votes.nunique() == 1
+    assert results.read_measured(ROOT / MEASURED).loc[name, "seeds"] == len(seeds)

@@ -106,7 +106,7 @@ def _refuse_too_many(rejected: list[RejectedRow], kept: int, params: Params) -> 
         f"{params.data.train}: {len(rejected):,} of {rows:,} rows can't be used, more than "
         f"clean.max_bad_share allows ({params.clean.max_bad_share}).\n"
         f"{quarantine.summary(rejected)}\nEach is in {_REJECTED} with its line. Mend the file, "
-        "or raise clean.max_bad_share. Earlier results are untouched."
+        "or raise clean.max_bad_share."
     )
 
 

@@ -21,7 +21,7 @@ from pairpref.evaluation.report import EvaluationReport, Votes, evaluate
 from pairpref.files import write_json, write_text
 from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
-from pairpref.params import Params
+from pairpref.params import Params, in_arena
 from pairpref.reporting import figures, page, provenance, tables
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
@@ -55,7 +55,7 @@ def report(params: Params, log: Log) -> None:
         test=json.loads(paths.TEST_SCORES.read_text("utf-8")),
     )
     _write(found, VersionResults.load(catalog.load(), collect_predictions(params)), params)
-    best = f"best baseline ({found.best.name.replace('_', ' ')}) {found.best.log_loss:.4f}"
+    best = f"best baseline ({page.sentence('level', found.best.name)}) {found.best.log_loss:.4f}"
     log.say(f"log loss {found.figures['log_loss']:.4f}, {best}; read {paths.PAGE}")
 
 
@@ -98,9 +98,10 @@ def _lengths() -> pd.DataFrame:
 
 
 def _shown(params: Params) -> dict[str, object]:
-    """Params by dotted names, without parallel.*: the number of jobs changes no byte."""
+    """Params by dotted names that say something of this run: parallel.* changes no byte."""
     named = flat(params.model_dump(mode="json"))
-    return {key: value for key, value in named.items() if not key.startswith("parallel.")}
+    hidden = ("parallel.",) if in_arena(params.data.train) else ("parallel.", "simulate.")
+    return {key: value for key, value in named.items() if not key.startswith(hidden)}
 
 
 def _write(found: EvaluationReport, versions: VersionResults, params: Params) -> None:

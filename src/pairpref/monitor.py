@@ -76,7 +76,9 @@ class Log:
         for done, item in enumerate(items, 1):
             yield item
             now = time.perf_counter()
-            if now - last >= 5:
+            if done == 1:
+                began = last = now  # workers have started
+            elif now - last >= 5:
                 last, rate = now, done / (now - began)
                 left = f"{rate:,.0f}/s, {(total - done) / rate:.0f} s left"
                 self.say(f"{done:,} of {total:,} {unit}, {left}")

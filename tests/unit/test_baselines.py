@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from pairpref.evaluation.baselines import (
+    BASELINES,
     boosting,
     class_prior,
     length_features,
@@ -11,6 +12,8 @@ from pairpref.evaluation.baselines import (
     tfidf,
 )
 from pairpref.evaluation.metrics import scores
+
+FITTED = [baseline for name, baseline in BASELINES.items() if name != "uniform"]
 
 
 def votes(n: int, longer_wins: float, seed: int = 0) -> pd.DataFrame:
@@ -45,7 +48,7 @@ def test_lengths_are_learned_where_they_matter_and_only_there():
         assert prior - lengths == pytest.approx(gain, abs=0.1 if gain else 0.01)
 
 
-@pytest.mark.parametrize("model", [class_prior, length_only, tfidf, boosting])
+@pytest.mark.parametrize("model", FITTED)
 def test_a_fold_is_not_predicted_from_its_own_labels(model):
     pairs = votes(300, 0.8)
     changed = pairs.assign(label=pairs["label"].where(pairs["fold"] != 1, (pairs["label"] + 1) % 3))
@@ -55,7 +58,7 @@ def test_a_fold_is_not_predicted_from_its_own_labels(model):
 
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize("model", [class_prior, length_only, tfidf, boosting])
+@pytest.mark.parametrize("model", FITTED)
 def test_a_label_that_no_vote_has_gets_nothing(model):
     pairs = votes(300, 0.8)
     pairs = pairs[pairs["label"] != 2]
@@ -174,7 +177,7 @@ def test_swapping_the_answers_swaps_the_sign_of_the_differences():
     np.testing.assert_allclose(there["in_common"], back["in_common"])
 
 
-@pytest.mark.parametrize("model", [tfidf, boosting])
+@pytest.mark.parametrize("model", FITTED)
 def test_missing_answers_are_no_words(model):
     pairs = votes_on_words(60, lambda prompt, answer: answer.count("comet")).assign(response_b=None)
     assert np.isfinite(model(pairs)).all()

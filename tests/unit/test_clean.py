@@ -148,7 +148,7 @@ def test_bad_rows_are_in_quarantine(here):
         "line": "2",
         "id": '\'=cmd|"/c calc"',
         "reason": "no_winner",
-        "excerpt": "0, 0, 0",
+        "excerpt": "winner_model_a: 0, winner_model_b: 0, winner_tie: 0",
     }
     assert not set(pairs["line"]) & {2, 62, 122, 182}
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairpref.data import cells, values
-from pairpref.data.quarantine import RowError
+from pairpref.data import cells, forms, values
+from pairpref.data.quarantine import REASONS, RowError
 from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
@@ -31,6 +31,8 @@ VOTES = [
     for i in range(120)
 ]
 SINGLE = [vote for vote in VOTES if len(vote["turns"][0]) == 1]
+OF_FORMS = {vote for form in forms.FORMS.values() for vote in form.votes}
+OF_VOTES = {column for vote in OF_FORMS for column in vote.columns}
 WORDS = ("model_a", "model_b", "tie")
 
 
@@ -149,8 +151,7 @@ def test_pairs_to_predict_in_every_form_and_kind_of_file(tmp_path, form, ending)
     votes = VOTES if form in FORMS else SINGLE
     rows = [(FORMS | PLAIN)[form](vote) for vote in votes]
     unjudged = [
-        {name: value for name, value in row.items() if not name.startswith("winner")}
-        for row in rows
+        {name: value for name, value in row.items() if name not in OF_VOTES} for row in rows
     ]
     path = write(tmp_path / f"test.{ending}", unjudged)
     assert told(list(read_unjudged(path).rows)) == [
@@ -435,7 +436,14 @@ def test_ties_of_two_bad_answers_are_told(tmp_path):
         True,
         None,
     ]
-    assert (found[-1].reason, found[-1].excerpt) == ("bad_winner", "?")
+    assert (found[-1].reason, found[-1].excerpt) == ("bad_winner", "winner: ?")
+
+
+def test_every_vote_has_its_reason_and_every_form_and_reason_its_row_in_the_docs():
+    assert {vote.reason for vote in OF_FORMS} - {""} <= REASONS.keys()
+    page = (Path(__file__).parents[2] / "docs/votes.md").read_text(encoding="utf-8")
+    assert all(f"\n| {name} |" in page for name in forms.FORMS)
+    assert all(f"`{reason}`" in page for reason in REASONS)
 
 
 @pytest.mark.fault(27)

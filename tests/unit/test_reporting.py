@@ -12,6 +12,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from pairpref.evaluation import buckets
+from pairpref.evaluation.baselines import BASELINES
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.metrics import losses
 from pairpref.evaluation.report import EvaluationReport, Votes, evaluate, examples
@@ -239,7 +240,7 @@ def test_no_part_is_called_weak_where_none_is():
 def test_where_the_truth_is_not_known_the_weakest_part_gains_least_over_the_shares():
     found = judged(n=900, blind=True, known=False)
     assert found.parts[0].bucket == "long" and found.parts[-1].against.difference < -0.2
-    said = "weakest on long pairs: there its log loss is 0.0000 (above|below) that of the class"
+    said = "gains least on long pairs: there its log loss is 0.0000 (above|below) that of the class"
     assert re.search(said, opening(found))
 
 
@@ -326,8 +327,16 @@ def test_markdown_and_page_show_the_same_tables():
 
 def test_a_new_baseline_is_shown_without_more_ado():
     added = replace(report().baselines[0], name="word_count")
-    new = replace(report(), baselines=[added, *report().baselines])
-    assert "| word count |" in section(new, "Does it beat simple answers?")
+    figures = {"word_count": added.log_loss, **report().figures}
+    new = replace(report(), baselines=[added, *report().baselines], figures=figures)
+    for heading in ("Does it beat simple answers?", "In figures"):
+        assert "| word count |" in section(new, heading)
+
+
+def test_every_baseline_has_its_names_and_no_other_figures():
+    words = page.words()
+    assert list(BASELINES) == list(words.baselines)
+    assert not BASELINES.keys() & words.figures.keys()
 
 
 def test_a_percent_sign_follows_one_space():

@@ -1,14 +1,12 @@
 """Every public form of votes: what its columns are called, and how they say who has won.
 
-To add a form, add an entry to `FORMS`. If it says who has won in a new way, add a `Vote` for that.
-Then show it in docs/votes.md and add an example to `FORMS` in tests/unit/test_forms.py, which reads
-it from CSV, JSON lines and Parquet. A file has the first form of which it has all the columns.
+docs/architecture.md says how to add one. A file has the first form of which it has all the columns.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +31,8 @@ def _of_flags(*given: object) -> int | None:
     if None in flags:
         return None
     if flags.count(1) != 1:
-        raise RowError("several_winners" if any(flags) else "no_winner", _listed(given))
+        named = dict(zip(WINNERS, given, strict=True))
+        raise RowError("several_winners" if any(flags) else "no_winner", _listed(named))
     return flags.index(1)
 
 
@@ -125,8 +124,8 @@ class Layout:
     def _label(self, row: Mapping[str, object]) -> int | None:
         if self.vote is None:
             return None
-        given = [row[name] for name in self.vote.columns]
-        label = self.vote.label(*given)
+        given = {name: row[name] for name in self.vote.columns}
+        label = self.vote.label(*given.values())
         if label is None:
             raise RowError(self.vote.reason, _listed(given))
         return label
@@ -164,9 +163,10 @@ def find(path: Path | str, heads: Sequence[Collection[str]], judged: bool) -> La
     lower = {name.lower() for name in columns}
     nearest = max(needed, key=lambda names: len(lower.intersection(names)) / len(names))
     missing = ", ".join(name for name in nearest if name not in columns)
+    case = " Column names are in lower case." if lower.intersection(nearest) - {*columns} else ""
     raise UserError(
         f"{path}: wrong columns: got {printable(', '.join(columns), 200)}. Nearest of the forms in "
-        f"docs/votes.md: {', '.join(nearest)}; missing: {missing}."
+        f"docs/votes.md: {', '.join(nearest)}; missing: {missing}.{case}"
     )
 
 
@@ -215,8 +215,9 @@ def _is_list(text: str) -> bool:
         return False
 
 
-def _listed(given: Iterable[object]) -> str:
-    return ", ".join(str(value)[:40] for value in given)
+def _listed(given: Mapping[str, object]) -> str:
+    """The columns of a vote with what they hold."""
+    return ", ".join(f"{name}: {str(value)[:40]}" for name, value in given.items())
 
 
 def _pair(

@@ -1,8 +1,8 @@
 """Simple answers that a model must beat, each cross-fitted over the model's own folds.
 
 A baseline takes pairs, a frame of all votes with the columns prompt, response_a, response_b, label
-(0 = A, 1 = B, 2 = tie) and fold, and returns probabilities of A, B and tie; shape (n, 3). To add
-one, add it to `BASELINES`, and its name to `reporting/templates/captions.j2`.
+(0 = A, 1 = B, 2 = tie) and fold, and returns probabilities of A, B and tie; shape (n, 3).
+docs/architecture.md says how to add one.
 """
 
 import re

@@ -82,11 +82,17 @@ def headline_rows(
     figures: dict[str, float], intervals: dict[str, tuple[float, float]]
 ) -> list[tuple[str, str, str, str]]:
     """Name, value, 95% CI ("" if there is none) and meaning of the figures that there are."""
+    named = words()
+    known = {
+        key: (name, ".4f", f"log loss of {what}")
+        for key, (name, _, what) in named.baselines.items()
+    }
+    known |= named.figures
     rows = []
-    for key, (name, form, meaning) in words().figures.items():
-        if key in figures:
-            interval = ci(intervals[key], form) if key in intervals else ""
-            rows.append((name, num(figures[key], form), interval, meaning))
+    for key in sorted(figures, key=lambda key: [*known, key].index(key)):
+        name, form, meaning = known.get(key, (named.level(key), ".4f", ""))
+        interval = ci(intervals[key], form) if key in intervals else ""
+        rows.append((name, num(figures[key], form), interval, meaning))
     return rows
 
 

@@ -79,7 +79,7 @@ def _baselines(report: EvaluationReport) -> pd.DataFrame:
             "log loss": num(baseline.log_loss, ".4f"),
             "model minus it": num(baseline.against.difference, "+.4f"),
             named.CI: ci(baseline.against.ci, "+.4f"),
-            "better in": num(baseline.against.favour, ".1%"),
+            "better in resamples": num(baseline.against.favour, ".1%"),
             "the model is": named.verdicts[baseline.against.verdict],
         }
         for baseline in report.baselines
@@ -147,4 +147,6 @@ def _seeds(report: EvaluationReport) -> pd.DataFrame:
 
 
 def _spoken(key: str) -> str:
-    return key.replace("bad_", "set aside: ").replace("_", " ")
+    """A key of counts.json; `bad_` marks reasons, which may begin so themselves."""
+    aside = "set aside: " if key.startswith("bad_") else ""
+    return aside + key.removeprefix("bad_").replace("_", " ")

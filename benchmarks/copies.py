@@ -65,7 +65,7 @@ class Repository:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=600,
+            timeout=1800,
         )
 
     def dvc(self, *arguments: str) -> str:

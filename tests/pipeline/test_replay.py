@@ -157,7 +157,7 @@ def test_what_the_code_makes_otherwise_is_replayed_again(replayed):
     began = started(replayed, "replay", "v18.0")
     line = next(line for line in began.stdout if "again" in line or "nothing" in line)
     began.send_signal(signal.SIGINT)
-    began.communicate(timeout=60)
+    began.communicate(timeout=300)
     assert "v18.0 is replayed again: src/pairpref/training changed since" in line
     replayed.git("reset", "--hard", "--quiet", "HEAD~1")
     # What was begun on the commit that is dropped now does not bring it back.

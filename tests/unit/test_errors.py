@@ -51,7 +51,7 @@ def test_ctrl_c_while_a_command_runs():
     assert running.stdout.readline() == "on\n"
     running.send_signal(signal.SIGINT)
     assert (
-        running.communicate(timeout=20)[1] == "it: stopped by Ctrl-C; run the same command again\n"
+        running.communicate(timeout=120)[1] == "it: stopped by Ctrl-C; run the same command again\n"
         and running.returncode == 130
     )
 

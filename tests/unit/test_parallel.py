@@ -227,7 +227,7 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
     workers = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
     main.kill()
     main.wait()
-    gone, left = psutil.wait_procs(workers, timeout=15)
+    gone, left = psutil.wait_procs(workers, timeout=120)
     assert not left and len(gone) == 2
 
 

@@ -29,7 +29,7 @@ def python(here, program: str) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> str:
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     return out
 
 

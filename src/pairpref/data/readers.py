@@ -75,11 +75,20 @@ def read(path: Path | str) -> Source:
         if b"\0" in begins and kind != ".parquet":
             raise UserError(f"{path}: this is UTF-16, or no text. Save it again as UTF-8.")
         source = _READERS[kind](path)
-    names = source.columns[0]
+    check_names(path, source.columns[0])
+    return source
+
+
+def check_names(path: Path | str, names: Sequence[str]) -> None:
+    """Refuse another separator than the comma, and a column that is there twice; UserError."""
+    if len(names) == 1 and (separator := re.search(r"[;\t|]", names[0])):
+        raise UserError(
+            f"{path}: fields are separated by {separator[0]!r}; expected commas. "
+            "docs/votes.md shows how to convert it."
+        )
     if twice := {name: None for name in names if name and names.count(name) > 1}:
         listed = printable(", ".join(twice), 200)
         raise UserError(f"{path}: the column {listed} is there twice. Remove or rename one.")
-    return source
 
 
 def count_rows(path: Path | str) -> int:
@@ -193,11 +202,6 @@ def _read_csv(path: Path) -> Source:
         raise UserError(
             f"{path}: the file is empty or begins with an empty line. "
             "Expected the names of the columns."
-        )
-    if len(header) == 1 and (separator := re.search(r"[;\t|]", header[0])):
-        raise UserError(
-            f"{path}: fields are separated by {separator[0]!r}; expected commas. "
-            "docs/votes.md shows how to convert it."
         )
     return Source([header], lambda needed: _csv_records(rows, raw, header, needed))
 

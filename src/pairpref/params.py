@@ -7,6 +7,7 @@ can't work, in one line each. `pairpref params` checks the file and does nothing
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,14 +22,14 @@ from pairpref.typed_yaml import Section, flat, raw, read
 SMALL = "small-deberta-v2"
 
 
-def _plain(expected: str) -> WrapValidator:
+def _plain(expected: str, fits: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
     """One line in plain words in place of pydantic's; and true is no number, as it is in Python."""
 
     def check(value: Any, inner: Callable[[Any], Any]) -> Any:
-        try:
-            return inner(None if isinstance(value, bool) else value)
-        except ValidationError:
-            raise PydanticCustomError("plain", expected) from None
+        with suppress(ValidationError):
+            if not isinstance(value, bool) and fits(found := inner(value)):
+                return found
+        raise PydanticCustomError("plain", expected)
 
     return WrapValidator(check)
 
@@ -36,15 +37,14 @@ def _plain(expected: str) -> WrapValidator:
 Whole = Annotated[int, _plain("expected a whole number")]
 Number = Annotated[float, _plain("expected a number")]
 Share = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[Whole, Field(ge=1, le=10**9)]
-Size = Annotated[Count, Field(le=10**6)]  # of what is kept in memory at once
+Count = Annotated[Whole, Field(ge=1, le=10**7)]
 Processors = Annotated[Count, Field(le=1024)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Weight = Annotated[Number, Field(ge=-50, le=50)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), _plain("expected text")]
 Positive = Annotated[Number, Field(gt=0)]
-_KEPT = "expected a path; with votes of your own, leave test, truth and solution as they are"
-File = Annotated[Text, _plain(_KEPT)]
+_PATH = "expected a path; with votes of your own, keep the arena's test, truth and solution"
+File = Annotated[Text, _plain(_PATH)]
 
 
 def in_arena(path: str) -> bool:
@@ -115,7 +115,9 @@ class CleanParams(Section):
 
 
 class TokenizeParams(Section):
-    vocab_size: Annotated[Size, Field(ge=300)] = 1_800  # of the BPE trained for small-deberta-v2
+    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = (
+        1_800  # of the BPE trained for small-deberta-v2
+    )
 
 
 class AugmentParams(Section):
@@ -127,9 +129,9 @@ class ModelParams(Section):
     backbone: Text = SMALL  # from random weights; or a hub name or a local folder
     revision: Text = "main"  # branch, tag or commit of a hub name
     pooling: Literal["spans", "cls"] = "spans"  # means of prompt, A, B; or the backbone's head
-    max_length: Annotated[Size, Field(ge=16)] = 256  # tokens in a composed pair
-    hidden_size: Annotated[Size, Field(ge=8)] = 32  # of small-deberta-v2
-    layers: Size = 1  # of small-deberta-v2
+    max_length: Annotated[Whole, Field(ge=16, le=10**6)] = 256  # tokens in a composed pair
+    hidden_size: Annotated[Whole, Field(ge=8, le=10**6)] = 32  # of small-deberta-v2
+    layers: Count = 1  # of small-deberta-v2
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # of small-deberta-v2
     lr_multiplier: Positive = 70  # of small-deberta-v2: train.lr is for pretrained weights
 
@@ -139,7 +141,7 @@ class TrainParams(Section):
     lr: Annotated[Number, Field(gt=0, lt=1)] = 2e-5  # peak learning rate, for pretrained weights
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
     warmup: Share = 0.0  # share of the steps in which the learning rate rises from 0 to its peak
-    batch_size: Size = 4  # pairs in a step of all processes together; both orders count once
+    batch_size: Count = 4  # pairs in a step of all processes together; both orders count once
     gradient_accumulation_steps: Count = 1  # parts of a process's share of a step, to save memory
     weight_decay: Annotated[Number, Field(ge=0)] = 0.3
     max_grad_norm: Positive = 1.0  # longer gradients are scaled down to it
@@ -165,20 +167,14 @@ class InferenceParams(Section):
 
 
 class PredictParams(Section):
-    batch_size: Size = 64  # sequences in a forward pass
+    batch_size: Count = 64  # sequences in a forward pass
 
 
 class ReportParams(Section):
     cuts: Annotated[  # tokens of a short and a medium pair
         Literal["thirds"] | tuple[Count, Count],
-        _plain("expected thirds, or two whole numbers from 1, such as [100, 300]"),
+        _plain("expected thirds or two rising counts", lambda c: c == "thirds" or c[0] < c[1]),
     ] = "thirds"
-
-    @model_validator(mode="after")
-    def _cuts_rise(self) -> Self:
-        if self.cuts != "thirds" and self.cuts[0] >= self.cuts[1]:
-            raise ValueError(f"cuts are {list(self.cuts)}: the second should be the larger")
-        return self
 
 
 class ParallelParams(Section):
@@ -225,23 +221,20 @@ def load(path: Path | str = PARAMS) -> Params:
 
 def for_dvc(raw: dict[str, Any], stages: dict[str, Any]) -> None:
     """Refuse params that DVC, which reads the file by itself, lacks or finds null; UserError."""
-    given, usual, lines = flat(raw), flat(Params().model_dump()), []
+    given, lines = flat(raw), []
     inserted = set(re.findall(r"\$\{([\w.]+)\}", str(stages)))
     tracked = {name.removesuffix(".0") for s in stages.values() for name in s.get("params", ())}
     for name in sorted(inserted | tracked):
         if name not in given | raw:
             lines.append(f"{name} is missing, and {DVC} reads it; `git show HEAD:{PARAMS}` has it")
         elif name in inserted and given[name] is None:
-            kept = f"write {usual[name]}, which is ignored for votes of your own"
-            lines.append(f"{name} is null, and {DVC} inserts it: expected a path; {kept}")
+            lines.append(f"{name} is null, and {DVC} inserts it: {_PATH}")
     if lines:
         raise UserError("\n".join(f"{PARAMS}: {line}" for line in lines))
 
 
 def main(argv: list[str] | None = None) -> None:
-    about = (
-        "Check params.yaml: print a line for each key or value that is missing or can't be used."
-    )
+    about = "Check params.yaml: a line for each key or value that is missing or can't be used."
     parser("params", about, "pairpref params").parse_args(argv)
     with command("params"):
         load()

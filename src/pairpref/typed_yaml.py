@@ -85,11 +85,8 @@ def _explain(fault: ErrorDetails) -> str:
         case "missing":
             return f"{name} is missing"
         case "tuple_type":
-            item = str(fault["input"] or 0).strip("[]")
-            message = f"expected a list; write [{item}]"
+            message = f"expected a list; write [{str(fault['input'] or 0).strip('[]')}]"
         case "model_type":
             message = "expected keys with values"
-        case "string_type" | "string_too_short":
-            message = "expected text"
     found = "empty" if fault["input"] in (None, "") else repr(fault["input"])
     return f"{name} is {found}: {message[0].lower()}{message[1:]}"

@@ -39,8 +39,7 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
         UserError: a file can't be read, or they are not of the same votes and seeds.
     """
     a, b = (_losses(path) for path in (new, old))
-    same = a.columns.equals(b.columns) and not a.isna().any(axis=None)
-    if not same or not a.index.equals(b.index) or b.isna().any(axis=None):
+    if not a.notna().equals(b.notna()) or a.isna().any(axis=None):
         ids = a.index.unique("id").intersection(b.index.unique("id"))
         unlike = len(ids) - len(a.index.intersection(b.index))
         raise UserError(
@@ -51,14 +50,10 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
     of_vote = _read(groups, ["group"])[["id", "group"]].map(values.identifier)
     of_vote = of_vote[of_vote["group"].str.strip() != ""].drop_duplicates()
     if (twice := of_vote["id"].duplicated()).any():
-        found = of_vote["id"][twice].iloc[0]
-        raise UserError(f"{groups}: id {found} is in two groups; expected one group for each id.")
+        raise UserError(f"{groups}: id {of_vote['id'][twice].iloc[0]} has two groups, not one.")
     of_vote = of_vote.set_index("id")["group"].reindex(a.index.get_level_values("id"))
     if lacking := int(of_vote.isna().sum()):
-        raise UserError(
-            f"{groups} lacks the group of {lacking:,} votes: it belongs to other data. Name the "
-            "right file with --groups."
-        )
+        raise UserError(f"{groups} lacks the group of {lacking:,} votes; name another: --groups")
     return compare(a.to_numpy().T, b.to_numpy().T, of_vote.to_numpy())
 
 
@@ -67,11 +62,10 @@ def _losses(path: Path) -> pd.DataFrame:
     table = _read(path, ["label"])
     columns = _columns(table)
     _require(table, columns, path)
-    seed = _numbers(table["seed"]) if "seed" in table else 0
-    table = table.assign(seed=seed, label=table["label"].map(values.label))
-    p = table[columns].apply(_numbers)
-    if columns[0] == ORDERS[0][0]:
-        p = answers(p)
+    table = table.assign(seed=table.get("seed", 0), label=table["label"].map(values.label))
+    numbers = ["seed", *columns]  # as text they may be anything, also lists
+    table[numbers] = table[numbers].astype(str).apply(pd.to_numeric, errors="coerce")
+    p = answers(table[columns]) if columns[0] in ORDERS[0] else table[columns]
     fine = (p >= 0).all(axis=1) & ((p.sum(axis=1) - 1).abs() <= _TOLERANCE)
     fine &= table[["seed", "label"]].notna().all(axis=1)
     if wrong := int((~fine).sum()):
@@ -118,12 +112,6 @@ def _require(table: pd.DataFrame, columns: list[str], path: Path) -> None:
 def _columns(table: pd.DataFrame) -> list[str]:
     known = (CALIBRATED, PROBABILITIES, [*ORDERS[0], *ORDERS[1]], ORDERS[0])
     return next((names for names in known if set(names) <= set(table)), PROBABILITIES)
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    """nan where a cell is no number."""
-    numeric = pd.api.types.is_numeric_dtype(column)
-    return pd.to_numeric(column if numeric else column.astype(str), errors="coerce")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -147,7 +147,7 @@ def test_what_does_not_compare_is_refused(files, change, complaint):
         (lambda t: t.assign(group=" "), "lacks the group of 300 votes"),
         (lambda t: t.assign(group=[None] * 5 + [1] * (N - 5)), "lacks the group of 5 votes"),
         (lambda t: t.iloc[1:], "lacks the group of 1 votes"),
-        (lambda t: pd.concat([t, t.tail(1).assign(group=0)]), "id 299 is in two groups"),
+        (lambda t: pd.concat([t, t.tail(1).assign(group=0)]), "id 299 has two groups"),
     ],
 )
 def test_every_vote_has_one_group(files, change, complaint):

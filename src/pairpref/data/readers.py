@@ -115,11 +115,10 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what missing and damaged files raise into a UserError."""
     try:
         yield
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file. Check the path; it is relative to the folder you run in."
-        ) from None
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.strerror:  # none there, a folder, a link in a loop
+            where = "expected a file. Check the path; it is relative to the folder you run in"
+            raise UserError(f"{path}: {error.strerror.lower()}; {where}.") from None
         reason = printable(str(error), 200)
         raise UserError(f"{path}: not a whole, readable file ({reason}). Get it again.") from None
 
@@ -227,9 +226,11 @@ def _csv_records(
         if not row:
             continue
         named: dict[str, object] = dict(zip(header, row, strict=False))
-        if len(row) != len(header) or any(row[width:]):
+        if not width <= len(row) <= len(header) or any(row[width:]):
             # What follows a damaged row may be the rest of it: its first field is no id.
             found = f"{len(row)} fields, expected {width}: {row[0]}"
+            if width < len(row) <= len(header):
+                found = f"a column without a name is not empty: {next(filter(None, row[width:]))}"
             yield Record(line, {} if after_damage else named, RowError("wrong_fields", found))
             continue
         after_damage = False

@@ -2,8 +2,9 @@
 
 Is NEW better than OLD, beyond luck? Compares two files of predictions on the same votes, vote by
 vote: data/oof/oof.parquet of two runs, for example, or data/oof/seeds.parquet, whose seeds count
-too. Uses calibrated probabilities (c_a, c_b, c_tie) where a file has them. Exits with 1
-where NEW is worse beyond chance, with 2 where they can't be compared.
+too. Uses calibrated probabilities (c_a, c_b, c_tie) where a file has them, otherwise p_a, p_b,
+p_tie, or the mean of both orders (ab_a, …, ba_tie). Exits with 1 where NEW is worse beyond chance,
+with 2 where they can't be compared.
 """
 
 import sys
@@ -12,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from pairpref.cli import parser
-from pairpref.data import values
+from pairpref.data import readers, values
 from pairpref.errors import UserError, command
 from pairpref.evaluation.calibration import CALIBRATED
 from pairpref.evaluation.comparison import Comparison, compare
-from pairpref.evaluation.metrics import losses, probabilities
-from pairpref.pairs import PROBABILITIES
+from pairpref.evaluation.metrics import answers, losses, probabilities
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.paths import PAIRS
 from pairpref.text.published import one_line
 
@@ -31,28 +32,28 @@ def compare_files(new: Path, old: Path, groups: Path = PAIRS) -> Comparison:
     """Compare two files of predictions.
 
     Args:
-        new, old: Parquet or CSV with id, label, p_a, p_b, p_tie (or c_…), and perhaps seed.
+        new, old: Parquet or CSV with id, label, p_… (or c_…, or ab_… and ba_…), and perhaps seed.
         groups: Parquet or CSV with id and group, the prompt group of each vote.
 
     Raises:
         UserError: a file can't be read, or they are not of the same votes and seeds.
     """
     a, b = (_losses(path) for path in (new, old))
-    same = a.columns.equals(b.columns) and not a.isna().any(axis=None)
-    if not same or not a.index.equals(b.index) or b.isna().any(axis=None):
+    if not a.notna().equals(b.notna()) or a.isna().any(axis=None):
         ids = a.index.unique("id").intersection(b.index.unique("id"))
+        unlike = len(ids) - len(a.index.intersection(b.index))
         raise UserError(
             f"{new} has {len(a):,} votes and seeds {list(a)}, {old} {len(b):,} and {list(b)}; "
-            f"{len(ids):,} votes are in both. Only predictions of the same votes, labels and seeds "
-            "can be compared."
+            f"{len(ids):,} votes are in both, {unlike:,} of them with another label. Only "
+            "predictions of the same votes, labels and seeds can be compared."
         )
-    of_vote = _read(groups, ["group"]).drop_duplicates("id").set_index("id")["group"]
-    of_vote = of_vote.reindex(a.index.get_level_values("id"))
+    of_vote = _read(groups, ["group"])[["id", "group"]].map(values.identifier)
+    of_vote = of_vote[of_vote["group"].str.strip() != ""].drop_duplicates()
+    if (twice := of_vote["id"].duplicated()).any():
+        raise UserError(f"{groups}: id {of_vote['id'][twice].iloc[0]} has two groups, not one.")
+    of_vote = of_vote.set_index("id")["group"].reindex(a.index.get_level_values("id"))
     if lacking := int(of_vote.isna().sum()):
-        raise UserError(
-            f"{groups} lacks {lacking:,} of the votes: it belongs to other data. Name the right "
-            "file with --groups."
-        )
+        raise UserError(f"{groups} lacks the group of {lacking:,} votes; name another: --groups")
     return compare(a.to_numpy().T, b.to_numpy().T, of_vote.to_numpy())
 
 
@@ -61,8 +62,10 @@ def _losses(path: Path) -> pd.DataFrame:
     table = _read(path, ["label"])
     columns = _columns(table)
     _require(table, columns, path)
-    p = table[columns].apply(pd.to_numeric, errors="coerce")
     table = table.assign(seed=table.get("seed", 0), label=table["label"].map(values.label))
+    numbers = ["seed", *columns]  # as text they may be anything, also lists
+    table[numbers] = table[numbers].astype(str).apply(pd.to_numeric, errors="coerce")
+    p = answers(table[columns]) if columns[0] in ORDERS[0] else table[columns]
     fine = (p >= 0).all(axis=1) & ((p.sum(axis=1) - 1).abs() <= _TOLERANCE)
     fine &= table[["seed", "label"]].notna().all(axis=1)
     if wrong := int((~fine).sum()):
@@ -74,21 +77,23 @@ def _losses(path: Path) -> pd.DataFrame:
     if table.duplicated(["id", "seed"]).any():
         raise UserError(f"{path}: a vote is there more than once.")
     labels = table["label"].astype(int)
-    table = table.assign(label=labels, loss=losses(labels.to_numpy(), probabilities(p, columns)))
+    table = table.assign(label=labels, loss=losses(labels.to_numpy(), probabilities(p, list(p))))
     return table.pivot(index=["id", "label"], columns="seed", values="loss")
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     """A table with `columns`, and ids as text."""
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype={"id": str}, na_filter=False)
+        else:  # pandas would rename a column that is there twice
+            sheet = pd.read_csv(path, dtype=str, na_filter=False, header=None)
+            table = sheet[1:].set_axis(sheet.iloc[0].to_list(), axis=1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except Exception as error:  # readers of tables raise many kinds
         raise UserError(f"{path}: not readable as a table: {one_line(error)}") from None
+    readers.check_names(path, list(table))
     _require(table, ["id", *columns], path)
     if table.empty:
         raise UserError(f"{path}: no rows. With oof.enabled off nothing is exported.")
@@ -105,7 +110,8 @@ def _require(table: pd.DataFrame, columns: list[str], path: Path) -> None:
 
 
 def _columns(table: pd.DataFrame) -> list[str]:
-    return CALIBRATED if set(CALIBRATED) <= set(table) else PROBABILITIES
+    known = (CALIBRATED, PROBABILITIES, [*ORDERS[0], *ORDERS[1]], ORDERS[0])
+    return next((names for names in known if set(names) <= set(table)), PROBABILITIES)
 
 
 def main(argv: list[str] | None = None) -> None:

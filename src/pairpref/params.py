@@ -5,24 +5,46 @@ can't work, in one line each. `pairpref params` checks the file and does nothing
 """
 
 import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pairpref.cli import parser
-from pairpref.errors import command
-from pairpref.paths import ARENA, PARAMS
-from pairpref.typed_yaml import Section, read
+from pairpref.errors import UserError, command
+from pairpref.paths import ARENA, DVC, PARAMS
+from pairpref.typed_yaml import Section, flat, raw, read
 
 SMALL = "small-deberta-v2"
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Weight = Annotated[float, Field(ge=-50, le=50)]
-Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
+
+def _plain(expected: str, fits: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
+    """One line in plain words in place of pydantic's; and true is no number, as it is in Python."""
+
+    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
+        with suppress(ValidationError):
+            if not isinstance(value, bool) and fits(found := inner(value)):
+                return found
+        raise PydanticCustomError("plain", expected)
+
+    return WrapValidator(check)
+
+
+Whole = Annotated[int, _plain("expected a whole number")]
+Number = Annotated[float, _plain("expected a number")]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[Whole, Field(ge=1, le=10**7)]
+Processors = Annotated[Count, Field(le=1024)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Weight = Annotated[Number, Field(ge=-50, le=50)]
+Text = Annotated[str, Field(min_length=1), _plain("expected text")]
+Positive = Annotated[Number, Field(gt=0)]
+_PATH = "expected a path; with votes of your own, keep the arena's test, truth and solution"
+File = Annotated[Text, _plain(_PATH)]
 
 
 def in_arena(path: str) -> bool:
@@ -33,11 +55,11 @@ def in_arena(path: str) -> bool:
 class DataParams(Section):
     """Which files to read (relative to the repository, or absolute), and the folds."""
 
-    train: Text = str(ARENA / "train.csv")  # votes, in any form of docs/votes.md
-    test: str | None = str(ARENA / "test.csv")  # pairs to predict
-    truth: str | None = str(ARENA / "truth.csv")  # true vote probabilities
-    solution: str | None = str(ARENA / "solution.csv")  # labels of `test`, with Kaggle's Usage
-    folds: Annotated[int, Field(ge=2, le=100)] = 5  # grouped by prompt, stratified by label
+    train: File = str(ARENA / "train.csv")  # votes, in any form of docs/votes.md
+    test: File | None = str(ARENA / "test.csv")  # pairs to predict
+    truth: File | None = str(ARENA / "truth.csv")  # true vote probabilities
+    solution: File | None = str(ARENA / "solution.csv")  # labels of `test`, with Kaggle's Usage
+    folds: Annotated[Whole, Field(ge=2, le=100)] = 5  # grouped by prompt, stratified by label
 
     @model_validator(mode="after")
     def _drop_files_of_other_votes(self) -> Self:
@@ -64,7 +86,7 @@ class JudgeParams(Section):
 class SimulateParams(Section):
     """The simulated arena: what is shown, the voter, and damage to the file after the vote."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     rows: Count = 15_000  # votes in train.csv
     test_rows: Count = 2_000  # pairs in test.csv
     repeated_prompts: Share = 0.12  # of the rows: the prompt is one of a small pool
@@ -88,12 +110,14 @@ class CleanParams(Section):
 
     utf8: bool = True  # repair mojibake, entities of non-ASCII letters and control characters
     flatten: bool = True  # turn JSON lists into marked turns; off, the JSON source is the text
-    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8  # Jaccard similarity of one group
+    near_duplicate: Annotated[Number, Field(gt=0, le=1)] = 0.8  # Jaccard similarity of one group
     max_bad_share: Share = 0.02  # share of unusable rows that stops the run
 
 
 class TokenizeParams(Section):
-    vocab_size: Annotated[int, Field(ge=300)] = 1_800  # of the BPE trained for small-deberta-v2
+    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = (
+        1_800  # of the BPE trained for small-deberta-v2
+    )
 
 
 class AugmentParams(Section):
@@ -105,28 +129,28 @@ class ModelParams(Section):
     backbone: Text = SMALL  # from random weights; or a hub name or a local folder
     revision: Text = "main"  # branch, tag or commit of a hub name
     pooling: Literal["spans", "cls"] = "spans"  # means of prompt, A, B; or the backbone's head
-    max_length: Annotated[int, Field(ge=16)] = 256  # tokens in a composed pair
-    hidden_size: Annotated[int, Field(ge=8)] = 32  # of small-deberta-v2
+    max_length: Annotated[Whole, Field(ge=16, le=10**6)] = 256  # tokens in a composed pair
+    hidden_size: Annotated[Whole, Field(ge=8, le=10**6)] = 32  # of small-deberta-v2
     layers: Count = 1  # of small-deberta-v2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of small-deberta-v2
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # of small-deberta-v2
     lr_multiplier: Positive = 70  # of small-deberta-v2: train.lr is for pretrained weights
 
 
 class TrainParams(Section):
     epochs: Count = 2
-    lr: Annotated[float, Field(gt=0, lt=1)] = 2e-5  # peak learning rate, for pretrained weights
+    lr: Annotated[Number, Field(gt=0, lt=1)] = 2e-5  # peak learning rate, for pretrained weights
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
     warmup: Share = 0.0  # share of the steps in which the learning rate rises from 0 to its peak
     batch_size: Count = 4  # pairs in a step of all processes together; both orders count once
     gradient_accumulation_steps: Count = 1  # parts of a process's share of a step, to save memory
-    weight_decay: Annotated[float, Field(ge=0)] = 0.3
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.3
     max_grad_norm: Positive = 1.0  # longer gradients are scaled down to it
     class_weights: bool = False  # weigh votes by the rarity of their label; p is corrected
     patience: Count | None = 1  # epochs without a better log loss before training stops
-    min_delta: Annotated[float, Field(ge=0)] = 0.0  # smaller improvements of it don't count
+    min_delta: Annotated[Number, Field(ge=0)] = 0.0  # smaller improvements of it don't count
     resume: bool = True  # continue from work/; false starts over
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    threads: Count = 1  # of a training process; another number changes the last bits
+    threads: Processors = 1  # of a training process; another number changes the last bits
 
 
 class OofParams(Section):
@@ -147,20 +171,17 @@ class PredictParams(Section):
 
 
 class ReportParams(Section):
-    cuts: Literal["thirds"] | tuple[Count, Count] = "thirds"  # tokens of a short and a medium pair
-
-    @model_validator(mode="after")
-    def _cuts_rise(self) -> Self:
-        if self.cuts != "thirds" and self.cuts[0] >= self.cuts[1]:
-            raise ValueError(f"cuts are {list(self.cuts)}: the second should be the larger")
-        return self
+    cuts: Annotated[  # tokens of a short and a medium pair
+        Literal["thirds"] | tuple[Count, Count],
+        _plain("expected thirds or two rising counts", lambda c: c == "thirds" or c[0] < c[1]),
+    ] = "thirds"
 
 
 class ParallelParams(Section):
     """Where folds and shards of text run. It changes the time and nothing else."""
 
     backend: Literal["loky", "ray"] = "loky"  # processes of this machine, or of a Ray cluster
-    jobs: Count = 2  # processes; 1: the stage's own, whatever the backend
+    jobs: Processors = 2  # processes; 1: the stage's own, whatever the backend
 
 
 class Params(Section):
@@ -198,11 +219,26 @@ def load(path: Path | str = PARAMS) -> Params:
     return read(Path(path), Params)
 
 
+def for_dvc(raw: dict[str, Any], stages: dict[str, Any]) -> None:
+    """Refuse params that DVC, which reads the file by itself, lacks or finds null; UserError."""
+    given, lines = flat(raw), []
+    inserted = set(re.findall(r"\$\{([\w.]+)\}", str(stages)))
+    tracked = {name.removesuffix(".0") for s in stages.values() for name in s.get("params", ())}
+    for name in sorted(inserted | tracked):
+        if name not in given | raw:
+            lines.append(f"{name} is missing, and {DVC} reads it; `git show HEAD:{PARAMS}` has it")
+        elif name in inserted and given[name] is None:
+            lines.append(f"{name} is null, and {DVC} inserts it: {_PATH}")
+    if lines:
+        raise UserError("\n".join(f"{PARAMS}: {line}" for line in lines))
+
+
 def main(argv: list[str] | None = None) -> None:
-    about = "Check params.yaml: print a line for each key or value that can't be used."
+    about = "Check params.yaml: a line for each key or value that is missing or can't be used."
     parser("params", about, "pairpref params").parse_args(argv)
     with command("params"):
         load()
+        for_dvc(raw(PARAMS), raw(DVC)["stages"])
 
 
 if __name__ == "__main__":

@@ -123,23 +123,23 @@ def write(submission: pd.DataFrame, path: Path) -> None:
 
 
 def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
-    """Where the submission goes, behind a symlink if it is one, and the list of unreadable rows.
-
-    Raises:
-        UserError: it is no regular file, or is the input itself.
-    """
-    if path.exists() and not path.is_file():
-        raise UserError(f"--output {str(path)!r} is not a file; name a CSV of its own.")
+    """Where the submission goes, behind a symlink if it is one, and the list of unreadable rows."""
+    if (path.exists() and not path.is_file()) or path.suffix.lower() != ".csv":
+        raise UserError(f"--output {str(path)!r} is not a .csv file; name a CSV of its own.")
     real, unreadable = Path(os.path.realpath(path)), path.with_suffix(".unreadable.csv")
     if Path(os.path.realpath(given)) in (real, Path(os.path.realpath(unreadable))):
         raise UserError(f"--output {path} would overwrite the input itself; name a CSV of its own.")
+    for folder in (real.parent, unreadable.absolute().parent):
+        there = next(above for above in (folder, *folder.parents) if above.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise UserError(f"--output {path}: {there} is no folder to write to; name another.")
     return real, unreadable
 
 
 def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -39,7 +39,7 @@ def raw(path: Path) -> Any:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))  # as DVC reads it
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Run from the repository's root.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # not UTF-8, or a number of thousands of digits
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f" line {mark.line + 1}:" if mark else ""
         what = " ".join(str(problem or error).split())
@@ -60,7 +60,10 @@ def validated(model: type[Model], raw: object, source: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{source}: {_explain(fault)}" for fault in error.errors()]
+        faults = error.errors()
+        # A list of which an item is refused counts as too short as well.
+        within = {fault["loc"][:i] for fault in faults for i in range(len(fault["loc"]))}
+        lines = [f"{source}: {_explain(f)}" for f in faults if f["loc"] not in within]
         raise UserError("\n".join(lines)) from None
 
 
@@ -82,6 +85,8 @@ def _explain(fault: ErrorDetails) -> str:
         case "missing":
             return f"{name} is missing"
         case "tuple_type":
-            return f"{name} is {fault['input']!r}: expected a list; write [{fault['input']}]"
-        case _:
-            return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
+            message = f"expected a list; write [{str(fault['input'] or 0).strip('[]')}]"
+        case "model_type":
+            message = "expected keys with values"
+    found = "empty" if fault["input"] in (None, "") else repr(fault["input"])
+    return f"{name} is {found}: {message[0].lower()}{message[1:]}"

@@ -225,4 +225,4 @@ def test_the_stage_ends_in_one_line_and_exit_code_1(here, capsys):
     with pytest.raises(SystemExit) as exit_code:
         monitor.run("clean", clean.clean)
     assert exit_code.value.code == 1
-    assert capsys.readouterr().err.startswith("clean: none.csv: no such file.")
+    assert capsys.readouterr().err.startswith("clean: none.csv: no such file or directory; ")

@@ -10,6 +10,7 @@ import pytest
 
 from pairpref import compare
 from pairpref.errors import UserError
+from pairpref.pairs import ORDERS, PROBABILITIES
 from pairpref.stopping import Stopped
 from tests.made_up import drawn
 
@@ -115,7 +116,7 @@ def test_no_unexpected_end_counts_as_worse(files, capsys, monkeypatch, end, code
         (lambda t: t.iloc[:-1], "299 votes .* 299 votes are in both"),
         (
             lambda t: t.assign(label=(t["label"] + 1) % 3),
-            "Only predictions of the same votes, labels",
+            "300 votes are in both, 300 of them with another label. Only predictions of the same",
         ),
         (lambda t: t.drop(columns="p_a"), "p_a, p_b, p_tie should be among them"),
         (lambda t: t.drop(columns="label"), "label should be among them"),
@@ -126,6 +127,7 @@ def test_no_unexpected_end_counts_as_worse(files, capsys, monkeypatch, end, code
         (lambda t: pd.concat([t, t]), "more than once"),
         (lambda t: t.assign(seed=7), r"seeds \[7\]"),
         (lambda t: t.assign(seed=np.nan), "the seed is missing"),
+        (lambda t: t.assign(seed=[[0]] * N), "the seed is missing"),
         (lambda t: t.assign(label=[[0]] * N), "the label is not 0"),
         (lambda t: t.assign(p_a=np.nan), "p_a, p_b, p_tie are not probabilities"),
         (lambda t: t.assign(p_a=0, p_b=0, p_tie=0), "probabilities from 0 to 1 that sum to 1"),
@@ -137,6 +139,53 @@ def test_what_does_not_compare_is_refused(files, change, complaint):
     change(pd.read_parquet("good.parquet")).to_parquet("other.parquet")
     with pytest.raises(UserError, match=complaint):
         compare.compare_files(Path("other.parquet"), Path("poor.parquet"), Path("pairs.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.assign(group=" "), "lacks the group of 300 votes"),
+        (lambda t: t.assign(group=[None] * 5 + [1] * (N - 5)), "lacks the group of 5 votes"),
+        (lambda t: t.iloc[1:], "lacks the group of 1 votes"),
+        (lambda t: pd.concat([t, t.tail(1).assign(group=0)]), "id 299 has two groups"),
+    ],
+)
+def test_every_vote_has_one_group(files, change, complaint):
+    change(pd.read_parquet("pairs.parquet")).to_parquet("groups.parquet")
+    given = [Path(name) for name in ("good.parquet", "poor.parquet", "groups.parquet")]
+    with pytest.raises(UserError, match=complaint):
+        compare.compare_files(*given)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda text: text.replace("p_b", "p_a", 1), "the column p_a is there twice"),
+        (lambda text: text.replace(",", ";"), "separated by ';'; expected commas"),
+        (lambda text: text.replace(",0\n", ",\n"), "in 300 of 900 rows .* the seed is missing"),
+        (lambda text: "", "not readable as a table"),
+    ],
+)
+def test_sheets_that_are_refused(files, change, complaint):
+    Path("other.csv").write_text(change(files["good.csv"].read_text()))
+    with pytest.raises(UserError, match=complaint):
+        compare.compare_files(Path("other.csv"), Path("poor.csv"), Path("pairs.parquet"))
+
+
+@pytest.mark.parametrize("orders", [ORDERS, ORDERS[:1]], ids=["pairs", "texts"])
+def test_the_mean_of_both_orders_is_compared(files, orders):
+    """As in data/oof/seeds.parquet; of single texts there is one order."""
+    good = pd.read_parquet("good.parquet")
+    p = good[PROBABILITIES].to_numpy()
+    moved = 0.01 * np.array([1, -1, 0]) * (p[:, :2].min(axis=1, keepdims=True) > 0.01)
+    shown = (p + moved, p - moved) if len(orders) == 2 else (p,)
+    tables = [pd.DataFrame(q, good.index, n) for q, n in zip(shown, orders, strict=True)]
+    others = good.drop(columns=PROBABILITIES).assign(seed=0)
+    pd.concat([others, *tables], axis=1).to_parquet("seeds.PARQUET")
+    found = compare.compare_files(
+        Path("seeds.PARQUET"), Path("good.parquet"), Path("pairs.parquet")
+    )
+    assert abs(found.difference) < 1e-12
 
 
 def test_files_that_are_not_there_or_no_tables(files):

@@ -244,6 +244,14 @@ class TestPreference:
         assert row.prompt.turns == ("one", "two")
         assert {row.response_a.turns, row.response_b.turns} == {("first", "x"), ("first", "y")}
 
+    @pytest.mark.fault(27)
+    @pytest.mark.parametrize("again", [flags_of(VOTES[0]), {"winner": "model_b"}])
+    def test_a_winner_beside_it_is_refused(self, tmp_path, again):
+        row = self.FORMS["strings"](SINGLE[0]) | again
+        line = refused(tmp_path / "votes.jsonl", json.dumps(row))
+        assert f"there twice: as chosen, rejected and as {', '.join(again)}." in line
+        assert len(list(read_unjudged(tmp_path / "votes.jsonl").rows)) == 1
+
     def test_no_prompt(self, tmp_path):
         [bad] = read(write(tmp_path / "votes.jsonl", [{"chosen": "x", "rejected": "y"}]))
         assert bad.reason == "no_prompt"
@@ -421,6 +429,16 @@ class TestValues:
         assert values.identifier(float(number)) == values.identifier(number) == str(number)
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", [*FORMS, *PLAIN, "preference"])
+def test_an_empty_prompt_is_a_prompt(tmp_path, form, ending):
+    """In every form; where there is none, not even an empty one, the reason is no_prompt."""
+    vote = SINGLE[0] | {"turns": [[""], ["a"], ["b"]]}
+    make = (FORMS | PLAIN | {"preference": TestPreference.FORMS["strings"]})[form]
+    [row] = read(write(tmp_path / f"votes.{ending}", [make(vote)]))
+    assert row.prompt.turns == ("",)
+
+
 @pytest.mark.fault(27)
 def test_ties_of_two_bad_answers_are_told(tmp_path):
     rows = [
@@ -473,11 +491,14 @@ class TestSheets:
 
     @pytest.mark.fault(27)
     def test_empty_columns_without_a_name_are_none(self, tmp_path):
-        kept, bad, short = self.rows(
-            tmp_path, "1,p,a,b,tie,,", "2,p,a,b,tie,,x", "3,p,a,b,tie", header=self.HEADER + ",,"
-        )
-        assert (kept.id, kept.label) == ("1", 2)
-        assert (bad.reason, short.reason) == ("wrong_fields", "wrong_fields")
+        lines = ("1,p,a,b,tie,,", "2,p,a,b,tie", "3,p,a,b,tie,,x", "4,p,a,b", "5,p,a,b,tie,,,")
+        full, short, *bad = self.rows(tmp_path, *lines, header=self.HEADER + ",,")
+        assert [(row.id, row.label) for row in (full, short)] == [("1", 2), ("2", 2)]
+        assert [(row.reason, row.excerpt) for row in bad] == [
+            ("wrong_fields", "a column without a name is not empty: x"),
+            ("wrong_fields", "4 fields, expected 5: 4"),
+            ("wrong_fields", "8 fields, expected 5: 5"),
+        ]
 
     def test_a_column_without_a_name_before_them_is_no_matter(self, tmp_path):
         [row] = self.rows(tmp_path, "0,1,p,a,b,tie", header="," + self.HEADER)

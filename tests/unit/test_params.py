@@ -132,7 +132,10 @@ def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text,
     [
         ("data.folds", 1),
         ("data.train", ""),
+        ("data.train", None),
+        ("data.test", ""),
         ("simulate.seed", -1),
+        ("simulate.seed", 2**70),
         ("simulate.rows", 0),
         ("simulate.mojibake", 1.5),
         ("simulate.judge.relevance", "much"),
@@ -140,6 +143,7 @@ def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text,
         ("clean.utf8", "perhaps"),
         ("clean.max_bad_share", -0.1),
         ("tokenize.vocab_size", 10),
+        ("tokenize.vocab_size", 10**9),
         ("augment.mode", "all"),
         ("augment", None),
         ("model.pooling", "mean"),
@@ -154,17 +158,75 @@ def test_a_switch_is_a_switch_however_it_is_spelled(tmp_path, params_yaml, text,
         ("train.seeds", 0),
         ("train.seeds", [1, 1]),
         ("train.seeds", [2**32]),
+        ("train.seeds", [True]),
+        ("train.epochs", True),
+        ("train.epochs", 10**30),
+        ("train.patience", 10**30),
+        ("train.threads", 10**6),
+        ("train.warmup", True),
+        ("train.batch_size", 10**9),
         ("train.weight_decay", float("inf")),
         ("oof.folds", 99),
         ("calibrate.method", "isotonic"),
         ("predict.batch_size", 0),
+        ("report.cuts", "half"),
+        ("report.cuts", [1]),
+        ("report.cuts", [1, 2, 3]),
+        ("report.cuts", [300, 100]),
+        ("report.cuts", [True, 2]),
         ("parallel.jobs", 0),
+        ("parallel.jobs", 10**6),
         ("parallel.backend", "dask"),
         ("train", [1]),
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_line_with_its_key(written, key, value):
-    assert all(key in line for line in refused(written(key, value)))
+    [line] = refused(written(key, value))
+    assert key in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("train.seeds", "[0]", "train.seeds is '[0]': expected a list; write [0]"),
+        ("train.seeds", [True], "train.seeds.0 is True: expected a whole number"),
+        ("train.epochs", "two", "train.epochs is 'two': expected a whole number"),
+        ("train.lr", "fast", "train.lr is 'fast': expected a number"),
+        ("report.cuts", "half", "expected thirds or two rising counts"),
+        ("model.backbone", None, "model.backbone is empty: expected text"),
+        ("data.test", "", "expected a path; with votes of your own, keep the arena's test,"),
+        ("augment", None, "augment is empty: expected keys with values"),
+    ],
+)
+def test_a_message_says_what_was_expected_in_plain_words(written, key, value, says):
+    assert says in refused(written(key, value))[0]
+
+
+DVC_YAML = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8"))
+READ = {name for stage in DVC_YAML["stages"].values() for name in stage.get("params", ())}
+
+
+def test_dvc_finds_what_it_reads_in_the_file_of_the_repository(raw_params):
+    params.for_dvc(raw_params(), DVC_YAML["stages"])
+
+
+@pytest.mark.parametrize("name", ["train", "test", "truth", "solution"])
+def test_a_path_that_dvc_inserts_is_not_null(raw_params, name):
+    raw = raw_params()
+    raw["data"][name] = None
+    with pytest.raises(UserError, match=f"data.{name} is null, .* expected a path; with votes of"):
+        params.for_dvc(raw, DVC_YAML["stages"])
+
+
+@pytest.mark.parametrize("name", sorted(READ))
+def test_a_key_that_dvc_reads_is_not_missing(raw_params, name):
+    raw = section = raw_params()
+    *sections, key = name.removesuffix(".0").split(".")
+    for part in sections:
+        section = section[part]
+    del section[key]
+    with pytest.raises(UserError, match=f"{'.'.join([*sections, key])} is missing, and dvc.yaml"):
+        params.for_dvc(raw, DVC_YAML["stages"])
 
 
 def test_each_fault_has_its_line(written, tmp_path, raw_params):
@@ -181,7 +243,12 @@ def test_each_fault_has_its_line(written, tmp_path, raw_params):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("a: [", "not readable as YAML"), ("", "the whole file"), ("- 1", "the whole file")],
+    [
+        ("a: [", "not readable as YAML"),
+        ("a: " + "9" * 5000, "not readable as YAML"),
+        ("", "the whole file is empty: expected keys with values"),
+        ("- 1", "the whole file is [1]: expected keys with values"),
+    ],
 )
 def test_a_file_that_is_no_params_file(tmp_path, content, says):
     path = tmp_path / "params.yaml"

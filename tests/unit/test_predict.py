@@ -331,9 +331,22 @@ class TestCommandLine:
         assert stopped.value.code == 1 and len(capsys.readouterr().err.splitlines()) == 1
         assert not (tmp_path / "submission.csv").exists()
 
-    @pytest.mark.parametrize("output", ["", ".", "/", "pipe", "/dev/null"])
-    def test_only_a_file_is_written_over(self, pipeline, test_file, here, output, capsys):
+    @pytest.mark.parametrize(
+        ("output", "says"),
+        [
+            *((name, "name a CSV of its own") for name in ("", ".", "/", "pipe", "/dev/null")),
+            *((f"o.{ending}", "name a CSV of its own") for ending in ("parquet", "csv.gz")),
+            ("file/below.csv", "file is no folder to write to"),
+            ("file/new/below.csv", "file is no folder to write to"),
+        ],
+    )
+    def test_only_a_csv_that_can_be_written_is(
+        self, pipeline, test_file, here, output, says, capsys, monkeypatch
+    ):
+        """It is known before anything is predicted."""
+        monkeypatch.setattr(prediction, "predict", None)
         os.mkfifo("pipe")
+        Path("file").touch()
         with pytest.raises(SystemExit):
             prediction.main(
                 [
@@ -345,7 +358,7 @@ class TestCommandLine:
                     str(pipeline / "models"),
                 ]
             )
-        assert "name a CSV of its own" in capsys.readouterr().err
+        assert says in capsys.readouterr().err
 
     def test_a_link_is_followed(self, pipeline, test_file, here):
         Path("link.csv").symlink_to("there.csv")
@@ -403,7 +416,7 @@ class TestCommandLine:
         assert listed[["line", "id", "reason"]].to_numpy().tolist() == [["3", "02", "broken_row"]]
         assert "response_a" in listed["excerpt"][0]
 
-    @pytest.mark.parametrize("size", ["0", "-1", "many"])
+    @pytest.mark.parametrize("size", ["0", "-1", "many", "1.5"])
     def test_a_batch_has_a_sequence_at_least(self, pipeline, test_file, tmp_path, size, capsys):
         given = [
             "--input",
@@ -416,7 +429,8 @@ class TestCommandLine:
         with pytest.raises(SystemExit) as stopped:
             prediction.main([*given, "--batch-size", size])
         assert stopped.value.code != 0 and not (tmp_path / "s.csv").exists()
-        assert "batch-size" in capsys.readouterr().err + str(stopped.value.code)
+        says = f"argument --batch-size: {size!r}: expected a whole number from 1"
+        assert says in capsys.readouterr().err
 
 
 class TestStage:

@@ -324,6 +324,14 @@ def test_check_refuses_without_an_anchor(root, capsys):
     assert ended("check") == 2 and "nor a tag v2.0 exists" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["v99", ""])
+def test_check_names_the_versions_there_are(root, capsys, name):
+    assert ended("check", "--against", name) == 2
+    unknown = name or "''"
+    line = f"versions: unknown version {unknown}; the catalog has v1.0, v2.0, v2.1.\n"
+    assert capsys.readouterr().err == line
+
+
 def test_versions_are_listed(root, capsys):
     assert ended("list") == 0
     listed = capsys.readouterr().out

@@ -210,10 +210,13 @@ def test_missing_file_and_folder(tmp_path):
     for path, says in (
         (tmp_path / "none.csv", "no such file"),
         (tmp_path / "none.parquet", "no such file"),
-        (tmp_path / "folder.csv", "Is a directory"),
+        (tmp_path / "folder.csv", "is a directory; expected a file"),
+        (tmp_path / "loop.csv", "too many levels of symbolic links; expected a file"),
     ):
         if "folder" in path.name:
             path.mkdir()
+        if "loop" in path.name:
+            path.symlink_to(path)
         with pytest.raises(UserError, match=says):
             read_votes(path)
 

@@ -147,8 +147,10 @@ def find(path: Path | str, heads: Sequence[Collection[str]], judged: bool) -> La
             identifier = next((column for column in _IDS if column in columns), None)
             if not set(form.texts) <= set(columns) or (form.needs_id and not identifier):
                 continue
+            if votes == [FIRST_WINS]:
+                votes += [vote for vote in (FLAGS, WINNER) if set(vote.columns) <= set(columns)]
             if len(votes) > 1:
-                twice = " and as ".join(", ".join(vote.columns) for vote in votes)
+                twice = " and as ".join(", ".join(v.columns or form.texts) for v in votes)
                 raise UserError(f"{path}: the winner is there twice: as {twice}. Remove one.")
             if votes or not judged:
                 prompt = (form.prompt,) if form.prompt in columns else ()

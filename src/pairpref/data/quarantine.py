@@ -19,7 +19,7 @@ REASONS = {
     "not_text": "a cell is no text and no list of texts and nulls, or of messages",
     "bad_role": "a message's role is none of user, assistant, system and their usual synonyms",
     "no_turns": "a cell is an empty list",
-    "no_prompt": "there is no prompt: no such column, or nothing in it",
+    "no_prompt": "there is no prompt: no such column, or null in it; an empty text is one",
     "prompts_differ": "the two conversations, or they and the prompt's column, do not ask the same",
     "same_answers": "chosen and rejected are the same: nobody can prefer one",
     "unequal_turns": "prompt, A and B differ in their number of turns",

@@ -75,11 +75,20 @@ def read(path: Path | str) -> Source:
         if b"\0" in begins and kind != ".parquet":
             raise UserError(f"{path}: this is UTF-16, or no text. Save it again as UTF-8.")
         source = _READERS[kind](path)
-    names = source.columns[0]
+    check_names(path, source.columns[0])
+    return source
+
+
+def check_names(path: Path | str, names: Sequence[str]) -> None:
+    """Refuse another separator than the comma, and a column that is there twice; UserError."""
+    if len(names) == 1 and (separator := re.search(r"[;\t|]", names[0])):
+        raise UserError(
+            f"{path}: fields are separated by {separator[0]!r}; expected commas. "
+            "docs/votes.md shows how to convert it."
+        )
     if twice := {name: None for name in names if name and names.count(name) > 1}:
         listed = printable(", ".join(twice), 200)
         raise UserError(f"{path}: the column {listed} is there twice. Remove or rename one.")
-    return source
 
 
 def count_rows(path: Path | str) -> int:
@@ -106,11 +115,10 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what missing and damaged files raise into a UserError."""
     try:
         yield
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file. Check the path; it is relative to the folder you run in."
-        ) from None
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.strerror:  # none there, a folder, a link in a loop
+            where = "expected a file. Check the path; it is relative to the folder you run in"
+            raise UserError(f"{path}: {error.strerror.lower()}; {where}.") from None
         reason = printable(str(error), 200)
         raise UserError(f"{path}: not a whole, readable file ({reason}). Get it again.") from None
 
@@ -194,11 +202,6 @@ def _read_csv(path: Path) -> Source:
             f"{path}: the file is empty or begins with an empty line. "
             "Expected the names of the columns."
         )
-    if len(header) == 1 and (separator := re.search(r"[;\t|]", header[0])):
-        raise UserError(
-            f"{path}: fields are separated by {separator[0]!r}; expected commas. "
-            "docs/votes.md shows how to convert it."
-        )
     return Source([header], lambda needed: _csv_records(rows, raw, header, needed))
 
 
@@ -223,9 +226,11 @@ def _csv_records(
         if not row:
             continue
         named: dict[str, object] = dict(zip(header, row, strict=False))
-        if len(row) != len(header) or any(row[width:]):
+        if not width <= len(row) <= len(header) or any(row[width:]):
             # What follows a damaged row may be the rest of it: its first field is no id.
             found = f"{len(row)} fields, expected {width}: {row[0]}"
+            if width < len(row) <= len(header):
+                found = f"a column without a name is not empty: {next(filter(None, row[width:]))}"
             yield Record(line, {} if after_damage else named, RowError("wrong_fields", found))
             continue
         after_damage = False

@@ -48,9 +48,7 @@ def replay(catalog: Catalog, arguments: argparse.Namespace) -> None:
     """
     from pairpref.versions.replay import Replay
 
-    if unknown := [name for name in arguments.names if name not in catalog.versions]:
-        known = ", ".join(catalog.ordered())
-        raise UserError(f"unknown version {', '.join(unknown)}; the catalog has {known}.")
+    _refuse_unknown(catalog, arguments.names)
     log = Log("replay")
     Replay(catalog, log).versions(arguments.names or list(catalog.versions))
     log.end()
@@ -103,11 +101,12 @@ def check(catalog: Catalog, arguments: argparse.Namespace) -> int:
 
     Example: python -m pairpref.versions check --against v5.0
     """
-    name = arguments.against or catalog.anchor
+    name = catalog.anchor if arguments.against is None else arguments.against
     path = predictions_path(name)
     # A commit older than the version's lacks its predictions, but its tag has them.
     source = path if path.exists() else Repository().show(f"refs/tags/{name}", path.as_posix())
     if source is None:
+        _refuse_unknown(catalog, [name])
         raise UserError(
             f"neither {path} nor a tag {name} exists: `pairpref versions tag` on main restores "
             f"tags, `pairpref versions replay {name}` runs a version that was never replayed."
@@ -140,6 +139,12 @@ def leaderboard(catalog: Catalog, _: argparse.Namespace) -> None:
     frame = tables.leaderboard(VersionResults.load(catalog, features=False))
     none = f"{LEADERBOARD} has no scores of replayed versions; `leaderboard -h` says how to add"
     print(none if frame.empty else frame.to_string(index=False))
+
+
+def _refuse_unknown(catalog: Catalog, names: list[str]) -> None:
+    if unknown := [name or "''" for name in names if name not in catalog.versions]:
+        known = ", ".join(catalog.ordered())
+        raise UserError(f"unknown version {', '.join(unknown)}; the catalog has {known}.")
 
 
 def _parser() -> argparse.ArgumentParser:

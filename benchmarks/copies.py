@@ -16,7 +16,7 @@ from benchmarks import resource_usage
 from benchmarks.resource_usage import ROOT
 
 DVC = (sys.executable, "-m", "dvc")
-# A pipeline of half a minute.
+# A pipeline of half a minute. Other processes would import for longer than they work.
 SMALL = [
     "simulate.rows=360",
     "simulate.test_rows=40",
@@ -27,6 +27,7 @@ SMALL = [
     "model.hidden_size=16",
     "model.max_length=64",
     "tokenize.vocab_size=600",
+    "parallel.jobs=1",
 ]
 
 

@@ -44,7 +44,7 @@ from benchmarks.repro import TARGETS, Kill, Repro, Strike, living, stop
 from benchmarks.resource_usage import ROOT
 
 # Large enough that train and oof train for some seconds and write several checkpoints.
-PARAMS = [*SMALL, "simulate.rows=3600", "train.epochs=3"]
+PARAMS = [*SMALL, "simulate.rows=3600", "train.epochs=3", "parallel.jobs=2"]
 _AGAIN = 1 / 3
 _FAILURES = 2
 _REFUSED = r"already running|another process|Unable to acquire lock|is busy"

@@ -23,7 +23,7 @@ from pairpref.data.votes import RejectedRow, Row, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
 
-ROWS, FILES = 10_000, 240
+ROWS, FILES = 3_000, 120
 SETTINGS = params.Params.model_validate(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
 COLUMNS = ["id", *TEXTS, *WINNERS]
 
@@ -121,7 +121,7 @@ def test_no_row_of_a_test_file_is_dropped(tmp_path):
     """Whatever its texts look like, a row with an id gets its prediction, in its place."""
     rng = Random(4)
     rows = [
-        [str(i), *mangled(cells[1:4], rng)[:3]] for i, cells in enumerate(good_rows(2_000, rng))
+        [str(i), *mangled(cells[1:4], rng)[:3]] for i, cells in enumerate(good_rows(1_000, rng))
     ]
     path = tmp_path / "test.csv"
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -136,7 +136,7 @@ def test_no_row_of_a_test_file_is_dropped(tmp_path):
 def test_mangled_json_lines(tmp_path):
     rng = Random(2)
     lines = []
-    for cells in good_rows(2_000, rng):
+    for cells in good_rows(1_000, rng):
         values = dict(zip(COLUMNS, cells, strict=True))
         if rng.random() < 0.5:
             values |= {name: json.loads(values[name]) for name in TEXTS}

@@ -13,7 +13,7 @@ from benchmarks.repro import Strike, stop
 
 pytestmark = pytest.mark.slow
 
-_PARAMS = [*SMALL, "simulate.rows=2400", "train.epochs=3"]
+_PARAMS = [*SMALL, "simulate.rows=2400", "train.epochs=3", "parallel.jobs=2"]
 # In the pipeline's order: one run comes to all of them.
 _KILLED = [
     Strike("tokenize", 0.6, ("stage", "dvc")),

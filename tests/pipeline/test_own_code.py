@@ -13,14 +13,21 @@ from benchmarks.copies import ROOT, Repository, working_tree
 LEXICON, VOTES = "src/pairpref/data/arena/lexicon.py", "data/raw/simulated/train.csv"
 
 
-@pytest.fixture
-def simulated(tmp_path) -> Repository:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Repository:
     """A repository in which only the votes are made."""
-    tree = working_tree(tmp_path, ["simulate.rows=60", "simulate.test_rows=10"])
+    folder = tmp_path_factory.mktemp("simulated")
+    tree = working_tree(folder, ["simulate.rows=60", "simulate.test_rows=10"])
     tree.dvc("repro", "simulate")
     tree.git("add", "--all")
     tree.git("commit", "--quiet", "--message", "votes")
     return tree
+
+
+@pytest.fixture
+def simulated(made, tmp_path) -> Repository:
+    """A copy of it."""
+    return made.copy(tmp_path)
 
 
 def edit(folder: Path) -> None:

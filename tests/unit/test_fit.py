@@ -273,25 +273,23 @@ def always_due(monkeypatch) -> None:
         {"model__pooling": "cls", "train__class_weights": True},
     ],
 )
-@pytest.mark.parametrize("kills", [[1], [2], [8], [9], [15, 16], [3, 6, 7, 10, 12, 13, 24]])
-def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
-    run, monkeypatch, options, kills
-):
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options):
     """Weights, history, predictions; with dropout, kills at any step of an epoch."""
     options = {"train__epochs": 3, "model__dropout": 0.1, **options}
     expected = run(**options)
     always_due(monkeypatch)
-    for step in kills:
-        with pytest.raises(Killed):
-            run(store="killed", log=KilledAt(step), **options)
-    fitted = run(store="killed", **options)
-    resumed = [event["step"] for event in last("fit") if event["event"] == "resumed"]
-    assert resumed == [kills[-1] - 1] if kills[-1] > 1 else not resumed
-    assert (
-        weights(fitted) == weights(expected)
-        and fitted.history == expected.history
-        and np.array_equal(fitted.orders, expected.orders)
-    )
+    for kills in ([3], [1, 2, 8, 9, 15, 16, 24]):
+        for step in kills:
+            with pytest.raises(Killed):
+                run(store=f"killed {kills}", log=KilledAt(step), **options)
+        fitted = run(store=f"killed {kills}", **options)
+        resumed = [event["step"] for event in last("fit") if event["event"] == "resumed"]
+        assert resumed == [kills[-1] - 1]
+        assert (
+            weights(fitted) == weights(expected)
+            and fitted.history == expected.history
+            and np.array_equal(fitted.orders, expected.orders)
+        )
 
 
 @pytest.mark.fault(7)
@@ -396,7 +394,7 @@ def steps() -> list[dict]:
 def test_parts_of_a_step_add_up_to_it(run):
     run(train__epochs=1)
     whole = [event["loss"] for event in steps()]
-    for parts in (2, 3, 7, 64):
+    for parts in (2, 7):
         run(train__epochs=1, train__gradient_accumulation_steps=parts)
         assert np.abs(np.array([event["loss"] for event in steps()]) - whole).max() < 1e-5
 

@@ -28,11 +28,40 @@ OUTS = ["report/index.html", "report/report.md", "report/headline.json", *PLOTS]
 
 
 @pytest.fixture
-def settings(before, tmp_path, monkeypatch):
+def settings(before, tmp_path, monkeypatch) -> params.Params:
     """Every stage before calibrate has run on 600 made-up votes, with known truth."""
     shutil.copytree(before, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return params.load(PARAMS)
+    return alone()
+
+
+def alone(jobs: int = 1) -> params.Params:
+    """The default params in this process, or in several."""
+    found = params.load(PARAMS)
+    parallel = found.parallel.model_copy(update={"jobs": jobs})
+    return found.model_copy(update={"parallel": parallel})
+
+
+@pytest.fixture(scope="module")
+def finished(before, tmp_path_factory) -> Path:
+    """A folder in which the stages after that have run too, with something in the log."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        log = Log("train")
+        log.event("began", torch="9.9.9")
+        log.event("trained", tokens_per_second=12345.6)
+        log.event("ended", peak_mib=321)
+        run(alone())
+    return folder
+
+
+@pytest.fixture
+def found(finished, monkeypatch) -> dict:
+    """The figures of a run, whose folder this is."""
+    monkeypatch.chdir(finished)
+    return json.loads(headline.HEADLINE.read_text())["figures"]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +109,7 @@ def _make() -> None:
     )
     catalog.CATALOG.parent.mkdir(exist_ok=True)
     shutil.copy(PARAMS.parent / catalog.CATALOG, catalog.CATALOG)
-    settings = params.load(PARAMS)
+    settings = alone()
     tokenize(settings, Log("tokenize"))
     baselines(settings, Log("baselines"))
 
@@ -91,8 +120,7 @@ def run(settings) -> dict:
     return json.loads(Path("report/headline.json").read_text())["figures"]
 
 
-def test_headline_of_simulated_votes(settings):
-    found = run(settings)
+def test_headline_of_simulated_votes(found):
     calibrated = json.loads(Path("data/oof/calibration.json").read_text())
     assert all(
         found[name] == pytest.approx(calibrated[name])
@@ -103,8 +131,7 @@ def test_headline_of_simulated_votes(settings):
     assert found["information_captured"] == pytest.approx(1, abs=0.05)
 
 
-def test_plots_are_what_dvc_expects(settings):
-    found = run(settings)
+def test_plots_are_what_dvc_expects(found):
     curves, votes, buckets, levels, *_ = (pd.read_csv(path) for path in PLOTS)
     assert len(curves) == 2 * 4 * 15 and set(curves["stage"]) == {"before", "after"}
     assert (
@@ -117,15 +144,13 @@ def test_plots_are_what_dvc_expects(settings):
     assert list(levels["name"])[-2:] == ["model uncalibrated", "model"]
 
 
-def test_every_figure_that_is_drawn_has_its_place(settings):
-    run(settings)
+def test_every_figure_that_is_drawn_has_its_place(found):
     html = Path("report/index.html").read_text(encoding="utf-8")
     drawn = json.loads(re.search(r'id="figures">(.*?)</script>', html)[1])
     assert len(drawn) == 9 and all(f'id="figure-{name}"' in html for name in drawn)
 
 
-def test_intervals_are_told_with_the_figures(settings):
-    run(settings)
+def test_intervals_are_told_with_the_figures(found):
     told = json.loads(Path("report/headline.json").read_text())
     assert all(
         low - 1e-9 <= told["figures"][name] <= high + 1e-9
@@ -171,31 +196,13 @@ def test_nothing_exported(settings):
     assert "Probabilities were not calibrated" in Path("report/report.md").read_text()
 
 
-def test_two_runs_write_the_same_bytes(settings):
-    run(settings)
+def test_another_run_with_more_jobs_writes_the_same_bytes(found):
     first = {path: Path(path).read_bytes() for path in OUTS}
-    run(settings)
+    run(alone(jobs=2))
     assert {path: Path(path).read_bytes() for path in OUTS} == first
 
 
-def test_the_number_of_jobs_changes_no_byte(settings):
-    written = []
-    for jobs in (1, 2):
-        run(
-            settings.model_copy(
-                update={"parallel": settings.parallel.model_copy(update={"jobs": jobs})}
-            )
-        )
-        written.append({path: Path(path).read_bytes() for path in OUTS})
-    assert written[0] == written[1]
-
-
-def test_how_the_run_went_is_told_apart_from_the_page(settings):
-    log = Log("train")
-    log.event("began", torch="9.9.9")
-    log.event("trained", tokens_per_second=12345.6)
-    log.event("ended", peak_mib=321)
-    run(settings)
+def test_how_the_run_went_is_told_apart_from_the_page(found):
     told = Path("report/run.md").read_text()
     assert "12,346 | 321" in told and "| torch | 9.9.9 | train |" in told
     assert "9.9.9" not in Path("report/report.md").read_text()

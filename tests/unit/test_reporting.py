@@ -2,6 +2,7 @@
 
 import html as html_text
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,7 @@ DEFAULTS = PARAMS | {"data.train": "votes.csv"}
 ROOT = Path(__file__).parents[2]
 
 
+@cache
 def judged(
     skill: float = 1.0, n: int = 400, seeds: int = 1, known: bool = True, blind: bool = False
 ) -> EvaluationReport:
@@ -100,7 +102,6 @@ def judged(
     )
 
 
-@cache
 def report() -> EvaluationReport:
     return judged()
 
@@ -110,15 +111,19 @@ def no_versions() -> VersionResults:
     return VersionResults.load(catalog.load(ROOT / catalog.CATALOG), root=Path("nowhere"))
 
 
-def content(of: EvaluationReport, params: dict = PARAMS, defaults: dict = DEFAULTS) -> page.Content:
-    return page.Content(
-        of, no_versions(), params, tables.tables(of, params, defaults), figures.figures(of)
-    )
+def content(
+    of: EvaluationReport,
+    params: dict = PARAMS,
+    defaults: dict = DEFAULTS,
+    drawn: Callable[[EvaluationReport], dict] = figures.figures,
+) -> page.Content:
+    return page.Content(of, no_versions(), params, tables.tables(of, params, defaults), drawn(of))
 
 
 def text_of(of: EvaluationReport, params: dict = PARAMS, defaults: dict = DEFAULTS) -> str:
-    """report.md as a reader sees it: nothing escaped, a space for each space."""
-    text = html_text.unescape(page.markdown(content(of, params, defaults)))
+    """report.md as a reader sees it: nothing escaped, a space for each space; it has no figures."""
+    without = content(of, params, defaults, lambda of: {})
+    text = html_text.unescape(page.markdown(without))
     return re.sub(r"\\(.)", r"\1", text).replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -171,7 +176,7 @@ def test_every_id_is_used_once_and_every_figure_has_its_place():
 
 
 def test_the_same_report_gives_the_same_bytes():
-    again = content(judged())
+    again = content(judged.__wrapped__())
     assert page.html(again) == rendered()
     assert page.markdown(again) == page.markdown(content(report()))
 
@@ -309,7 +314,8 @@ def test_markdown_takes_cells_literally():
     table = pd.DataFrame(
         [("a|b", "1_000", "<script>\n*bold* [link](x)")], columns=["key", "value", "meaning"]
     )
-    shown = replace(content(report()), tables=content(report()).tables | {"clean": table})
+    whole = content(report())
+    shown = replace(whole, tables=whole.tables | {"clean": table})
     lines = page.markdown(shown).splitlines()
     row = lines.index(r"| a\|b | 1\_000 | &lt;script&gt; \*bold\* \[link\](x) |")
     assert lines[row - 1] == "| --- | ---: | --- |"

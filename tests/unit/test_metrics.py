@@ -43,7 +43,7 @@ def test_scores_by_hand(row):
 @pytest.mark.parametrize("score", ["log_loss", "brier"])
 def test_no_answer_is_expected_to_score_better_than_the_truth(score):
     """Proper scoring: in expectation over all outcomes, any other answer costs more."""
-    p, _ = drawn(12, 5)
+    p, _ = drawn(4, 5)
     for name, q in {"bolder": p**1.3, "more careful": p**0.7, "tilted": p * [1.2, 1, 1]}.items():
         q = q / q.sum(axis=1, keepdims=True)
         for row in range(len(p)):
@@ -182,14 +182,14 @@ def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_b
     [(1.6, 8), *(pytest.param(power, 30, marks=pytest.mark.slow) for power in (0.6, 1.6))],
 )
 def test_calibration_error_of_a_known_fault_is_found(power, samples):
-    """95 % intervals of several samples hold the error that 60,000 votes show."""
+    """95 % intervals of several samples hold the error that 20,000 votes show."""
 
     def faulty(n: int, seed: int) -> pd.DataFrame:
         p, labels = drawn(n, seed)
         said = p**power / (p**power).sum(axis=1, keepdims=True)
         return calibration_error(labels, said, np.arange(n), 15).set_index("class")
 
-    true = faulty(60_000, 1000)["error"]
+    true = faulty(20_000, 1000)["error"]
     found = (faulty(1500, seed) for seed in range(samples))
     held = [(t["low"] <= true) & (true <= t["high"]) for t in found]
     assert np.mean(held, axis=0).min() >= 0.85

@@ -1,6 +1,7 @@
 """Independent jobs give the same results in the same order here, in loky and in Ray."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,26 +233,26 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
 
 
 @pytest.mark.parametrize("parallel", ["loky", WITH_RAY], indirect=True)
-def test_clean_and_tokenize_write_the_same_bytes(small_params, here, parallel, monkeypatch):
+def test_stages_write_the_same_bytes(small_params, here, parallel, monkeypatch):
     # Imported here, as the processes of the other tests import this file.
     from pairpref.monitor import Log
-    from stages import clean, simulate, tokenize
+    from stages import clean, oof, simulate, tokenize, train
 
     def outs(settings) -> dict[str, bytes]:
-        for body in (clean.clean, tokenize.tokenize):
+        shutil.rmtree("work", ignore_errors=True)
+        for body in (clean.clean, tokenize.tokenize, train.train, oof.oof):
             body(settings, Log("test"))
         return {
             str(path): path.read_bytes()
-            for top in ("data/clean", "data/tokens", "models")
+            for top in ("data/clean", "data/oof", "data/tokens", "models")
             for path in Path(top).rglob("*.*")
         }
 
     monkeypatch.setattr("pairpref.text.tokens.SHARD", 50)
     monkeypatch.setattr(tokenize, "_ROWS_A_PROCESS", 50)
+    folds = {"data__folds": 3, "oof__folds": 3}
     simulate.simulate(small_params(), Log("test"))
-    alone = outs(small_params(parallel__jobs=1))
-    assert len(alone) == 9
-    assert (
-        outs(small_params(parallel__jobs=parallel.jobs, parallel__backend=parallel.backend))
-        == alone
-    )
+    alone = outs(small_params(parallel__jobs=1, **folds))
+    assert len(alone) == 24
+    many = {"parallel__jobs": parallel.jobs, "parallel__backend": parallel.backend}
+    assert outs(small_params(**many, **folds)) == alone

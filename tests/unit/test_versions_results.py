@@ -71,21 +71,35 @@ def keep(root: Path, name: str, frame: pd.DataFrame) -> None:
     (root / MEASURED).write_text(results.measured_csv(table, sorted(NOISE)))
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch, params_yaml) -> Path:
-    """A repository in which three versions and two features are measured."""
-    monkeypatch.chdir(tmp_path)
-    CATALOG.parent.mkdir()
-    CATALOG.write_text(TINY, encoding="utf-8")
-    shutil.copy(params_yaml, "params.yaml")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, params_yaml) -> Path:
+    """A repository in which three versions and two features are measured, for all tests."""
+    folder = tmp_path_factory.mktemp("versions")
+    (folder / CATALOG).parent.mkdir()
+    (folder / CATALOG).write_text(TINY, encoding="utf-8")
+    shutil.copy(params_yaml, folder)
     true = predictions(800, seeds=1)[["id"]]
     true[PROBABILITIES] = drawn(800, 0)[0]
-    true.to_csv("truth.csv", index=False)
+    true.to_csv(folder / "truth.csv", index=False)
     for number, (name, noise) in enumerate(NOISE.items()):
-        keep(tmp_path, name, predictions(800, noise=noise, seed=number))
+        keep(folder, name, predictions(800, noise=noise, seed=number))
     for side, noise in (("with", 0.2), ("without", 0.9)):
-        path = tmp_path / results.FEATURES / f"stopping-{side}.parquet"
+        path = folder / results.FEATURES / f"stopping-{side}.parquet"
         kept.write(predictions(800, noise=noise, seed=9), path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(made) -> VersionResults:
+    """All that is measured in it but the features."""
+    return VersionResults.load(catalogs.load(made / CATALOG), root=made, features=False)
+
+
+@pytest.fixture
+def root(made, tmp_path, monkeypatch) -> Path:
+    """A copy of it, to work in and to change."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -93,9 +107,9 @@ def load(run: pd.DataFrame | None = None, features: bool = False) -> VersionResu
     return VersionResults.load(catalogs.load(), run, features=features)
 
 
-def test_every_version_is_compared_with_anchor_and_parent(root):
-    first, anchor, milestone = load().rows
-    assert [row.name for row in load().rows] == ["v1.0", "v2.0", "v2.1"]
+def test_every_version_is_compared_with_anchor_and_parent(whole):
+    first, anchor, milestone = whole.rows
+    assert [row.name for row in whole.rows] == ["v1.0", "v2.0", "v2.1"]
     assert first.to_anchor.verdict == "worse"
     assert first.to_parent.verdict == "better"  # than the class shares
     assert anchor.to_anchor is None and anchor.to_parent.verdict == "better"
@@ -152,31 +166,30 @@ def test_features_have_interval_expectation_and_claim(root):
     assert table["macro F1, claimed"].to_dict() == {"swapping": "+0.05", "stopping": "·"}
 
 
-def test_the_summary_holds_what_was_measured_and_what_was_published(root):
-    found = load()
-    measured = found.rows[0].measured
-    first, anchor, milestone = tables.summary(found).to_dict("records")
+def test_the_summary_holds_what_was_measured_and_what_was_published(whole):
+    measured = whole.rows[0].measured
+    first, anchor, milestone = tables.summary(whole).to_dict("records")
     assert first["log loss"] == f"{measured['log_loss']:.4f} ± {measured['log_loss_std']:.4f}"
     assert first["published"] == "1.09 / 0.36 / 0.28" and first["than v2.0"] == "worse"
     assert anchor["than v2.0"] == "the anchor" and milestone["than v2.0"] == "better"
 
 
-def test_logs_have_measured_and_published_epochs(root):
-    logs = tables.logs(load())
+def test_logs_have_measured_and_published_epochs(whole):
+    logs = tables.logs(whole)
     epochs = [("v1.0", "1"), ("v1.0", "2"), ("v2.0", "1"), ("v2.1", "1")]
     assert list(zip(logs["version"], logs["epoch"], strict=True)) == epochs
     assert logs["log loss"].tolist() == ["0.9900", "·", "0.9900", "0.9900"]
     assert logs["log loss, published"].tolist() == ["1.2000", "1.0900", "·", "·"]
 
 
-def test_milestones_have_a_verdict(root):
-    done, to_come = tables.milestones(load()).to_dict("records")
+def test_milestones_have_a_verdict(whole):
+    done, to_come = tables.milestones(whole).to_dict("records")
     assert done["version"] == "v2.1" and done["verdict"] == "better"
     assert to_come["verdict"] == "no version yet"
 
 
-def test_the_trend_has_measured_and_published_points(root):
-    points = tables.trend(load(), "log_loss")
+def test_the_trend_has_measured_and_published_points(whole):
+    points = tables.trend(whole, "log_loss")
     assert list(points["version"]) == ["v1.0", "v1.0", "v2.0", "v2.1"]
     assert list(points["series"]) == ["measured", "published", "measured", "measured"]
     assert points["low"].isna().tolist() == [False, True, False, False]
@@ -184,11 +197,12 @@ def test_the_trend_has_measured_and_published_points(root):
 
 def test_one_seed_has_no_spread(root):
     keep(root, "v2.0", predictions(800, seeds=1, noise=0.5, seed=1))
-    alone = next(row for row in load().rows if row.name == "v2.0")
+    found = load()
+    alone = next(row for row in found.rows if row.name == "v2.0")
     text = tables.spread(alone, "log_loss")
     assert re.fullmatch(r"[01]\.\d{4}", text)
     assert f"log loss {text}, " in log.commit_message(alone)
-    trend = tables.trend(load(), "log_loss").query("series == 'measured'").set_index("version")
+    trend = tables.trend(found, "log_loss").query("series == 'measured'").set_index("version")
     assert trend["high"].isna().to_dict() == {"v1.0": False, "v2.0": True, "v2.1": False}
 
 
@@ -280,8 +294,8 @@ def test_the_log_has_measurements_and_conclusions(root):
     assert LOG.read_text(encoding="utf-8") == text
 
 
-def test_the_commit_message_ends_with_its_trailer(root):
-    first, anchor, _ = load().rows
+def test_the_commit_message_ends_with_its_trailer(whole):
+    first, anchor, _ = whole.rows
     assert log.commit_message(first).startswith(
         "v1.0: better than the class shares\n\n- Hypothesis: it learns\n"
     )

@@ -21,8 +21,9 @@ from pairpref.monitor import Log
 from pairpref.params import load
 from stages import oof, train
 
-# Long enough to be caught in the middle.
-LONG = ["train.epochs=25", "train.patience=null"]
+# Long enough for a signal in the middle, and for another command in the meantime.
+SHORT = ["train.epochs=15", "train.patience=null"]
+LONG = ["train.epochs=60", "train.patience=null"]
 SEEDS = itertools.count(100)
 
 
@@ -89,6 +90,13 @@ def long_training(clean_tree):
     return clean_tree
 
 
+@pytest.fixture
+def short_training(clean_tree):
+    """The same of a shorter one, for a test that waits until it has ended."""
+    apply_overrides(clean_tree.path / "params.yaml", [*SHORT, f"train.seeds=[{next(SEEDS)}]"])
+    return clean_tree
+
+
 def in_the_middle(repository):
     """Wait until the train stage has done some steps and saved a checkpoint."""
     (repository.path / "logs" / "train.jsonl").unlink(missing_ok=True)
@@ -126,15 +134,15 @@ def test_starting_over_is_a_switch(clean_tree):
 
 
 @pytest.mark.fault(5)
-def test_sigterm_stops_and_the_same_command_goes_on(long_training):
+def test_sigterm_stops_and_the_same_command_goes_on(short_training):
     """As a scheduler does it: the whole group is told."""
-    with running(long_training, *DVC, "repro", "train") as repro:
-        in_the_middle(long_training)
-        stage_process(long_training, "train").send_signal(signal.SIGTERM)
+    with running(short_training, *DVC, "repro", "train") as repro:
+        in_the_middle(short_training)
+        stage_process(short_training, "train").send_signal(signal.SIGTERM)
         out, _ = repro.communicate(timeout=300)
     assert repro.returncode != 0
     assert "train: stopped by SIGTERM; run the same command again" in out and "Traceback" not in out
-    assert "going on from step" in long_training.dvc("repro", "train")
+    assert "going on from step" in short_training.dvc("repro", "train")
 
 
 @pytest.mark.slow
@@ -163,26 +171,26 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
 
 
 @pytest.mark.fault(9)
-def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(long_training):
+def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(short_training):
     """For example by an experiment that is refused, but has already written into params.yaml."""
-    with running(long_training, *DVC, "repro", "train") as repro:
-        in_the_middle(long_training)
-        apply_overrides(long_training.path / "params.yaml", ["train.lr=1e-9"])
+    with running(short_training, *DVC, "repro", "train") as repro:
+        in_the_middle(short_training)
+        apply_overrides(short_training.path / "params.yaml", ["train.lr=1e-9"])
         out, _ = repro.communicate(timeout=300)
     assert repro.returncode != 0 and "train: train.lr changed while the stage ran" in out
-    assert "1e-09" not in (long_training.path / "dvc.lock").read_text(encoding="utf-8")
+    assert "1e-09" not in (short_training.path / "dvc.lock").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.fault(5)
-def test_ctrl_c_stops_and_the_same_command_goes_on(long_training):
+def test_ctrl_c_stops_and_the_same_command_goes_on(short_training):
     """As a person does it: the terminal tells every process of the group."""
-    with running(long_training, *DVC, "repro", "train") as repro:
-        in_the_middle(long_training)
+    with running(short_training, *DVC, "repro", "train") as repro:
+        in_the_middle(short_training)
         psutil.os.killpg(repro.pid, signal.SIGINT)
         out, _ = repro.communicate(timeout=300)
     assert repro.returncode != 0 and "train: stopped by Ctrl-C; run the same command again" in out
-    assert "going on from step" in long_training.dvc("repro", "train")
+    assert "going on from step" in short_training.dvc("repro", "train")
 
 
 @pytest.mark.slow

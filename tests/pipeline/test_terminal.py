@@ -23,9 +23,9 @@ ALL = """
 import runpy, sys
 for command in sys.argv[1:]:
     print("command:", command)
-    sys.argv = [None, *command.split()[1:]]
+    sys.argv = command.split()
     try:
-        runpy.run_module(command.split()[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:
             raise

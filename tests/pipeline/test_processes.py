@@ -1,6 +1,5 @@
-"""More than one process: one model over two of them, and folds over a Ray cluster."""
+"""One model over two processes."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -9,8 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from dvc.utils.hydra import apply_overrides
-
-from benchmarks.copies import outputs
 
 pytestmark = pytest.mark.slow
 
@@ -69,16 +66,3 @@ def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, parts, 
         printed.count("already trained") == (3 if "oof" in stages else 1)
         and "training on" not in printed
     )
-
-
-def test_folds_over_ray_give_the_bytes_of_loky(clean_tree):
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed: make ray")
-    before = outputs(clean_tree.path)
-    shutil.rmtree(clean_tree.path / "work")
-    apply_overrides(clean_tree.path / "params.yaml", ["parallel.backend=ray", "parallel.jobs=2"])
-    for stage in ("clean", "tokenize", "oof"):
-        done = clean_tree.run(sys.executable, "-m", f"stages.{stage}")
-        assert done.returncode == 0, done.stdout
-    assert outputs(clean_tree.path) == before
-    assert len(list((clean_tree.path / "work").glob("*/finished"))) == 2

@@ -142,12 +142,23 @@ def test_plots_show_the_training_curves(repository, tmp_path):
     assert "Training, fold 0" in page and "validation_loss" in page
 
 
-@pytest.mark.fault(27)
-def test_users_votes(clean_tree, monkeypatch):
-    """Votes in Parquet, no ties, no test file: all stages run without the arena's truth.
+@pytest.fixture
+def run_on(clean_tree, monkeypatch):
+    """Run the stages on a file of votes: DVC the one that reads it, this process all others."""
 
-    DVC runs the stage that reads them; the others are called here, which imports nothing again.
-    """
+    def run(name: str, *options: str) -> None:
+        clean_tree.dvc("exp", "run", "-S", f"data.train={name}", *options, "clean")
+        monkeypatch.chdir(clean_tree.path)
+        _, _, *others = stages(clean_tree.path)
+        for stage in others:
+            getattr(import_module(f"stages.{stage}"), stage)(load(), Log(stage))
+
+    return run
+
+
+@pytest.mark.fault(27)
+def test_users_votes(clean_tree, run_on):
+    """Votes in Parquet, no ties, no test file: all stages run without the arena's truth."""
     settings = load(clean_tree.path / "params.yaml").simulate.model_copy(update={"seed": 7})
     drawn = [vote for vote in (arena.vote(row, settings) for row in range(300)) if vote.label < 2]
     votes = pd.DataFrame(
@@ -159,11 +170,7 @@ def test_users_votes(clean_tree, monkeypatch):
     for i, name in enumerate(TEXTS):
         votes[name] = [cells.join(vote.shown[i]) for vote in drawn]
     votes.to_parquet(clean_tree.path / "votes.parquet")
-    clean_tree.dvc("exp", "run", "--set-param", "data.train=votes.parquet", "clean")
-    monkeypatch.chdir(clean_tree.path)
-    _, _, *others = stages(clean_tree.path)
-    for stage in others:
-        getattr(import_module(f"stages.{stage}"), stage)(load(), Log(stage))
+    run_on("votes.parquet")
     assert read(clean_tree, "data/clean/counts")["kept"] == len(votes)
     assert read(clean_tree, "data/test") == {"n": 0} and metrics(clean_tree, "test") == {}
     assert "log_loss_public" not in clean_tree.dvc("metrics", "show")
@@ -175,7 +182,7 @@ def test_users_votes(clean_tree, monkeypatch):
 
 
 @pytest.mark.slow
-def test_text_and_label_needs_augmentation_off(clean_tree):
+def test_text_and_label_needs_augmentation_off(clean_tree, run_on):
     settings = load(clean_tree.path / "params.yaml").simulate
     with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:
         for vote in (arena.vote(row, settings) for row in range(150)):
@@ -187,8 +194,7 @@ def test_text_and_label_needs_augmentation_off(clean_tree):
     assert refused.returncode != 0
     assert "-S augment.ab=false" in refused.stdout and "Traceback" not in refused.stdout
     clean_tree.git("reset", "--hard", "--quiet")
-    done = clean_tree.run(*command, "-S", "augment.ab=false")
-    assert done.returncode == 0, done.stdout
+    run_on("votes.jsonl", "-S", "augment.ab=false")
     assert (
         read(clean_tree, "data/clean/counts")["kept"] == 150
         and read(clean_tree, "data/oof/calibration")["n"] > 50

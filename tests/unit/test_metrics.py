@@ -178,8 +178,7 @@ def test_calibration_error_of_the_truth_is_nothing_where_plain_error_would_not_b
 
 
 @pytest.mark.parametrize(
-    ("power", "samples"),
-    [(1.6, 8), *(pytest.param(power, 30, marks=pytest.mark.slow) for power in (0.6, 1.6))],
+    ("power", "samples"), [(1.6, 8), pytest.param(0.6, 30, marks=pytest.mark.slow)]
 )
 def test_calibration_error_of_a_known_fault_is_found(power, samples):
     """95 % intervals of several samples hold the error that 20,000 votes show."""

@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# A file's tests share what they make; tests/conftest.py says in which order files come.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: repro test test-all ray lint clean
 
@@ -18,10 +20,10 @@ repro: $(VENV)/installed
 	@python -m pairpref.reporting.headline
 
 test: $(VENV)/installed-dev
-	@python -m pytest -n 2 --dist loadfile -m "not slow"
+	@python -m pytest $(TWO) -m "not slow"
 
 test-all: $(VENV)/installed-dev
-	@HYPOTHESIS_PROFILE=thorough python -m pytest -n 2 --dist loadfile -m "slow or hypothesis"
+	@HYPOTHESIS_PROFILE=thorough python -m pytest $(TWO) -m "slow or hypothesis"
 
 ray: $(VENV)/installed-ray
 

@@ -23,6 +23,16 @@ settings.register_profile("quick", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# Long files begin first, so that no process is left alone with one. While smoke makes the
+# repository that the pipeline's tests share, the others have enough to do without it.
+FIRST = "smoke kill_storm zoo fit reporting versions_again faults replay".split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in FIRST]
+    items.sort(key=lambda item: [*names, item.path.stem].index(item.path.stem))
+
+
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 _SMALL = {
     "data": {"folds": 2},

@@ -3,7 +3,7 @@
 import pytest
 from filelock import FileLock
 
-from benchmarks.copies import SMALL, Repository, working_tree
+from benchmarks.copies import SMALL, Repository, outputs, working_tree
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,9 @@ def repository(tmp_path_factory, request) -> Repository:
 @pytest.fixture
 def clean_tree(repository):
     """The repository as its small run left it, before and after a test that runs experiments."""
+    before = outputs(repository.path)
     yield repository
     repository.git("reset", "--hard", "--quiet")
     repository.git("clean", "-d", "--force", "--quiet")
-    repository.dvc("checkout", "--force")
+    if outputs(repository.path) != before:
+        repository.dvc("checkout", "--force")

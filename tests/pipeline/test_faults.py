@@ -132,15 +132,17 @@ def test_starting_over_is_a_switch(clean_tree, monkeypatch, capsys):
 
 
 @pytest.mark.fault(5)
-def test_sigterm_stops_and_the_same_command_goes_on(short_training):
-    """As a scheduler does it: the whole group is told."""
-    with running(short_training, *DVC, "repro", "train") as repro:
+def test_sigterm_stops_and_the_same_command_goes_on(short_training, monkeypatch, capsys):
+    """As a scheduler or DVC tells it; below, Ctrl-C stops DVC and all."""
+    with running(short_training, sys.executable, "-m", "stages.train") as stage:
         in_the_middle(short_training)
-        stage_process(short_training, "train").send_signal(signal.SIGTERM)
-        out, _ = repro.communicate(timeout=300)
-    assert repro.returncode != 0
-    assert "train: stopped by SIGTERM; run the same command again" in out and "Traceback" not in out
-    assert "going on from step" in short_training.dvc("repro", "train")
+        stage.send_signal(signal.SIGTERM)
+        out, _ = stage.communicate(timeout=300)
+    assert stage.returncode == 143 and "Traceback" not in out
+    assert "train: stopped by SIGTERM; run the same command again" in out
+    monkeypatch.chdir(short_training.path)
+    train.train(load(), Log("train"))
+    assert "going on from step" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -169,14 +171,17 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
 
 
 @pytest.mark.fault(9)
-def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(short_training):
+def test_params_changed_while_a_stage_runs_are_not_recorded_with_its_result(clean_tree):
     """For example by an experiment that is refused, but has already written into params.yaml."""
-    with running(short_training, *DVC, "repro", "train") as repro:
-        in_the_middle(short_training)
-        apply_overrides(short_training.path / "params.yaml", ["train.lr=1e-9"])
+    params = clean_tree.path / "params.yaml"
+    apply_overrides(params, ["simulate.rows=20000"])
+    (clean_tree.path / "logs/simulate.jsonl").unlink()
+    with running(clean_tree, *DVC, "repro", "simulate") as repro:
+        wait_for(lambda: events(clean_tree, "simulate"))
+        apply_overrides(params, ["simulate.seed=77777"])
         out, _ = repro.communicate(timeout=300)
-    assert repro.returncode != 0 and "train: train.lr changed while the stage ran" in out
-    assert "1e-09" not in (short_training.path / "dvc.lock").read_text(encoding="utf-8")
+    assert repro.returncode != 0 and "simulate: simulate.seed changed while the stage ran" in out
+    assert "77777" not in (clean_tree.path / "dvc.lock").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

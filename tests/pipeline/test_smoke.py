@@ -201,13 +201,12 @@ def test_text_and_label_needs_augmentation_off(clean_tree, run_on):
     )
 
 
-@pytest.mark.parametrize("override", ["data.train=nowhere.csv", "calibrate.method=sometimes"])
-def test_what_cannot_work_is_one_clear_line(clean_tree, override):
+def test_what_cannot_work_is_one_clear_line(clean_tree):
     """No traceback, and nothing lost: README's command restores what DVC removed for the stage."""
+    override = "calibrate.method=sometimes"
     done = clean_tree.run("python", "-m", "dvc", "exp", "run", "--set-param", override)
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    named = "nowhere.csv" if "nowhere" in override else override.split("=")[0]
-    assert named in done.stdout
+    assert "calibrate.method" in done.stdout
     restored = clean_tree.run(
         "sh", "-c", "git restore params.yaml dvc.lock metrics plots && dvc checkout"
     )
@@ -230,5 +229,6 @@ def test_a_hostile_value_is_data(clean_tree):
     done = clean_tree.run(
         "python", "-m", "dvc", "exp", "run", "--set-param", "data.train='a; touch PWNED'"
     )
-    assert done.returncode != 0
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "a; touch PWNED" in done.stdout, "the file that is missing is not named"
     assert not (clean_tree.path / "PWNED").exists()

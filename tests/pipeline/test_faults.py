@@ -152,9 +152,8 @@ def test_one_worker_told_to_end_ends_the_stage(clean_tree):
     seed = next(SEEDS)
     apply_overrides(
         clean_tree.path / "params.yaml",
-        [*LONG, f"train.seeds=[{seed}]", "data.folds=3", "oof.folds=3", "parallel.jobs=2"],
+        [*SHORT, f"train.seeds=[{seed}]", "oof.folds=3", "parallel.jobs=2"],
     )
-    clean_tree.dvc("repro", "tokenize")
     log, export = f"oof-fold1-seed{seed}", clean_tree.path / "data/oof/uncalibrated.parquet"
     export.unlink()
     with running(clean_tree, sys.executable, "-m", "stages.oof") as stage:
@@ -211,9 +210,6 @@ def test_a_stage_left_behind_by_a_killed_dvc_refuses_a_second_writer(long_traini
             and f"train: already running here as process {left.pid}" in second.stdout
         )
         assert "Traceback" not in second.stdout and left.is_running()
-        left.terminate()
-        left.wait(30)
-        assert "going on from step" in long_training.dvc("repro", "train")
 
 
 @pytest.mark.slow

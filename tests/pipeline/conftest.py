@@ -1,9 +1,14 @@
 """A copy of the repository with small data, in which tests run DVC as a user does: as a program."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 import pytest
 from filelock import FileLock
 
 from benchmarks.copies import SMALL, Repository, outputs, working_tree
+from pairpref.monitor import Log
+from pairpref.params import load
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,17 @@ def clean_tree(repository):
     repository.git("clean", "-d", "--force", "--quiet")
     if outputs(repository.path) != before:
         repository.dvc("checkout", "--force")
+
+
+@pytest.fixture
+def run_here(clean_tree) -> Callable[[str], None]:
+    """Run a stage in the repository, but in this process, which has imported everything."""
+
+    def run(stage: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(clean_tree.path)
+            log = Log(stage)
+            getattr(import_module(f"stages.{stage}"), stage)(load(), log)
+            log.end()
+
+    return run

@@ -17,13 +17,9 @@ import psutil
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from pairpref.monitor import Log
-from pairpref.params import load
-from stages import oof, train
-
 # Long enough for a signal in the middle, and for another command in the meantime.
 SHORT = ["train.epochs=15", "train.patience=null"]
-LONG = ["train.epochs=60", "train.patience=null"]
+LONG = ["train.epochs=600", "train.patience=null"]
 SEEDS = itertools.count(100)
 
 
@@ -85,7 +81,7 @@ def stage_process(repository, stage: str) -> psutil.Process | None:
 
 @pytest.fixture
 def long_training(clean_tree):
-    """The repository with params of a long training, which no other test has run."""
+    """The repository with params of a training that no other test has run, and none ends."""
     apply_overrides(clean_tree.path / "params.yaml", [*LONG, f"train.seeds=[{next(SEEDS)}]"])
     return clean_tree
 
@@ -107,12 +103,11 @@ DVC = (sys.executable, "-m", "dvc")
 
 
 @pytest.mark.fault(8)
-def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree, monkeypatch, capsys):
+def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree, run_here, capsys):
     before = hashes(clean_tree.path / "models")
-    monkeypatch.chdir(clean_tree.path)
-    for stage, log in ((train.train, "train"), (oof.oof, "oof-fold1-seed0")):
-        shutil.rmtree(f"models/{stage.__name__}")
-        stage(load(), Log(stage.__name__))
+    for stage, log in (("train", "train"), ("oof", "oof-fold1-seed0")):
+        shutil.rmtree(clean_tree.path / "models" / stage)
+        run_here(stage)
         assert "already trained" in capsys.readouterr().out
         assert not [event for event in events(clean_tree, log) if event["event"] == "step"]
     assert hashes(clean_tree.path / "models") == before
@@ -120,19 +115,18 @@ def test_a_stage_run_again_after_it_finished_trains_nothing(clean_tree, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.fault(8)
-def test_starting_over_is_a_switch(clean_tree, monkeypatch, capsys):
+def test_starting_over_is_a_switch(clean_tree, run_here, capsys):
     """And ends with the same bytes."""
     before = hashes(clean_tree.path / "models/train")
     apply_overrides(clean_tree.path / "params.yaml", ["train.resume=false"])
-    monkeypatch.chdir(clean_tree.path)
-    train.train(load(), Log("train"))
+    run_here("train")
     said = capsys.readouterr().out
     assert "already trained" not in said and "training on" in said
     assert hashes(clean_tree.path / "models/train") == before
 
 
 @pytest.mark.fault(5)
-def test_sigterm_stops_and_the_same_command_goes_on(short_training, monkeypatch, capsys):
+def test_sigterm_stops_and_the_same_command_goes_on(short_training, run_here, capsys):
     """As a scheduler or DVC tells it; below, Ctrl-C stops DVC and all."""
     with running(short_training, sys.executable, "-m", "stages.train") as stage:
         in_the_middle(short_training)
@@ -140,8 +134,7 @@ def test_sigterm_stops_and_the_same_command_goes_on(short_training, monkeypatch,
         out, _ = stage.communicate(timeout=300)
     assert stage.returncode == 143 and "Traceback" not in out
     assert "train: stopped by SIGTERM; run the same command again" in out
-    monkeypatch.chdir(short_training.path)
-    train.train(load(), Log("train"))
+    run_here("train")
     assert "going on from step" in capsys.readouterr().out
 
 

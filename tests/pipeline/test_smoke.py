@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ from dvc.utils.hydra import apply_overrides
 
 from benchmarks.copies import stages
 from pairpref.data import arena, cells
-from pairpref.monitor import Log
 from pairpref.pairs import ORDERS, TEXTS, WINNERS
 from pairpref.params import load
 
@@ -143,15 +141,14 @@ def test_plots_show_the_training_curves(repository, tmp_path):
 
 
 @pytest.fixture
-def run_on(clean_tree, monkeypatch):
+def run_on(clean_tree, run_here):
     """Run the stages on a file of votes: DVC the one that reads it, this process all others."""
 
     def run(name: str, *options: str) -> None:
         clean_tree.dvc("exp", "run", "-S", f"data.train={name}", *options, "clean")
-        monkeypatch.chdir(clean_tree.path)
         _, _, *others = stages(clean_tree.path)
         for stage in others:
-            getattr(import_module(f"stages.{stage}"), stage)(load(), Log(stage))
+            run_here(stage)
 
     return run
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from pairpref.data import folds
 from pairpref.errors import UserError
@@ -23,6 +24,9 @@ def test_folds_are_stratified_and_share_no_group(seed, number):
         np.bincount(labels[fold == i], minlength=3) / np.sum(fold == i) for i in range(number)
     ]
     assert np.ptp(shares, axis=0).max() < 0.06
+    as_scikit_learn = StratifiedGroupKFold(number, shuffle=True, random_state=1)
+    for i, (_, held_out) in enumerate(as_scikit_learn.split(labels, labels, groups)):
+        assert set(held_out) == set(np.flatnonzero(fold == i))
 
 
 def test_the_seed_decides():

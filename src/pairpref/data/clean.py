@@ -47,7 +47,10 @@ def clean_row(row: Row, switches: CleanParams) -> Clean:
         elif not any(turn and turn.strip() for turn in answer.turns):
             found.append("empty_answers")
     asked = (row.prompt or row.response_a).turns
-    key = cells.join([turn and repair(turn) for turn in asked])
+    if switches.utf8 and switches.flatten:
+        key = prompt if row.prompt else a
+    else:
+        key = cells.join([turn and repair(turn) for turn in asked])
     return Clean(row.line, row.id, prompt, a, b, row.label, len(asked), key, tuple(found))
 
 

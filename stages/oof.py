@@ -17,14 +17,15 @@ import pandas as pd
 from pairpref import bundle, monitor, paths, stopping
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
-from pairpref.model import classifier
+from pairpref.model import attention, classifier
+from pairpref.model.precision import best_device
 from pairpref.monitor import Log
 from pairpref.params import Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import determinism
 from pairpref.training.folds import predictions, train_folds
-from pairpref.training.inference import best_device, by_order, evaluation_batch
+from pairpref.training.inference import by_order, evaluation_batch
 
 _SHARED = 500  # votes for by_model: the calibrator's sharpening then moves by .01 at most
 
@@ -89,7 +90,9 @@ def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.D
     for fold, folder in enumerate(folders):
         model, config = classifier.load(folder)
         batch_size = evaluation_batch(config.max_length)
-        orders = by_order(model.to(best_device()), config, tokens, template, batch_size)
+        attention.fuse(model.to(best_device()), config.attention)
+        precision = params.train.precision
+        orders = by_order(model, config, tokens, template, batch_size, precision=precision)
         tables.append(predictions(tokens, fold, orders))
     return pd.concat(tables, ignore_index=True)[list(empty)]
 

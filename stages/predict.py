@@ -33,6 +33,7 @@ def predict(params: Params, log: Log) -> None:
             log.say,
             unreadable=UNREADABLE,
             keep_going=True,
+            precision=params.predict.precision,
         )
     if not UNREADABLE.exists():
         quarantine.write(UNREADABLE, [])

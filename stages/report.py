@@ -115,6 +115,7 @@ def _write(found: EvaluationReport, versions: VersionResults, params: Params) ->
         report=found,
         versions=versions,
         params=shown,
+        exact=json.loads((paths.FOLD_0 / "classifier.json").read_text("utf-8"))["exact"],
         tables=tables.tables(found, shown, defaults) | version_tables.tables(versions),
         figures=figures.figures(found)
         | (figures.of_versions(*of_versions.values()) if versions.replayed else {}),

@@ -13,7 +13,7 @@ from pairpref import backbone, monitor, paths
 from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
 from pairpref.parallel import each
-from pairpref.params import SMALL, Params
+from pairpref.params import BUILT_IN, Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 
@@ -22,7 +22,7 @@ _ROWS_A_PROCESS = 50_000  # a tokenizer's threads take all cores: fewer rows nee
 
 def tokenize(params: Params, log: Log) -> None:
     frame = pd.read_parquet(paths.PAIRS, columns=["id", *TEXTS, "label", "group", "fold"])
-    if params.model.backbone == SMALL:
+    if params.model.backbone in BUILT_IN:
         texts = (text for column in TEXTS for text in frame[column].dropna())
         tokenizer = tokenizers.train_bpe(texts, params.tokenize.vocab_size)
         log.say(f"trained a byte-level BPE of {len(tokenizer):,} tokens on {len(frame):,} votes")

@@ -38,8 +38,16 @@ _SMALL = {
     "data": {"folds": 2},
     "simulate": {"rows": 240, "test_rows": 40},
     "tokenize": {"vocab_size": 500},
-    "model": {"max_length": 64, "hidden_size": 32, "layers": 1},
-    "train": {"epochs": 1, "batch_size": 8},
+    # A transformer, as what is trained on a GPU.
+    "model": {
+        "backbone": "small-deberta-v2",
+        "max_length": 64,
+        "hidden_size": 32,
+        "layers": 1,
+        "dropout": 0.0,
+        "lr_multiplier": 70,
+    },
+    "train": {"epochs": 1, "batch_size": 8, "warmup": 0.0, "weight_decay": 0.3},
     "oof": {"folds": 2},
     "parallel": {"jobs": 1},
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pairpref.errors import UserError
 from pairpref.files import write_json
-from pairpref.params import SMALL, ModelParams
+from pairpref.params import BUILT_IN, ModelParams
 from pairpref.paths import BACKBONE as RECORD
 
 _RESOLVED = RECORD / "resolved.json"
@@ -26,8 +26,9 @@ def record(params: ModelParams) -> None:
             here knows the name and revision.
     """
     shutil.rmtree(RECORD, ignore_errors=True)
-    if params.backbone == SMALL:
-        write_json(_RESOLVED, {"name": SMALL})
+    if params.backbone in BUILT_IN:
+        # The same for each, so that after the checkout of a version nothing runs again.
+        write_json(_RESOLVED, {"name": "built in"})
     elif Path(params.backbone).is_dir():
         _link(Path(params.backbone))
     else:
@@ -41,8 +42,8 @@ def source(params: ModelParams) -> tuple[str, str | None]:
     Raises:
         UserError: data/backbone/ is not of this backbone.
     """
-    if params.backbone == SMALL:
-        return SMALL, None
+    if params.backbone in BUILT_IN:
+        return params.backbone, None
     folder = Path(params.backbone)
     try:
         if folder.is_dir():
@@ -57,6 +58,14 @@ def source(params: ModelParams) -> tuple[str, str | None]:
     raise UserError(
         f"{RECORD} is not of model.backbone {params.backbone!r}: run `dvc repro backbone`."
     )
+
+
+def found(params: ModelParams) -> tuple[str, str | None]:
+    """`source`, or where data/backbone/ is of another one, by the name itself."""
+    try:
+        return source(params)
+    except UserError:
+        return params.backbone, params.revision
 
 
 def _link(folder: Path) -> None:

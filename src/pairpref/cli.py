@@ -1,4 +1,4 @@
-"""pairpref predict | compare | versions | params: the same as python -m pairpref.<command>."""
+"""pairpref predict | compare | versions | params | recipe."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ _COMMANDS = {
     "compare": ("compare", "compare two files of predictions, vote by vote"),
     "versions": ("versions.__main__", "list, replay, tag and compare the project's versions"),
     "params": ("params", "check params.yaml"),
+    "recipe": ("recipes", "params for published backbones"),
 }
 
 

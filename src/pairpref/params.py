@@ -20,6 +20,8 @@ from pairpref.paths import ARENA, DVC, PARAMS
 from pairpref.typed_yaml import Section, flat, raw, read
 
 SMALL = "small-deberta-v2"
+BAG = "small-bag"
+BUILT_IN = (SMALL, BAG)  # backbones from random weights, which bring no tokenizer
 
 
 def _plain(expected: str, fits: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
@@ -116,7 +118,7 @@ class CleanParams(Section):
 
 class TokenizeParams(Section):
     vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = (
-        1_800  # of the BPE trained for small-deberta-v2
+        1_800  # of the BPE trained for the small backbones
     )
 
 
@@ -125,25 +127,43 @@ class AugmentParams(Section):
     mode: Literal["random", "both"] = "both"  # one keyed order a pair and epoch, or both in a step
 
 
+Attention = Literal["auto", "eager", "fused"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class LoraParams(Section):
+    """Low-rank adapters instead of training the whole backbone (model/lora.py)."""
+
+    r: Annotated[Whole, Field(ge=0, le=1024)] = 0  # rank; 0: no adapters, everything is trained
+    alpha: Count = 16  # adapters are scaled by alpha / r
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.05
+    targets: Literal["auto"] | tuple[Text, ...] = "auto"  # layers' last names; auto: all linear
+    merge: bool = False  # save the whole model with the adapters added, instead of them alone
+
+
 class ModelParams(Section):
-    backbone: Text = SMALL  # from random weights; or a hub name or a local folder
+    backbone: Text = BAG  # or SMALL, both from random weights; or a hub name or a local folder
     revision: Text = "main"  # branch, tag or commit of a hub name
     pooling: Literal["spans", "cls"] = "spans"  # means of prompt, A, B; or the backbone's head
-    max_length: Annotated[Whole, Field(ge=16, le=10**6)] = 256  # tokens in a composed pair
-    hidden_size: Annotated[Whole, Field(ge=8, le=10**6)] = 32  # of small-deberta-v2
+    max_length: Annotated[Whole, Field(ge=16, le=10**6)] = 512  # tokens in a composed pair
+    hidden_size: Annotated[Whole, Field(ge=8, le=10**6)] = 32  # of both small ones
     layers: Count = 1  # of small-deberta-v2
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # of small-deberta-v2
-    lr_multiplier: Positive = 70  # of small-deberta-v2: train.lr is for pretrained weights
+    groups: Count = 8  # of small-bag: sets of word weights; hidden_size is a multiple of them
+    lora: LoraParams = LoraParams()
+    quantize: Literal["none", "8bit", "4bit"] = "none"  # frozen weights, below adapters
+    attention: Attention = "auto"  # see model/attention.py
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.2  # of both; small-bag leaves out words
+    lr_multiplier: Positive = 1_500  # of both: train.lr is for pretrained weights
 
 
 class TrainParams(Section):
-    epochs: Count = 2
+    epochs: Count = 3
     lr: Annotated[Number, Field(gt=0, lt=1)] = 2e-5  # peak learning rate, for pretrained weights
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
-    warmup: Share = 0.0  # share of the steps in which the learning rate rises from 0 to its peak
-    batch_size: Count = 4  # pairs in a step of all processes together; both orders count once
+    warmup: Share = 0.05  # share of the steps in which the learning rate rises from 0 to its peak
+    batch_size: Count = 64  # pairs in a step of all processes together; both orders count once
     gradient_accumulation_steps: Count = 1  # parts of a process's share of a step, to save memory
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.3
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
     max_grad_norm: Positive = 1.0  # longer gradients are scaled down to it
     class_weights: bool = False  # weigh votes by the rarity of their label; p is corrected
     patience: Count | None = 1  # epochs without a better log loss before training stops
@@ -151,6 +171,9 @@ class TrainParams(Section):
     resume: bool = True  # continue from work/; false starts over
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     threads: Processors = 1  # of a training process; another number changes the last bits
+    exact: Literal["auto"] | bool = "auto"  # bits as in an undisturbed run; auto: not on a GPU
+    precision: Precision = "auto"  # of products; auto: bf16 or fp16 on a GPU, fp32 elsewhere
+    arguments: dict[str, Any] = {}  # further arguments of Hugging Face's Trainer, by its names
 
 
 class OofParams(Section):
@@ -168,6 +191,7 @@ class InferenceParams(Section):
 
 class PredictParams(Section):
     batch_size: Count = 64  # sequences in a forward pass
+    precision: Precision = "auto"  # as train.precision
 
 
 class ReportParams(Section):
@@ -205,9 +229,28 @@ class Params(Section):
             raise ValueError(
                 f"oof.folds is {self.oof.folds}, more than data.folds = {self.data.folds}"
             )
+        if self.model.quantize != "none" and not self.model.lora.r:
+            raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
+        if self.model.backbone in BUILT_IN and self.model.lora.r:
+            raise ValueError(
+                f"model.lora adapts published backbones; {self.model.backbone} has none to adapt"
+            )
+        if self.model.backbone == BAG:
+            self._reads_bags()
         if len(set(self.train.seeds)) < len(self.train.seeds):
             raise ValueError(f"train.seeds names a seed twice: {list(self.train.seeds)}")
         return self
+
+    def _reads_bags(self) -> None:
+        """Refuse what a bag of words has not."""
+        model = self.model
+        if model.hidden_size % model.groups:
+            raise ValueError(
+                f"model.hidden_size is {model.hidden_size}; {BAG} needs a multiple of "
+                f"model.groups, {model.groups}"
+            )
+        if model.pooling == "cls":
+            raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
 
 
 def load(path: Path | str = PARAMS) -> Params:
@@ -225,7 +268,7 @@ def for_dvc(raw: dict[str, Any], stages: dict[str, Any]) -> None:
     inserted = set(re.findall(r"\$\{([\w.]+)\}", str(stages)))
     tracked = {name.removesuffix(".0") for s in stages.values() for name in s.get("params", ())}
     for name in sorted(inserted | tracked):
-        if name not in given | raw:
+        if name not in given | raw and not any(key.startswith(f"{name}.") for key in given):
             lines.append(f"{name} is missing, and {DVC} reads it; `git show HEAD:{PARAMS}` has it")
         elif name in inserted and given[name] is None:
             lines.append(f"{name} is null, and {DVC} inserts it: {_PATH}")

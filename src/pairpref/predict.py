@@ -24,7 +24,7 @@ from pairpref.evaluation.calibration import Calibrator
 from pairpref.files import written_aside
 from pairpref.pairs import WINNERS
 from pairpref.parallel import ALONE
-from pairpref.params import CleanParams, ParallelParams, PredictParams
+from pairpref.params import CleanParams, ParallelParams, Precision, PredictParams
 from pairpref.paths import MODELS
 
 BATCH_SIZE = PredictParams().batch_size
@@ -40,6 +40,7 @@ def predict(
     say: Callable[[str], object] = print,
     unreadable: Path | None = None,
     keep_going: bool = False,
+    precision: Precision = "auto",
 ) -> pd.DataFrame:
     """A submission: id, winner_model_a, winner_model_b, winner_tie for each row of a file in order.
 
@@ -53,6 +54,7 @@ def predict(
         say: called with a line on each step.
         unreadable: CSV of the rows that can't be read; removed where there are none.
         keep_going: allow any share of rows that can't be read.
+        precision: see `pairpref.model.precision`.
 
     Raises:
         UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
@@ -62,10 +64,11 @@ def predict(
     # Seconds to import: --help and a wrong bundle need not wait for it.
     import torch
 
-    from pairpref.model import classifier
+    from pairpref.model import attention, classifier
+    from pairpref.model.precision import best_device
     from pairpref.text import tokenizer as tokenizers
     from pairpref.text.tokens import tokenize
-    from pairpref.training.inference import best_device, by_order
+    from pairpref.training.inference import by_order
 
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
     config = classifier.load_config(folders[0])
@@ -94,8 +97,17 @@ def predict(
     for folder in folders:
         say(f"{len(tokens):,} pairs by {folder}{both}")
         model, its_config = classifier.load(folder)
-        model = model.to(best_device())
-        orders = by_order(model, its_config, tokens, template, batch_size, calibrator.dual_order)
+        attention.fuse(model.to(best_device()), its_config.attention, say)
+        orders = by_order(
+            model,
+            its_config,
+            tokens,
+            template,
+            batch_size,
+            calibrator.dual_order,
+            precision=precision,
+            say=say,
+        )
         of_models.append(orders.mean(axis=0))
     p = np.tile(np.asarray(config.prior), (len(frame), 1))
     p[usable] = calibrator.pool(np.stack(of_models))

@@ -72,7 +72,8 @@ def flat(section: dict, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in section.items():
         name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        inside = isinstance(value, dict) and value  # an empty one is a value itself
+        found |= flat(value, f"{name}.") if inside else {name: value}
     return found
 
 

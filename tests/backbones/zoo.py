@@ -322,7 +322,7 @@ def train(
         else:
             raise AssertionError("it was to be stopped")
     fitted = fit(*rest, store, Log("zoo"))
-    assert not list(work.rglob("*.aside"))
+    assert not [path for path in work.rglob("aside/*")]
     return fitted
 
 

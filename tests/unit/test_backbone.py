@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pairpref.backbone import RECORD, record, source
 from pairpref.errors import UserError
 from pairpref.model import backbone
-from pairpref.params import SMALL
+from pairpref.params import BAG, SMALL
 from pairpref.stage_guard import unchanged
 from pairpref.text import tokenizer as tokenizers
 
@@ -51,6 +51,9 @@ def refused(act) -> str:
 def test_the_small_default_is_a_name(model):
     record(model(SMALL))
     assert files() == ["resolved.json"] and source(model(SMALL)) == (SMALL, None)
+    before = (RECORD / "resolved.json").read_bytes()
+    record(model(BAG))
+    assert (RECORD / "resolved.json").read_bytes() == before and source(model(BAG)) == (BAG, None)
 
 
 @pytest.mark.parametrize("kind", ["absolute", "mine", "linked"])
@@ -100,7 +103,8 @@ def test_what_is_added_after_it_was_recorded_is_not_read(model, tiny_backbone):
         mine / "model.safetensors",
         metadata={"format": "pt"},
     )
-    loaded = backbone.load(model(mine), tokenizers.load(str(mine)), print, *source(model(mine)))
+    words = len(tokenizers.load(str(mine)))
+    loaded = backbone.load(model(mine), words, 0, print, *source(model(mine)))
     table = loaded.get_input_embeddings().weight
     assert any(torch.equal(table, tensor) for tensor in weights.values())
 
@@ -111,7 +115,10 @@ def test_messages_name_the_folder_that_the_user_named(model, tiny_backbone):
     (mine / "tokenizer.json").rename(mine / "no-tokenizer")
     record(model(mine))
     files = source(model(mine))
-    for load in (tokenizers.load, lambda *args: backbone.load(model(mine), None, print, *args[1:])):
+    for load in (
+        tokenizers.load,
+        lambda *args: backbone.load(model(mine), 90, 0, print, *args[1:]),
+    ):
         line = refused(lambda load=load: load(str(mine), *files))
         assert repr(str(mine)) in line and str(RECORD) not in line
 

@@ -10,7 +10,14 @@ from pairpref.pairs import TIE, A, B
 from pairpref.params import AugmentParams
 from pairpref.text.compose import compose
 from pairpref.text.tokenizer import Template
-from pairpref.training.batches import Collator, KeyedBatches, PairDataset, keyed, row_keys
+from pairpref.training.batches import (
+    Collator,
+    KeyedBatches,
+    PairDataset,
+    StepParts,
+    keyed,
+    row_keys,
+)
 
 OFF, RANDOM, BOTH = (
     AugmentParams(ab=ab, mode=mode)
@@ -168,14 +175,14 @@ class TestCollator:
         assert batch["labels"].tolist() == [B, TIE]
         assert all(tensor.dtype == torch.int64 for tensor in batch.values())
 
-    def test_tokens_read_are_counted_with_and_without_padding(self, items):
-        collator = Collator(pad=0, segments=True)
-        for _ in range(2):
-            collator(items)
-        assert (collator.tokens, collator.padded) == (28, 36)
-
     def test_a_model_without_segments_gets_none(self, items):
         assert set(Collator(0, segments=False)(items)) == {"input_ids", "attention_mask", "labels"}
+
+    def test_a_filler_has_a_label_that_the_loss_leaves_out(self, pairs_of):
+        dataset = PairDataset(pairs_of([([3], [4], [5])] * 2, labels=[A, B]), 16, TEMPLATE)
+        batch = Collator(0, True)([dataset[~1, True]])
+        assert batch["labels"].tolist() == [-100]
+        assert torch.equal(batch["input_ids"], Collator(0, True)([dataset[1, True]])["input_ids"])
 
     def test_unlabelled_pairs_have_no_labels(self, pairs_of):
         dataset = PairDataset(pairs_of([([3], [4], [5])], labels=[-1]), 16, TEMPLATE)
@@ -184,3 +191,23 @@ class TestCollator:
     def test_unlabelled_pairs_have_no_labels_swapped_either(self, pairs_of):
         dataset = PairDataset(pairs_of([([3], [4], [5])], labels=[-1]), 16, TEMPLATE)
         assert "labels" not in Collator(0, True)([dataset[0, True]])
+
+
+class TestStepParts:
+    @pytest.mark.parametrize(("processes", "parts"), [(1, 1), (1, 3), (2, 1), (3, 2), (2, 9)])
+    def test_all_processes_together_read_each_step(self, pairs_of, processes, parts):
+        """However many they are, a step is the same items in the same order."""
+        rows = [([3], [4] * (i % 7), [5]) for i in range(22)]
+        steps = KeyedBatches(pairs_of(rows), 4, AugmentParams(), seed=3)
+        batches = [list(StepParts(steps, rank, processes, parts)) for rank in range(processes)]
+        assert [len(found) for found in batches] == [len(steps) * parts] * processes
+        for number, expected in enumerate(steps):
+            shown = [
+                item
+                for found in batches
+                for batch in found[number * parts : (number + 1) * parts]
+                for item in batch
+                if item[0] >= 0
+            ]
+            assert shown == expected
+        assert all(batch for found in batches for batch in found)

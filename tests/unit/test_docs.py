@@ -7,11 +7,13 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
+from transformers import TrainingArguments
 
 from pairpref.params import Params
 
@@ -68,7 +70,8 @@ def test_params_exist(page):
         section = re.match(rf"({'|'.join(Params.model_fields)})\.", code)
         if section and not _PATH.fullmatch(code):
             named.append(re.match(r"[\w.]+", code)[0].removesuffix("."))
-    assert set(named) <= set(known(Params))
+    of_trainer = {f"train.arguments.{field.name}" for field in fields(TrainingArguments)}
+    assert set(named) <= set(known(Params)) | of_trainer
 
 
 def declared() -> set[str]:

@@ -28,7 +28,7 @@ def test_it_is_the_same_for_the_same(small_params, data):
     "change",
     [
         {"train__lr": 3e-5},
-        {"train__epochs": 3},
+        {"train__epochs": 4},
         {"train__patience": None},
         {"train__threads": 2},
         {"model__dropout": 0.2},

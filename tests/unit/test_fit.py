@@ -2,7 +2,10 @@
 
 import copy
 import math
+import re
 import signal
+from concurrent.futures import Future
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
@@ -11,19 +14,21 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from pairpref import stopping
 from pairpref.backbone import record
 from pairpref.errors import UserError
+from pairpref.evaluation.metrics import scores
 from pairpref.model import classifier
 from pairpref.monitor import Log, last
 from pairpref.text.tokenizer import Template
-from pairpref.training import batches
+from pairpref.training import batches, checkpoints, trainer
 from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
 from pairpref.training.inference import by_order
-from pairpref.training.recipe import exhausted
 
 PRAISE, BLAME, NOISE = 50, 60, range(70, 90)
 
@@ -215,19 +220,22 @@ def test_a_number_that_is_none_stops_the_run_before_it_reaches_the_weights(
     assert all(str(train.ids[row]) in str(caught.value) for row, _ in fourth)
     assert len(str(caught.value).splitlines()) == 1
     kept = here / "work" / "nan"
-    assert [path.name for path in sorted(kept.glob("*/step-*"))] == [
-        "step-00000002",
-        "step-00000003",
-    ]
+    names = sorted(path.name for path in kept.glob("*/checkpoint-*"))
+    assert names == ["checkpoint-2", "checkpoint-3"]
     assert all(
         torch.isfinite(tensor).all()
-        for tensor in load_file(*kept.glob("*/step-00000003/model.safetensors")).values()
+        for tensor in load_file(*kept.glob("*/checkpoint-3/model.safetensors")).values()
     )
 
 
-def test_an_exploding_loss_stops_the_run(run):
-    with pytest.raises(UserError, match=r"the loss has grown to .* on average .*Lower train\.lr"):
+def test_an_exploding_loss_stops_the_run_before_the_step(run):
+    with pytest.raises(
+        UserError, match=r"the loss has grown to .* on average .*Lower train\.lr"
+    ) as e:
         run(train__lr=0.9, model__lr_multiplier=1, train__epochs=30)
+    taken = [event["step"] for event in last("fit") if event["event"] == "step"]
+    step = int(re.search(r"step (\d+) of", str(e.value))[1])
+    assert step == max(taken) + 1
 
 
 def test_weights_that_are_not_numbers_stop_the_run(run, monkeypatch):
@@ -259,8 +267,21 @@ class KilledAt(Log):
         super().event(name, **fields)
 
 
+class AtOnce:
+    """In place of a thread: it dies with the process, unlike one that a test leaves behind."""
+
+    def __init__(self, threads: int) -> None:
+        pass
+
+    def submit(self, work, *args: object) -> Future:
+        future: Future = Future()
+        future.set_result(work(*args))
+        return future
+
+
 def always_due(monkeypatch) -> None:
     monkeypatch.setattr(CheckpointManager, "due", lambda store: True)
+    monkeypatch.setattr(checkpoints, "ThreadPoolExecutor", AtOnce)
 
 
 @pytest.mark.fault(1, 6)
@@ -307,6 +328,21 @@ def test_a_kill_at_the_end_of_patience_stops_at_the_same_epoch(run, monkeypatch)
     assert finished.history == expected.history, "a training that had stopped early went on"
 
 
+@pytest.mark.fault(7)
+def test_the_best_weights_are_kept_when_they_are_older_than_the_checkpoint(run, train, monkeypatch):
+    """On labels that mean nothing each epoch is worse than the first."""
+    noise = replace(train, labels=np.random.default_rng(0).permutation(train.labels))
+    options = {"on": noise, "train__lr": 1e-4, "train__epochs": 4, "train__patience": 3}
+    expected = run(**options)
+    losses = [row["log_loss"] for row in expected.history]
+    assert losses.index(min(losses)) == 0 and len(losses) == 4
+    always_due(monkeypatch)
+    with pytest.raises(Killed):
+        run(store="best", log=KilledAt(8 + 8 + 3), **options)
+    fitted = run(store="best", **options)
+    assert weights(fitted) == weights(expected) and np.array_equal(fitted.orders, expected.orders)
+
+
 @pytest.mark.fault(5)
 def test_a_signal_stops_at_a_steps_end_with_everything_saved(run, monkeypatch, here):
     """In the middle of an accumulated step."""
@@ -331,7 +367,7 @@ def test_a_signal_stops_at_a_steps_end_with_everything_saved(run, monkeypatch, h
         for signum, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
             signal.signal(signum, handler)
     assert stop.value.signum == signal.SIGTERM
-    assert [path.name for path in (here / "work/term").glob("*/step-*")] == ["step-00000005"]
+    assert [path.name for path in (here / "work/term").glob("*/checkpoint-*")] == ["checkpoint-5"]
     monkeypatch.undo()
     monkeypatch.chdir(here)
     fitted = run(store="term", **options)
@@ -355,21 +391,27 @@ def test_another_number_of_threads_is_recorded_and_moves_only_the_last_bits(run)
 
 
 @pytest.mark.parametrize(
-    "losses, patience, min_delta, over",
+    ("losses", "patience", "min_delta", "epochs"),
     [
-        ([1.0, 1.1, 1.2], None, 0.0, False),
-        ([], 1, 0.0, False),
-        ([1.0], 1, 0.0, False),
-        ([1.0, 1.0], 1, 0.0, True),
-        ([1.0, 0.9], 1, 0.0, False),
-        ([1.0, 0.95], 1, 0.1, True),
-        ([1.0, 0.95, 0.89], 2, 0.1, False),
-        ([1.0, 1.1, 0.9, 1.1], 2, 0.0, False),
-        ([1.0, 1.1, 0.9, 1.1, 1.2], 2, 0.0, True),
+        ([1.0, 1.1, 1.2], None, 0.0, 3),
+        ([1.0, 1.0, 0.5], 1, 0.0, 2),
+        ([1.0, 0.9, 0.95], 1, 0.0, 3),
+        ([1.0, 0.95, 0.5], 1, 0.1, 2),
+        ([1.0, 0.8, 0.75, 0.6], 2, 0.1, 4),
+        ([1.0, 1.1, 0.9, 1.1], 2, 0.0, 4),
+        ([1.0, 1.1, 0.9, 1.1, 1.2, 0.5], 2, 0.0, 5),
     ],
 )
-def test_patience_counts_epochs_without_a_better_loss(losses, patience, min_delta, over):
-    assert exhausted([{"log_loss": loss} for loss in losses], patience, min_delta) == over
+def test_patience_counts_epochs_without_a_better_loss(
+    run, monkeypatch, losses, patience, min_delta, epochs
+):
+    coming = iter(np.repeat(losses, 2))  # of both orders' mean, and of A shown first
+    monkeypatch.setattr(
+        trainer, "scores", lambda labels, p: scores(labels, p) | {"log_loss": next(coming)}
+    )
+    options = {"train__patience": patience, "train__min_delta": min_delta}
+    fitted = run(train__epochs=len(losses), **options)
+    assert len(fitted.history) == epochs
 
 
 def test_the_best_epochs_weights_are_kept(run, toy, validation, bpe):
@@ -495,11 +537,23 @@ def test_the_learning_rate_is_multiplied_for_the_small_default_only(
     assert weights(fitted[0]) == weights(fitted[1])
 
 
-def test_nothing_is_pickled(run, here, monkeypatch):
+@pytest.mark.fault(18)
+def test_nothing_is_unpickled_but_tensors_and_numbers(run, here, monkeypatch):
     always_due(monkeypatch)
-    run(train__epochs=1)
-    assert list(here.rglob("step-*/*.safetensors"))
-    assert not [path for path in here.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+    with pytest.raises(Killed):
+        run(store="pickles", log=KilledAt(3))
+    written = {path.name for path in here.rglob("checkpoint-*/*")}
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt"} < written
+    assert not {"training_args.bin", "rng_state.pth"} & written
+    loaded, load = [], torch.load
+
+    def watched(*args: object, **options: object) -> object:
+        loaded.append(options["weights_only"])
+        return load(*args, **options)
+
+    monkeypatch.setattr(torch, "load", watched)
+    run(store="pickles")
+    assert loaded == [True, True]
 
 
 def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatch):
@@ -524,3 +578,17 @@ def test_out_of_memory_is_one_line_with_the_batch_and_the_params(run, monkeypatc
         )
     )
     assert len(line.splitlines()) == 1
+
+
+def test_a_logger_gets_what_trainers_users_expect(run, monkeypatch):
+    """report_to: loss and rate every so often, and each epoch's scores."""
+    seen: list[dict[str, float]] = []
+
+    class Recorder(TrainerCallback):
+        def on_log(self, args, state, control, logs, **kwargs: object) -> None:
+            seen.append(dict(logs))
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "recorder", Recorder)
+    run(train__arguments={"report_to": ["recorder"], "logging_steps": 4})
+    assert sum("loss" in logs and "learning_rate" in logs for logs in seen) == 4
+    assert [logs["epoch"] for logs in seen if "eval_log_loss" in logs] == [1, 2]

@@ -8,9 +8,10 @@ import torch
 
 from pairpref.errors import UserError
 from pairpref.model import classifier
+from pairpref.model.precision import dtype_of
 from pairpref.pairs import swap_probabilities
 from pairpref.text.tokenizer import Template
-from pairpref.training.inference import by_order, collator_for, computes_bf16, evaluation_batch
+from pairpref.training.inference import by_order, collator_for, evaluation_batch
 
 CONFIG = classifier.InferenceConfig(
     "spans", 40, False, 1, {"utf8": True, "flatten": True}, (0.4, 0.35, 0.25), (1.0, 1.0, 1.0)
@@ -190,6 +191,31 @@ def test_bfloat16_is_for_gpus_that_compute_it_themselves(monkeypatch):
         return including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert not computes_bf16(torch.device("cuda")) and asked == [False]
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert dtype_of("auto", gpu) == torch.float16 and asked == [False]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert computes_bf16(torch.device("cuda")) and not computes_bf16(torch.device("cpu"))
+    assert dtype_of("auto", gpu) == torch.bfloat16 and dtype_of("auto", cpu) == torch.float32
+    assert dtype_of("fp32", gpu) == torch.float32 and dtype_of("bf16", cpu) == torch.bfloat16
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        dtype_of("fp16", cpu)
+
+
+def test_lower_precision_is_near_and_what_leaves_its_range_is_computed_again(
+    model, tokens, template, monkeypatch
+):
+    said: list[str] = []
+    full, lower = (
+        by_order(model, CONFIG, tokens, template, 8, precision=p, say=said.append)
+        for p in ("fp32", "bf16")
+    )
+    assert not said and 0 < np.abs(full - lower).max() < 0.02
+    forward = model.forward
+
+    def overflowing(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        out = forward(**inputs)
+        scale = torch.inf if torch.is_autocast_enabled("cpu") else 1.0
+        return {"logits": out["logits"] * scale}
+
+    monkeypatch.setattr(model, "forward", overflowing)
+    again = by_order(model, CONFIG, tokens, template, 8, precision="bf16", say=said.append)
+    assert np.array_equal(again, full) and "computed in float32" in said[0]

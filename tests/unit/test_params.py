@@ -208,6 +208,9 @@ READ = {name for stage in DVC_YAML["stages"].values() for name in stage.get("par
 
 def test_dvc_finds_what_it_reads_in_the_file_of_the_repository(raw_params):
     params.for_dvc(raw_params(), DVC_YAML["stages"])
+    with_arguments = raw_params()
+    with_arguments["train"]["arguments"] = {"logging_steps": 5}
+    params.for_dvc(with_arguments, DVC_YAML["stages"])
 
 
 @pytest.mark.parametrize("name", ["train", "test", "truth", "solution"])
@@ -332,7 +335,7 @@ def overridden(tmp_path, source: Path, override: str) -> tuple[str, str]:
         "train.seeds=[3]",
         "oof.folds=2",
         "oof.enabled=false",
-        "model.pooling=cls",
+        "model.max_length=300",
         "model.backbone=microsoft/deberta-v3-base",
         "simulate.judge.order_effect=0.5",
         "data.train=votes.csv",

@@ -104,6 +104,7 @@ def _make() -> None:
     known.iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
     Path("data/clean/counts.json").write_text(json.dumps({"rows": n}))
     Path("data/test.json").write_text(json.dumps({"n": 0}))
+    Path("models/train/classifier.json").write_text(json.dumps({"exact": True}))
     Path("plots/train.csv").write_text(
         "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1.1,1.1,1.0,.5,.5\n"
     )

@@ -257,6 +257,12 @@ def test_only_what_differs_from_the_default_is_named():
     assert "All parameters are the default's." in same and "| parameter" not in same
 
 
+def test_whether_it_repeats_to_the_bit_is_told():
+    exact = content(report())
+    assert "gives the same bits" in page.markdown(exact)
+    assert "last bits may differ" in page.markdown(replace(exact, exact=False))
+
+
 def test_order_is_told_as_it_is():
     """A tenth of each answer's probability goes to what comes first."""
     orders = report().orders

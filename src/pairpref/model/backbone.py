@@ -21,17 +21,16 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file, is_bitsandbytes_available, logging
 
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS
 from pairpref.params import ModelParams
 from pairpref.text import published
-from pairpref.text.tokenizer import Template
 
 # transformers would ask a server on the hub to convert .bin weights, in a thread of its own.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -43,7 +42,8 @@ class HeadlessError(UserError):
 
 def load(
     params: ModelParams,
-    tokenizer: PreTrainedTokenizerBase,
+    words: int,
+    pad: int,
     say: Callable[[str], None] = print,
     path: str | None = None,
     revision: str | None = None,
@@ -51,7 +51,8 @@ def load(
     """The model of a backbone in float32: for `cls` the library's own classifier, else no head.
 
     Args:
-        tokenizer: if it has more ids, the embeddings grow; decoders get its template's padding.
+        words: ids of the tokenizer; if they are more than the embeddings, these grow.
+        pad: the padding id, which decoders are given.
         say: told what was changed.
         path: what to load it by, if that is not params.backbone; messages say the latter.
         revision: commit, branch or tag of a hub name.
@@ -75,13 +76,15 @@ def load(
                     f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes "
                     "starts from random weights"
                 )
-            table, words = model.get_input_embeddings(), max(tokenizer.get_vocab().values()) + 1
+            table = model.get_input_embeddings()
             if isinstance(table, nn.Embedding) and words > table.num_embeddings:
                 say(
                     f"{name} has {table.num_embeddings:,} embeddings, its tokenizer {words:,} ids: "
                     "the others start from the mean"
                 )
-                model.resize_token_embeddings(words)
+                with torch.random.fork_rng([]):
+                    torch.manual_seed(0)  # the same each time: adapters don't save them
+                    model.resize_token_embeddings(words)
     except UserError as error:
         raise type(error)(f"model.backbone {name!r}: {error}") from None
     except Exception as error:  # damaged and foreign files may raise anything in a library
@@ -97,7 +100,7 @@ def load(
     is_decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
     if params.pooling == "cls" and (config.pad_token_id is None or is_decoder):
         # A decoder is classified by its last token that is no padding.
-        config.pad_token_id = Template.of(tokenizer).pad
+        config.pad_token_id = pad
     return model
 
 
@@ -123,8 +126,11 @@ def _load(
     params: ModelParams, path: str, revision: str | None
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and what the library says of its tensors."""
-    common = {"trust_remote_code": False, "revision": revision}
+    common: dict[str, Any] = {"trust_remote_code": False, "revision": revision}
     config = AutoConfig.from_pretrained(path, **common)
+    if params.quantize != "none":
+        common["quantization_config"] = _quantized(params.quantize)
+        common["device_map"] = {"": 0}
     if quantised := getattr(config, "quantization_config", None):
         method = quantised.get("quant_method")
         raise UserError(f"it is quantised by {method}. Give its weights as they were before.")
@@ -154,6 +160,24 @@ def _load(
     if key := _integer_weight(folder):
         raise UserError(f"{key} holds 8-bit integers. Give its weights as they were before.")
     return model, info
+
+
+def _quantized(how: str) -> BitsAndBytesConfig:
+    """Frozen weights in 8 or 4 bits; NF4 and double quantisation as in QLoRA."""
+    if not torch.cuda.is_available() or not is_bitsandbytes_available():
+        raise UserError(
+            f"model.quantize={how} needs a GPU and bitsandbytes: "
+            "pip install -c constraints.txt -e '.[quantize]'"
+        )
+    if how == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if native else torch.float16,
+    )
 
 
 def _refuse_incomplete(model: PreTrainedModel, info: dict[str, Any], cls: bool) -> None:

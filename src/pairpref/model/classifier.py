@@ -5,11 +5,13 @@ layer over the prompt and over each answer, and compares each answer with the pr
 weights it learns in one epoch what [CLS] pooling does not learn in three.
 """
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,15 +26,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from pairpref import backbone as sources
 from pairpref.errors import UserError
 from pairpref.files import write_json
-from pairpref.model import backbone, weights
+from pairpref.model import backbone, lora, weights
+from pairpref.model.bag import Bag, BagConfig
 from pairpref.pairs import LABELS
-from pairpref.params import SMALL, ModelParams
+from pairpref.params import BAG, SMALL, Attention, ModelParams
 from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
+from pairpref.text.tokenizer import Template
 
-_WEIGHTS, _CONFIG = "model.safetensors", "classifier.json"
+_WEIGHTS, _CONFIG, _ADAPTED = "model.safetensors", "classifier.json", "adapted.json"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class InferenceConfig:
     clean: dict[str, bool]  # the switches utf8 and flatten its texts were cleaned by
     prior: tuple[float, float, float]  # shares of A, B and tie among its training votes
     class_weights: tuple[float, float, float]  # in its loss; its probabilities are corrected
+    attention: Attention = "auto"  # see `attention.fuse`
+    exact: bool = True  # trained by algorithms that give the same bits again
 
 
 class SpanHead(nn.Module):
@@ -89,6 +96,10 @@ class SpanClassifier(nn.Module):
         dropout = getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0
         self.head = SpanHead(_width(self.backbone), dropout)
 
+    def activation_checkpointing_enable(self, *options: Any, **named: Any) -> None:
+        """Called by Trainer for gradient_checkpointing."""
+        self.backbone.activation_checkpointing_enable(*options, **named)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -101,6 +112,27 @@ class SpanClassifier(nn.Module):
         states, read = out.last_hidden_state, attention_mask.bool()
         parts = ((token_type_ids == segment) & read for segment in (PROMPT, FIRST, SECOND))
         logits = self.head(*(_mean(states, part) for part in parts)).float()
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class BagClassifier(nn.Module):
+    """A `SpanHead` on a `Bag`; called as a `SpanClassifier`."""
+
+    def __init__(self, config: BagConfig) -> None:
+        super().__init__()
+        self.config, self.bag = config, Bag(config)
+        self.head = SpanHead(config.hidden_size + 1)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        logits = self.head(*self.bag(input_ids, attention_mask, token_type_ids))
         if labels is None:
             return {"logits": logits}
         return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
@@ -123,12 +155,29 @@ def build(
     Args:
         say, path, revision: as in `backbone.load`, which also says what is raised.
     """
+    if params.backbone == BAG:
+        sizes = {name: getattr(params, name) for name in ("hidden_size", "groups", "dropout")}
+        return BagClassifier(BagConfig(vocab_size=len(tokenizer), **sizes))
     if params.backbone == SMALL:
-        model = backbone.from_config(_small_config(params, tokenizer), params.pooling)
-    else:
-        model = backbone.load(params, tokenizer, say, path, revision)
+        small = backbone.from_config(_small_config(params, tokenizer), params.pooling)
+        return _adapted(_headed(small, params.pooling), params)
+    words = max(tokenizer.get_vocab().values()) + 1
+    return _published(params, words, Template.of(tokenizer).pad, say, path, revision)
+
+
+def _published(
+    params: ModelParams,
+    words: int,
+    pad: int,
+    say: Callable[[str], None],
+    path: str | None,
+    revision: str | None,
+) -> nn.Module:
+    model = backbone.load(params, words, pad, say, path, revision)
     try:
-        return _headed(model, params.pooling)
+        return _adapted(_headed(model, params.pooling), params)
+    except UserError:
+        raise
     except Exception as error:  # a model that reads more than text may raise anything
         raise UserError(
             f"model.backbone {params.backbone!r} does not read text alone "
@@ -136,9 +185,24 @@ def build(
         ) from None
 
 
-def save(model: nn.Module, config: InferenceConfig, folder: Path) -> None:
-    """Write config.json, model.safetensors and classifier.json; `load` gives the same bits back."""
+def _adapted(model: nn.Module, params: ModelParams) -> nn.Module:
+    return lora.adapt(model, params.lora) if params.lora.r else model
+
+
+def save(
+    model: nn.Module, config: InferenceConfig, folder: Path, adapted: ModelParams | None = None
+) -> None:
+    """Write config.json, model.safetensors and classifier.json; `load` gives the same bits back.
+
+    Args:
+        adapted: what a model with adapters was built by: they are saved with the name of the
+            backbone alone, or, with lora.merge, added to it.
+    """
     model.config.save_pretrained(folder)
+    if adapted and adapted.lora.merge:
+        model = lora.merge(copy.deepcopy(model))
+    elif adapted:
+        write_json(folder / _ADAPTED, adapted.model_dump(mode="json"))
     save_file(weights.of(model), folder / _WEIGHTS, metadata={"format": "pt"})
     write_json(folder / _CONFIG, asdict(config))
 
@@ -150,7 +214,15 @@ def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
         of_backbone = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-        model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
+        if (folder / _ADAPTED).exists():
+            params = ModelParams(**json.loads((folder / _ADAPTED).read_text(encoding="utf-8")))
+            text = of_backbone.get_text_config()
+            words, pad = text.vocab_size, text.pad_token_id
+            model = _published(params, words, pad, lambda _: None, *sources.found(params))
+        elif isinstance(of_backbone, BagConfig):
+            model = BagClassifier(of_backbone)
+        else:
+            model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
         weights.put(model, load_file(folder / _WEIGHTS))
     return model.eval(), config
 

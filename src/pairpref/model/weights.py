@@ -1,4 +1,4 @@
-"""A model's weights as safetensors keep them: tied ones once."""
+"""A model's weights as safetensors keep them: tied ones once, and of adapters no frozen ones."""
 
 import torch
 from torch import nn
@@ -6,9 +6,9 @@ from torch import nn
 
 def of(model: nn.Module) -> dict[str, torch.Tensor]:
     """Contiguous tensors by name, detached; of tied ones the first name only."""
-    tied = _tied(model)
+    left_out = {*_tied(model), *_frozen(model)}
     state = model.state_dict()
-    return {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
+    return {name: tensor.contiguous() for name, tensor in state.items() if name not in left_out}
 
 
 def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -17,8 +17,20 @@ def put(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     Raises:
         RuntimeError: a name is missing or unknown, or a shape differs.
     """
-    again = {name: tensors[first] for name, first in _tied(model).items() if first in tensors}
-    model.load_state_dict({**tensors, **again})
+    tied = _tied(model).items()
+    tensors = tensors | {name: tensors[first] for name, first in tied if first in tensors}
+    frozen = _frozen(model)
+    found = model.load_state_dict(tensors, strict=not frozen)
+    if frozen and (found.unexpected_keys or not frozen >= set(found.missing_keys)):
+        raise RuntimeError(f"adapters of another model: {found}")
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    """Of a model with adapters, the names of what they leave as it was."""
+    state = model.state_dict(keep_vars=True)
+    if not any(".lora_" in name for name in state):
+        return set()
+    return {name for name, tensor in state.items() if not tensor.requires_grad}
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

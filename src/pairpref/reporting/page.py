@@ -29,6 +29,7 @@ class Content:
     params: dict[str, object]  # dotted key to value
     tables: "dict[str, pd.DataFrame]"  # ready-to-print strings
     figures: "dict[str, go.Figure]"
+    exact: bool = True  # trained by algorithms that give the same bits again
 
 
 def html(content: Content) -> str:

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from transformers.utils import logging
 
 from pairpref.errors import UserError
-from pairpref.params import SMALL
+from pairpref.params import BUILT_IN
 from pairpref.text import published
 
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
@@ -56,8 +56,8 @@ def load(
     Raises:
         UserError: there is none, or it is not a fast one.
     """
-    if name == SMALL:
-        raise UserError(f"{SMALL} has no tokenizer of its own: the tokenize stage trains it.")
+    if name in BUILT_IN:
+        raise UserError(f"{name} has no tokenizer of its own: the tokenize stage trains it.")
     path = path or name
     published.check(name, path)
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Which pairs are in a step, in which order, and how they become tensors.
+"""Which pairs are in a step, in which order, which process gets them, and how they become tensors.
 
 Nothing is drawn from a random number generator: every choice is a hash of (seed, epoch, row id), so
 a resumed or re-sharded run makes the same ones.
@@ -21,8 +21,9 @@ from pairpref.text.tokens import Tokens
 # stays random at any larger scale.
 _STRETCH = 50
 _ORDER, _SIDE = 0, 1
+_UNLABELLED, _IGNORED = -1, -100  # a row without a label; a label that the loss leaves out
 
-Item = tuple[int, bool]  # A row, and whether B is shown first.
+Item = tuple[int, bool]  # A row, and whether B is shown first. ~row: it fills an empty batch.
 
 
 def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ class PairDataset(Dataset):
     """Items (row, swapped) as composed inputs; the label follows the order shown.
 
     Args:
-        tokens: tokenised rows; labels of −1 are left out of the item.
+        tokens: tokenised rows; where labels are −1, batches have none.
         max_length: most tokens of one input.
         template: special ids.
     """
@@ -65,13 +66,14 @@ class PairDataset(Dataset):
 
     def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
         row, swapped = item
+        row, filler = (row, False) if row >= 0 else (~row, True)
         composed = compose(*self.tokens.pair(row), self.max_length, self.template, swapped)
         labels = self._swapped_labels if swapped else self.tokens.labels
-        return composed.ids, composed.segments, int(labels[row])
+        return composed.ids, composed.segments, _IGNORED if filler else int(labels[row])
 
 
 class Collator:
-    """Pad composed inputs to the longest of the batch, and count what the model reads.
+    """Pad composed inputs to the longest of the batch.
 
     Args:
         pad: the padding id.
@@ -80,7 +82,6 @@ class Collator:
 
     def __init__(self, pad: int, segments: bool) -> None:
         self.pad, self.segments = pad, segments
-        self.tokens = self.padded = 0
         self.shape = (0, 0)
 
     def __call__(self, items: list[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, torch.Tensor]:
@@ -90,14 +91,12 @@ class Collator:
         for i, (row_ids, row_segments, _) in enumerate(items):
             length = len(row_ids)
             ids[i, :length], mask[i, :length], segments[i, :length] = row_ids, 1, row_segments
-        self.tokens += int(mask.sum())
-        self.padded += mask.size
         self.shape = mask.shape
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self.segments:
             batch["token_type_ids"] = torch.from_numpy(segments)
         labels = [label for _, _, label in items]
-        if labels[0] >= 0:
+        if labels[0] != _UNLABELLED:
             batch["labels"] = torch.tensor(labels)
         return batch
 
@@ -116,6 +115,8 @@ class KeyedBatches(BatchSampler):
         self.batch_size, self.drop_last, self.sampler = batch_size, False, None
         self._augment, self._seed, self._epoch = augment, seed, 0
         self._keys, self._lengths = row_keys(tokens.ids), tokens.lengths()
+        both = augment.ab and augment.mode == "both"
+        self.items = len(tokens) * (1 + both)  # of an epoch
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -144,3 +145,39 @@ class KeyedBatches(BatchSampler):
             return [(int(row), swapped) for swapped in (False, True) for row in rows]
         sides = keyed(self._seed, self._epoch, _SIDE, self._keys[rows]) & np.uint64(1)
         return [(int(row), bool(side)) for row, side in zip(rows, sides, strict=True)]
+
+
+class StepParts(BatchSampler):
+    """This process's parts of each step's items, one batch after another.
+
+    The step is that of all processes together, however many there are. Where it has fewer items
+    than parts, some parts are a filler that the loss leaves out.
+
+    Args:
+        steps: the steps of all processes.
+        process, processes: this process's number, and how many there are.
+        parts: of one process, whose gradients are added up before the optimizer steps.
+    """
+
+    def __init__(self, steps: KeyedBatches, process: int, processes: int, parts: int) -> None:
+        self.steps, self.batch_size, self.drop_last, self.sampler = steps, parts, False, None
+        self._process, self._processes, self._parts = process, processes, parts
+
+    def set_epoch(self, epoch: int) -> None:
+        self.steps.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.steps) * self._parts
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        first = self._process * self._parts
+        for items in self.steps:
+            for part in shares(items, self._processes * self._parts)[first : first + self._parts]:
+                row, swapped = items[0]
+                yield part or [(~row, swapped)]
+
+
+def shares(items: list[Item], parts: int) -> list[list[Item]]:
+    """Contiguous parts of nearly equal length, some of them empty if there are too few items."""
+    ends = np.linspace(0, len(items), parts + 1).round().astype(int)
+    return [items[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]

@@ -1,103 +1,29 @@
-"""Folders that are whole or don't count, and what is left of one training in work/.
+"""What is left of one training in work/: its checkpoints, and later its results."""
 
-A folder is written aside, every file hashed into its manifest and synced, and then renamed. A kill,
-a full disk or a flipped bit leaves either a whole folder or one whose `fault` is named.
-"""
-
-import hashlib
 import json
-import math
-import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
 from pairpref import monitor, paths
 from pairpref.errors import UserError
-from pairpref.model import weights
 from pairpref.monitor import Log
-from pairpref.pairs import LABELS
+from pairpref.training import whole
 from pairpref.training.fingerprint import Fingerprint
 
-_MANIFEST = "manifest.json"
 _MACHINE = "machine.json"
 _KEPT_STEPS = 2
 _KEPT_TRAININGS = 3
 _WAIT_SECONDS = 60.0  # a process that its stage left behind holds the lock to the end of its step
+_BYTES_A_PARAMETER, _BYTES_A_SECOND = 12, 5e8  # weight and two moments; a plain disk
 _SHARE = 0.02  # of the time is spent on saving, at most
 _SHORTEST_SECONDS = 1.0
-
-
-def write(folder: Path, fill: Callable[[Path], None], owner: str) -> None:
-    """Make a folder out of what `fill` writes into the path it is given, all of it or nothing.
-
-    Args:
-        owner: whose it is; `fault` rejects any other.
-
-    Raises:
-        OSError: naming the file; what was there before is untouched.
-    """
-    aside = folder.with_name(f"{folder.name}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        fill(aside)
-        files = sorted(path for path in aside.rglob("*") if path.is_file())
-        hashes = {path.relative_to(aside).as_posix(): _hash(path) for path in files}
-        manifest = json.dumps({"owner": owner, "files": hashes}, indent=2) + "\n"
-        (aside / _MANIFEST).write_text(manifest, encoding="utf-8")
-        for path in (*aside.rglob("*"), aside):
-            _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(aside, folder)
-        _sync(folder.parent)
-    except SafetensorError as error:
-        # Its writer reports a full disk in words only.
-        full = "No space left" in str(error)
-        number, words = (28, "No space left on device") if full else (5, str(error))
-        raise OSError(number, words, str(folder)) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def fault(folder: Path, owner: str) -> str | None:
-    """What is wrong with a folder that `write` made for `owner`; None when it is whole."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["owner"] != owner:
-            return f"it belongs to {manifest['owner']}"
-        for name, expected in manifest["files"].items():
-            if _hash(folder / name) != expected:
-                return f"{name} is not what was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"{_MANIFEST} is not readable ({error})"
-    return None
-
-
-@dataclass
-class State:
-    """Everything that a training is at the end of a step, besides its arguments."""
-
-    machine: dict[str, Any]  # what else decides the last bits: processor, threads, processes
-    step: int = 0  # optimizer steps done
-    loss_sum: float = 0.0  # this and items: of this epoch's steps so far
-    items: int = 0
-    # Exponential mean of the steps' losses, from that of a classifier that knows nothing.
-    smooth_loss: float = math.log(len(LABELS))
-    history: list[dict[str, float]] = field(default_factory=list)  # a row an evaluated epoch
-    # The best epoch's weights, and its validation rows' probabilities by order, on the CPU.
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class CheckpointManager:
@@ -107,6 +33,8 @@ class CheckpointManager:
         self.folder = work / fingerprint.digest
         self._fingerprint, self._log, self._work = fingerprint, log, work
         self._saved, self._took = time.perf_counter(), 0.0
+        self._sealing: Future | None = None  # the newest checkpoint, while it is hashed and synced
+        self._thread = ThreadPoolExecutor(1)
 
     @property
     def finished(self) -> Path:
@@ -131,8 +59,7 @@ class CheckpointManager:
                 f"{self.folder}: another process is at the same training. "
                 "Wait for its end; then run the same command again."
             ) from None
-        for path in self.folder.glob("*.aside"):
-            shutil.rmtree(path)
+        shutil.rmtree(self.folder / whole.ASIDE, ignore_errors=True)
         left = [path for path in (*self._steps(), self.finished) if path.exists()]
         others = self._others()
         if not resume:
@@ -150,7 +77,7 @@ class CheckpointManager:
         """Whether there are whole results; damaged ones are named.
 
         Args:
-            machine: as in `State`; a difference is told.
+            machine: see `determinism.machine`; a difference is told.
         """
         if not (self.finished.exists() and self._is_whole(self.finished)):
             return False
@@ -166,55 +93,80 @@ class CheckpointManager:
             fill(folder)
             (folder / _MACHINE).write_text(json.dumps(machine), encoding="utf-8")
 
-        write(self.finished, fill_all, self._fingerprint.digest)
-        for path in self._steps():
+        self.write(self.finished, fill_all)
+        for path in (*self._steps(), *self.folder.glob("best-*")):
             shutil.rmtree(path)
 
     def due(self) -> bool:
         """Whether a checkpoint is worth its time now."""
         return time.perf_counter() - self._saved > max(_SHORTEST_SECONDS, self._took / _SHARE)
 
-    def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint, and drop all but the newest two."""
-        began = time.perf_counter()
-        write(
-            self.folder / f"step-{state.step:08d}",
-            lambda folder: _write_state(folder, state, model, optimizer),
-            self._fingerprint.digest,
-        )
-        for path in self._steps()[:-_KEPT_STEPS]:
-            shutil.rmtree(path)
-        self._saved = time.perf_counter()
-        self._took = self._saved - began
-        self._log.event("saved", step=state.step, seconds=round(self._took, 4))
+    def expect(self, parameters: int) -> None:
+        """Take saving a model of so many weights for as long as it should take."""
+        self._took = parameters * _BYTES_A_PARAMETER / _BYTES_A_SECOND
 
-    def restore(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, machine: dict[str, Any]
-    ) -> State | None:
-        """Load the newest whole checkpoint into model and optimizer; None when there is none.
+    @contextmanager
+    def checkpoint(self, step: int, machine: dict[str, Any]) -> Iterator[Path]:
+        """A folder to fill, which becomes the newest checkpoint. The newest two are kept.
 
-        Damaged ones are named. Nothing in it is unpickled.
+        It is hashed and synced beside the training: `settle` waits for the end of that.
 
         Args:
-            machine: as in `State`; a difference is told.
+            machine: see `determinism.machine`.
 
         Raises:
-            UserError: a whole one is not of this model.
+            OSError: as `whole.write`, also for the checkpoint before this one.
+        """
+        self.settle()
+        began, folder = time.perf_counter(), self.folder / f"checkpoint-{step}"
+        with whole.filled(folder) as aside:
+            yield aside
+            (aside / _MACHINE).write_text(json.dumps(machine), encoding="utf-8")
+        self._saved = time.perf_counter()
+        self._sealing = self._thread.submit(self._kept, folder, step, began)
+
+    def _kept(self, folder: Path, step: int, began: float) -> None:
+        whole.seal(folder, self._fingerprint.digest)
+        steps = self._steps()
+        best = {f"best-{_best_step(path)}" for path in steps[-_KEPT_STEPS:]}
+        unnamed = (path for path in self.folder.glob("best-*") if path.name not in best)
+        for path in (*steps[:-_KEPT_STEPS], *unnamed):
+            shutil.rmtree(path)
+        self._took = time.perf_counter() - began
+        self._log.event("saved", step=step, seconds=round(self._took, 4))
+
+    def settle(self) -> None:
+        """Wait until the newest checkpoint is on the disk.
+
+        Raises:
+            OSError: it is not; the one before it is.
+        """
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def best(self, step: int | None) -> Path:
+        """The folder of the weights of the best epoch, which ended with this step."""
+        return self.folder / f"best-{step}"
+
+    def write(self, folder: Path, fill: Callable[[Path], None]) -> None:
+        """`whole.write` in the name of this training, after what is being written."""
+        self.settle()  # it drops what no checkpoint names yet
+        whole.write(folder, fill, self._fingerprint.digest)
+
+    def newest(self, machine: dict[str, Any]) -> Path | None:
+        """The newest whole checkpoint; None when there is none. Damaged ones are named.
+
+        Args:
+            machine: see `determinism.machine`; a difference is told.
         """
         for path in reversed(self._steps()):
-            if self._is_whole(path):
-                try:
-                    state = _read_state(path, model, optimizer)
-                except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                    raise UserError(
-                        f"{path} is whole, but no checkpoint of this model "
-                        f"({type(error).__name__}). Remove it, or start over: "
-                        "-S train.resume=false"
-                    ) from None
-                self._log.say(f"going on from step {state.step:,}, found in {path}")
-                self._log.event("resumed", step=state.step)
-                self._compare(state.machine, machine)
-                return state
+            best = _best_step(path)
+            if self._is_whole(path) and (best is None or self._is_whole(self.best(best))):
+                self._log.say(f"going on from step {_step(path):,}, found in {path}")
+                self._log.event("resumed", step=_step(path))
+                self._compare(json.loads((path / _MACHINE).read_text(encoding="utf-8")), machine)
+                return path
             # Kept, it would count as one of the newest and push out whole ones. Only the first
             # process of a launch removes it; the others skip it.
             if not monitor.RANK:
@@ -233,13 +185,14 @@ class CheckpointManager:
             )
 
     def _is_whole(self, folder: Path) -> bool:
-        problem = fault(folder, self._fingerprint.digest)
+        problem = whole.fault(folder, self._fingerprint.digest)
         if problem and not monitor.RANK:
             self._log.say(f"{folder} is damaged and not used: {problem}")
         return problem is None
 
     def _steps(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("step-*") if path.suffix != ".aside")
+        found = self.folder.glob("checkpoint-*")
+        return sorted((path for path in found if path.name[11:].isdecimal()), key=_step)
 
     def _others(self) -> list[tuple[Path, dict[str, Any]]]:
         """Other trainings of the same fold and seed, the latest first: folder and fingerprint."""
@@ -249,52 +202,21 @@ class CheckpointManager:
                 about = json.loads(path.read_text(encoding="utf-8"))
                 if path.parent != self.folder and self._fingerprint.same_job(about):
                     found.append((path.stat().st_mtime_ns, path.parent, about))
-            except (OSError, ValueError, AttributeError):
+                    self._fingerprint.difference(about)
+            except (OSError, ValueError, AttributeError, TypeError):
                 continue
         found.sort(key=lambda item: item[0], reverse=True)
         return [(folder, about) for _, folder, about in found]
 
 
-def _write_state(
-    folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    numbers: dict[str, float] = {}
-    for parameter, values in optimizer.state_dict()["state"].items():
-        for name, value in values.items():
-            (tensors if isinstance(value, torch.Tensor) else numbers)[f"{parameter}.{name}"] = value
-    save_file(weights.of(model), folder / "model.safetensors")
-    save_file(tensors, folder / "optimizer.safetensors")
-    if state.best:
-        save_file(state.best, folder / "best.safetensors")
-    fields = {name: value for name, value in vars(state).items() if name != "best"}
-    content = json.dumps({**fields, "optimizer": numbers})
-    (folder / "state.json").write_text(content, encoding="utf-8")
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2])
 
 
-def _read_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    weights.put(model, load_file(folder / "model.safetensors"))
-    saved = {**load_file(folder / "optimizer.safetensors"), **fields.pop("optimizer")}
-    values: dict[int, dict[str, Any]] = {}
-    for key, value in saved.items():
-        parameter, name = key.split(".", 1)
-        values.setdefault(int(parameter), {})[name] = value
-    # The groups hold learning rate and decay, which the params give anew.
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": values, "param_groups": groups})
-    best = folder / "best.safetensors"
-    return State(**fields, best=load_file(best) if best.exists() else {})
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _best_step(checkpoint: Path) -> int | None:
+    """The step whose weights were the best so far; None where there is none, or no knowing."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        return state["best_global_step"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

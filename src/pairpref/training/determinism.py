@@ -9,10 +9,17 @@ import numpy as np
 import torch
 
 
-def fix(threads: int, seed: int) -> None:
-    """Make what follows repeatable to the last bit on the same kind of machine.
+def is_exact(exact: bool | str) -> bool:
+    """What `train.exact` comes to on this machine."""
+    return not torch.cuda.is_available() if exact == "auto" else bool(exact)
+
+
+def fix(threads: int, seed: int, exact: bool | str = "auto") -> None:
+    """Make what follows repeatable: with `exact` to the last bit on the same kind of machine.
 
     Args:
+        exact: "auto" is True on a CPU and False on a GPU, where some exact operations take several
+            times as long.
         threads: of this process. Another number adds up in another order.
         seed: of random weights, and of whatever a backbone draws before the first step.
     """
@@ -20,7 +27,8 @@ def fix(threads: int, seed: int) -> None:
     # Read when CUDA's matrix library starts; deterministic algorithms refuse to run without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # An operation without a deterministic form warns: otherwise some backbones can't be trained.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(is_exact(exact), warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # only a check, and it costs 5 %
     torch.backends.cudnn.benchmark = False
     random.seed(seed)
     np.random.seed(seed)
@@ -37,7 +45,7 @@ def seed_step(*keys: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def machine() -> dict[str, Any]:
+def machine(processes: int = 1) -> dict[str, Any]:
     """What besides params, data and code decides the last bits."""
     cuda = torch.cuda.is_available()
     return {
@@ -45,4 +53,5 @@ def machine() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "processes": processes,
     }

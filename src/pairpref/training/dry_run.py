@@ -23,12 +23,13 @@ from pairpref.errors import UserError
 from pairpref.model import classifier, weights
 from pairpref.model.backbone import HeadlessError
 from pairpref.model.classifier import InferenceConfig
-from pairpref.params import ModelParams
+from pairpref.model.precision import autocast, best_device
+from pairpref.params import ModelParams, Precision
 from pairpref.text.compose import compose
 from pairpref.text.published import one_line
 from pairpref.text.tokenizer import Template
 from pairpref.training import failures
-from pairpref.training.inference import autocast, best_device, collator_for
+from pairpref.training.inference import collator_for
 
 _SHORTEST = 16
 
@@ -66,6 +67,7 @@ def check(
     params: ModelParams,
     tokenizer: PreTrainedTokenizerBase,
     aside: Path,
+    precision: Precision = "auto",
 ) -> None:
     """Try a classifier that is about to be trained.
 
@@ -80,7 +82,7 @@ def check(
         UserError: it can't be trained so. Names the backbone, the param and a value that works, or
             says that none was found.
     """
-    trial = _Trial(params, tokenizer, aside)
+    trial = _Trial(params, tokenizer, aside, precision)
     devices = [device] if (device := next(model.parameters()).device).type == "cuda" else []
     training = model.training
 
@@ -109,9 +111,14 @@ class _Trial:
     """What is tried, of one backbone."""
 
     def __init__(
-        self, params: ModelParams, tokenizer: PreTrainedTokenizerBase, aside: Path
+        self,
+        params: ModelParams,
+        tokenizer: PreTrainedTokenizerBase,
+        aside: Path,
+        precision: Precision = "auto",
     ) -> None:
         self._params, self._tokenizer, self._aside = params, tokenizer, aside
+        self._precision = precision
         self._template = Template.of(tokenizer)
         special = {self._template.start, self._template.separator, self._template.pad}
         # The largest first, so that the longest input holds it.
@@ -186,7 +193,10 @@ class _Trial:
     def _saved(self, model: nn.Module, config: InferenceConfig) -> nn.Module:
         """The model as it comes back from its files."""
         shutil.rmtree(self._aside, ignore_errors=True)
-        classifier.save(model, config, self._aside)
+        # Adapters by themselves: added to the backbone they are other weights by design.
+        alone = self._params.lora.model_copy(update={"merge": False})
+        adapted = self._params.model_copy(update={"lora": alone}) if alone.r else None
+        classifier.save(model, config, self._aside, adapted)
         loaded, _ = classifier.load(self._aside)
         loaded.to(next(model.parameters()).device)
         before, after = weights.of(model), weights.of(loaded)
@@ -209,7 +219,7 @@ class _Trial:
             items.append((*compose(*parts, length, self._template, swapped), int(short)))
         device = next(model.parameters()).device
         batch = collator_for(model, self._template)(items)
-        with _InRange(), autocast(device):
+        with _InRange(), autocast(self._precision, device):
             return model(**{name: tensor.to(device) for name, tensor in batch.items()})
 
 

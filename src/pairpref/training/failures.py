@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from pairpref.errors import UserError
-from pairpref.params import SMALL
+from pairpref.params import BUILT_IN
 from pairpref.text.published import one_line
 
 
@@ -41,7 +41,7 @@ def naming_backbone(backbone: str) -> Iterator[None]:
     except (UserError, OSError):
         raise
     except Exception as error:  # a backbone of any family may raise anything
-        if backbone == SMALL:
+        if backbone in BUILT_IN:
             raise
         raise UserError(
             f"model.backbone {backbone!r} can't be trained and saved "

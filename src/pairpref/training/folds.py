@@ -69,8 +69,8 @@ def train_fold(
     try:
         # The others look only after the first has cleared up.
         processes.wait_for_everyone()
-        determinism.fix(params.train.threads, seed)
-        if not manager.is_finished({**determinism.machine(), "processes": processes.num_processes}):
+        determinism.fix(params.train.threads, seed, params.train.exact)
+        if not manager.is_finished(determinism.machine(processes.num_processes)):
             _train(tokens, fold, seed, params, manager, log, processes.is_main_process)
         processes.wait_for_everyone()
         return _fetch(manager.finished, save_to) if processes.is_main_process else None
@@ -155,7 +155,8 @@ def _train(
     fitted = fit(train, validation, params, tokenizer, seed, manager, log)
 
     def fill(folder: Path) -> None:
-        classifier.save(fitted.model, fitted.config, folder / _CLASSIFIER)
+        adapted = params.model if params.model.lora.r else None
+        classifier.save(fitted.model, fitted.config, folder / _CLASSIFIER, adapted)
         table = predictions(validation, fold, fitted.orders)
         table.to_parquet(folder / _PREDICTIONS, index=False)
         (folder / _HISTORY).write_text(json.dumps(fitted.history), encoding="utf-8")

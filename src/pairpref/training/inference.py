@@ -1,11 +1,15 @@
 """Probabilities of tokenised pairs under one model, for evaluation, export and submission alike."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model.classifier import InferenceConfig, SpanClassifier, knows_segments
+from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
+from pairpref.model.precision import autocast
 from pairpref.pairs import LABELS, swap_probabilities
+from pairpref.params import Precision
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import failures
@@ -19,24 +23,9 @@ def evaluation_batch(max_length: int) -> int:
     return min(64, max(1, _BATCH_TOKENS // max_length))
 
 
-def best_device() -> torch.device:
-    """The first GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; emulated, it is slower than float32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device computes it itself."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device))
-
-
 def collator_for(model: nn.Module, template: Template) -> Collator:
     """The collator whose batches a model takes as keyword arguments."""
-    segments = isinstance(model, SpanClassifier) or knows_segments(model.config)
+    segments = isinstance(model, SpanClassifier | BagClassifier) or knows_segments(model.config)
     return Collator(template.pad, segments)
 
 
@@ -48,6 +37,8 @@ def by_order(
     batch_size: int,
     dual_order: bool = True,
     share: tuple[int, int] = (0, 1),
+    precision: Precision = "auto",
+    say: Callable[[str], object] = print,
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
@@ -64,6 +55,7 @@ def by_order(
         dual_order: give both orders; single texts have one in any case.
         share: this process's number and how many there are: each fills in its part of the batches
             and leaves the others zero.
+        say: told of batches whose logits were no numbers: they are computed again in float32.
 
     Raises:
         UserError: memory ran out.
@@ -77,6 +69,7 @@ def by_order(
     correction = torch.tensor(config.class_weights, dtype=torch.float64, device=device).log()
     by_length = np.argsort(tokens.lengths(), kind="stable")
     number, processes = share
+    lower, again = autocast(precision, device), 0
 
     def advice() -> str:
         return (
@@ -84,14 +77,19 @@ def by_order(
             f"Lower predict.batch_size (now {batch_size}; in pairpref.predict --batch-size)"
         )
 
-    with torch.inference_mode(), autocast(device), failures.explained(advice):
+    with torch.inference_mode(), failures.explained(advice):
         for begin in range(number * batch_size, len(tokens), processes * batch_size):
             rows = by_length[begin : begin + batch_size]
             for order in range(orders):
                 batch = collate([dataset[int(row), bool(order)] for row in rows])
                 batch.pop("labels", None)
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                logits = model(**batch)["logits"].double()
+                with lower:
+                    logits = model(**batch)["logits"].double()
+                if lower._enabled and not logits.isfinite().all():
+                    logits, again = model(**batch)["logits"].double(), again + 1
                 p = torch.softmax(logits - correction, dim=-1).cpu().numpy()
                 result[order, rows] = swap_probabilities(p) if order else p
+    if again:
+        say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result

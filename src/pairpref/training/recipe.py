@@ -1,19 +1,12 @@
-"""The recipe of a training: optimizer, learning rate, class weights, when to stop."""
-
-import math
-from collections.abc import Callable
+"""What a classifier is told of the votes it is trained on: shares and weights of the classes."""
 
 import numpy as np
-import torch
-from torch import nn
-from transformers import get_scheduler
 
 from pairpref.model.classifier import InferenceConfig
 from pairpref.pairs import LABELS
-from pairpref.params import Params, TrainParams
+from pairpref.params import Params
 from pairpref.text.tokens import Tokens
-
-_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+from pairpref.training import determinism
 
 
 def inference_config(params: Params, train: Tokens) -> InferenceConfig:
@@ -28,30 +21,9 @@ def inference_config(params: Params, train: Tokens) -> InferenceConfig:
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
         class_weights=class_weights(prior, balanced, symmetric=params.augment.ab),
+        attention=params.model.attention,
+        exact=determinism.is_exact(params.train.exact),
     )
-
-
-def optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) without decay of biases and norms."""
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (decayed if parameter.ndim > 1 else others).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
-
-
-def schedule(of: torch.optim.Optimizer, options: TrainParams, steps: int) -> Callable[[int], float]:
-    """The learning rate as a share of its peak, for the number of steps that are done.
-
-    Args:
-        steps: of the whole training.
-    """
-    name, warmup = _SCHEDULERS[options.scheduler], round(options.warmup * steps)
-    return get_scheduler(name, of, num_warmup_steps=warmup, num_training_steps=steps).lr_lambdas[0]
 
 
 def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[float, float, float]:
@@ -70,14 +42,3 @@ def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[f
     weights[present] = 1 / (present.sum() * shown[present])
     a, b, tie = weights.tolist()
     return a, b, tie
-
-
-def exhausted(history: list[dict[str, float]], patience: int | None, min_delta: float) -> bool:
-    """Whether the log loss got no better by more than `min_delta` for `patience` epochs."""
-    if patience is None:
-        return False
-    best, waited = math.inf, 0
-    for row in history:
-        better = row["log_loss"] < best - min_delta
-        best, waited = (row["log_loss"], 0) if better else (best, waited + 1)
-    return waited >= patience

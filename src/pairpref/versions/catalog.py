@@ -160,7 +160,8 @@ def with_changes(text: str, changes: Changes, whose: str) -> str:
     content = editor.load(text)
     known = flat(content)
     for name, value in changes.items():
-        if name not in known:
+        inside = isinstance(value, dict) and any(key.startswith(f"{name}.") for key in known)
+        if name not in known and not inside:
             raise UserError(
                 f"{whose} sets {name}, but params.yaml has no such param: "
                 "today's pipeline cannot run this version."

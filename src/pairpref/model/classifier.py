@@ -79,12 +79,36 @@ class SpanHead(nn.Module):
         return self.out(self.dropout(torch.cat([u, v, u * v], dim=-1)))
 
 
-class SpanClassifier(nn.Module):
-    """A `SpanHead` on the part of a backbone that reads text.
+class PairClassifier(nn.Module):
+    """A `SpanHead` on whatever reads the parts of a pair.
 
     Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
     (batch, tokens). Gives `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
     """
+
+    head: SpanHead
+
+    def parts(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Prompt, first and second answer, each (batch, hidden)."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        logits = self.head(*self.parts(input_ids, attention_mask, token_type_ids)).float()
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class SpanClassifier(PairClassifier):
+    """Means of the last layer of the part of a backbone that reads text."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -100,42 +124,28 @@ class SpanClassifier(nn.Module):
         """Called by Trainer for gradient_checkpointing."""
         self.backbone.activation_checkpointing_enable(*options, **named)
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor,
-        labels: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
+    def parts(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> list[torch.Tensor]:
         known = {"token_type_ids": token_type_ids} if knows_segments(self.config) else {}
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **known)
         states, read = out.last_hidden_state, attention_mask.bool()
-        parts = ((token_type_ids == segment) & read for segment in (PROMPT, FIRST, SECOND))
-        logits = self.head(*(_mean(states, part) for part in parts)).float()
-        if labels is None:
-            return {"logits": logits}
-        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        where = ((token_type_ids == segment) & read for segment in (PROMPT, FIRST, SECOND))
+        return [_mean(states, part) for part in where]
 
 
-class BagClassifier(nn.Module):
-    """A `SpanHead` on a `Bag`; called as a `SpanClassifier`."""
+class BagClassifier(PairClassifier):
+    """Weighted means of word vectors (`model.bag`)."""
 
     def __init__(self, config: BagConfig) -> None:
         super().__init__()
         self.config, self.bag = config, Bag(config)
         self.head = SpanHead(config.hidden_size + 1)
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor,
-        labels: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
-        logits = self.head(*self.bag(input_ids, attention_mask, token_type_ids))
-        if labels is None:
-            return {"logits": logits}
-        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+    def parts(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> list[torch.Tensor]:
+        return self.bag(input_ids, attention_mask, token_type_ids)
 
 
 def knows_segments(config: PretrainedConfig) -> bool:

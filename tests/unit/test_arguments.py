@@ -42,7 +42,8 @@ def test_any_further_argument_is_passed_on(made):
         ("zzz", "has no such argument."),
         ("learning_rate", "use train.lr"),
         ("per_device_train_batch_size", "use train.batch_size"),
-        ("output_dir", "checkpoints are in work/"),
+        ("output_dir", "the pipeline sets it itself: checkpoints are in work/"),
+        ("label_smoothing_factor", "the pipeline sets it itself: the loss is the mean"),
         ("bf16", "use train.precision"),
     ],
 )

@@ -238,6 +238,13 @@ def test_an_exploding_loss_stops_the_run_before_the_step(run):
     assert step == max(taken) + 1
 
 
+@pytest.mark.parametrize("bad", [{"adam_beta2": 2}, {"lr_scheduler_kwargs": {"num_cycles": 3}}])
+def test_an_argument_that_trainer_refuses_late_is_one_line(run, bad):
+    with pytest.raises(UserError, match=rf"train.arguments {next(iter(bad))} \(") as refused:
+        run(train__arguments=bad)
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_weights_that_are_not_numbers_stop_the_run(run, monkeypatch):
     built = classifier.build
 
@@ -324,6 +331,8 @@ def test_a_kill_at_the_end_of_patience_stops_at_the_same_epoch(run, monkeypatch)
         run(store="patience", log=KilledAt(8 + 8 + 3), **worse)
     fitted = run(store="patience", **worse)
     assert fitted.history == expected.history and weights(fitted) == weights(expected)
+    (said,) = (event["text"] for event in last("fit") if "early" in event.get("text", ""))
+    assert said == "stopping early: no better log loss for 2 epochs (train.patience)"
     finished = run(store="patience", **worse)
     assert finished.history == expected.history, "a training that had stopped early went on"
 

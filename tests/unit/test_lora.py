@@ -90,7 +90,7 @@ def test_a_named_layer_alone_is_adapted_and_an_unknown_one_refused(train):
     adapted = {n.split(".lora_")[0] for n in fitted.model.state_dict() if ".lora_" in n}
     assert adapted and all(name.endswith("value_proj") for name in adapted)
     with pytest.raises(UserError, match=r"\['nowhere'\] are not in this backbone; it has .*value_"):
-        train(store="other", model__lora={"r": 2, "targets": ["nowhere"]})
+        train(store="other", model__lora={"r": 2, "targets": ["value_proj", "nowhere"]})
 
 
 def test_a_base_that_is_gone_is_named(train, tmp_path):
@@ -120,6 +120,13 @@ def test_gradient_checkpointing_changes_no_loss(train):
     ]
     for plain, checkpointed in zip(*histories, strict=True):
         assert checkpointed == pytest.approx(plain, abs=1e-5)
+
+
+def test_noise_on_embeddings_changes_the_weights_and_no_prediction(train, votes):
+    _, plain = train(store="plain")
+    _, noisy = train(store="noisy", train__arguments={"neftune_noise_alpha": 5})
+    assert not np.array_equal(noisy.orders, plain.orders)
+    np.testing.assert_array_equal(answers(noisy, noisy.model, votes), noisy.orders)
 
 
 def test_merging_adds_the_adapters(train):

@@ -124,6 +124,10 @@ class SpanClassifier(PairClassifier):
         """Called by Trainer for gradient_checkpointing."""
         self.backbone.activation_checkpointing_enable(*options, **named)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Called by Trainer for neftune_noise_alpha."""
+        return self.backbone.get_input_embeddings()
+
     def parts(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
     ) -> list[torch.Tensor]:

@@ -33,14 +33,13 @@ def adapt(model: nn.Module, params: LoraParams) -> nn.Module:
     linear = [name for name, module in body.named_modules() if isinstance(module, _LINEAR)]
     found = [name for name in linear if _IN_A_BLOCK.search(f".{name}")]
     if params.targets != "auto":
-        wanted = tuple(params.targets)
-        found = [name for name in found if name.split(".")[-1] in wanted]
-        if not found:
-            last = sorted({name.split(".")[-1] for name in linear})
+        last = {name.split(".")[-1] for name in found}
+        if missing := [target for target in params.targets if target not in last]:
             raise UserError(
-                f"model.lora.targets {list(wanted)} are not in this backbone; it has "
-                f"{', '.join(last)}."
+                f"model.lora.targets {missing} are not in this backbone; it has "
+                f"{', '.join(sorted(last))}."
             )
+        found = [name for name in found if name.split(".")[-1] in params.targets]
     of_body = {id(parameter) for parameter in body.parameters()}
     config = LoraConfig(
         r=params.r, lora_alpha=params.alpha, lora_dropout=params.dropout, target_modules=found

@@ -13,7 +13,11 @@ from pairpref.model.precision import best_device, dtype_of
 from pairpref.params import Params
 
 _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-# What the pipeline sets itself, and what to use instead.
+# What the pipeline sets itself: what to use instead, or why there is no choice.
+_SAVED = "checkpoints are in work/, whole, by time and after each epoch"
+_JUDGED = "each epoch is judged on the held-out fold, in both orders"
+_BATCHES = "batches hold pairs of like length, in a keyed order"
+_LOSS = "the loss is the mean over the step's votes, and one that is no number stops the run"
 _OWNED = {
     "learning_rate": "train.lr",
     "num_train_epochs max_steps": "train.epochs",
@@ -29,16 +33,13 @@ _OWNED = {
     "resume_from_checkpoint": "train.resume",
     "load_best_model_at_end metric_for_best_model greater_is_better": "train.patience",
     "output_dir save_strategy save_steps save_on_each_node save_total_limit save_only_model "
-    "enable_jit_checkpoint ignore_data_skip restore_callback_states_from_checkpoint": "nothing: "
-    "checkpoints are in work/, whole, by time and after each epoch",
+    "enable_jit_checkpoint ignore_data_skip restore_callback_states_from_checkpoint": _SAVED,
     "eval_strategy eval_steps eval_delay eval_on_start per_device_eval_batch_size "
     "prediction_loss_only eval_do_concat_batches eval_use_gather_object eval_accumulation_steps "
-    "include_for_metrics batch_eval_metrics do_train do_eval do_predict": "nothing: each epoch is "
-    "judged on the held-out fold, in both orders",
+    "include_for_metrics batch_eval_metrics do_train do_eval do_predict": _JUDGED,
     "remove_unused_columns label_names train_sampling_strategy length_column_name "
-    "dataloader_drop_last": "nothing: batches hold pairs of like length, in a keyed order",
-    "label_smoothing_factor average_tokens_across_devices logging_nan_inf_filter": "nothing: the "
-    "loss is the mean over the step's votes, and one that is no number stops the run",
+    "dataloader_drop_last": _BATCHES,
+    "label_smoothing_factor average_tokens_across_devices logging_nan_inf_filter": _LOSS,
     "use_cpu local_rank": "CUDA_VISIBLE_DEVICES",
 }
 _LOGGED_ON_GPU = 10  # steps: each logged one waits for the GPU
@@ -104,9 +105,9 @@ def _checked(arguments: dict[str, object]) -> dict[str, object]:
     owned = {name: instead for names, instead in _OWNED.items() for name in names.split()}
     for name in arguments:
         if name in owned:
-            raise UserError(
-                f"train.arguments.{name}: the pipeline sets it itself; use {owned[name]}."
-            )
+            instead = owned[name]
+            told = f": {instead}" if " " in instead else f"; use {instead}"
+            raise UserError(f"train.arguments.{name}: the pipeline sets it itself{told}.")
         if name not in known:
             near = get_close_matches(name, known - owned.keys(), n=1)
             raise UserError(

@@ -1,6 +1,6 @@
 """Errors of training in one line: memory that ran out, and what a published backbone raises."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -30,8 +30,12 @@ def explained(advice: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def naming_backbone(backbone: str) -> Iterator[None]:
-    """Turn what a published backbone raises after its dry run into one line.
+def naming_cause(backbone: str, arguments: Iterable[str]) -> Iterator[None]:
+    """Turn what a published backbone raises after its dry run into one line, and so what Trainer
+    raises for the user's arguments.
+
+    Args:
+        arguments: names in train.arguments.
 
     Raises:
         UserError: it can't be trained.
@@ -41,11 +45,17 @@ def naming_backbone(backbone: str) -> Iterator[None]:
     except (UserError, OSError):
         raise
     except Exception as error:  # a backbone of any family may raise anything
+        reason = f"({type(error).__name__}: {one_line(error)})"
+        if named := ", ".join(arguments):
+            raise UserError(
+                f"model.backbone {backbone!r} can't be trained with train.arguments {named} "
+                f"{reason}. Change them, or leave them out."
+            ) from error
         if backbone in BUILT_IN:
             raise
         raise UserError(
-            f"model.backbone {backbone!r} can't be trained and saved "
-            f"({type(error).__name__}: {one_line(error)}). Choose another model.backbone."
+            f"model.backbone {backbone!r} can't be trained and saved {reason}. "
+            "Choose another model.backbone."
         ) from error
 
 

@@ -45,7 +45,8 @@ class Fingerprint:
         for file in (*data, *([RECORD] if path == str(RECORD) else [])):
             parts[str(file)] = _hash(file)
         parts |= _code()
-        parts |= {library: metadata.version(library) for library in _LIBRARIES}
+        used = (*_LIBRARIES, "peft") if params.model.lora.r else _LIBRARIES
+        parts |= {library: metadata.version(library) for library in used}
         return cls({"fold": fold, "seed": seed}, parts)
 
     @cached_property

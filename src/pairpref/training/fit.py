@@ -67,7 +67,7 @@ def fit(
     lr, steps = options.lr * (params.model.lr_multiplier if small else 1), len(batches)
     arguments = training_arguments(params, seed, lr, steps * options.epochs, manager.folder)
     machine = determinism.machine(arguments.world_size)
-    with failures.naming_backbone(backbone):
+    with failures.naming_cause(backbone, options.arguments):
         aside = manager.folder / whole.ASIDE / f"dry-run-{arguments.process_index}"
         with failures.explained(lambda: f"model.backbone {backbone} alone. Choose a smaller one"):
             model = dry_run.build(config, params.model, tokenizer, aside, log.say)

@@ -62,9 +62,7 @@ class Progress(TrainerCallback):
         if args.device.type == "cuda":  # elsewhere each step is watched before it is taken
             self._trainer.watch(loss, args.logging_steps, done=1)
 
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         row, epochs = self._trainer.history()[-1], self._trainer.params.train.epochs
         self._log.say(
             f"epoch {row['epoch']} of {epochs}: train loss {row['train_loss']:.4f}, "
@@ -72,11 +70,12 @@ class Progress(TrainerCallback):
             f"macro F1 {row['f1_macro']:.3f}"
         )
         self._log.event("epoch", **row)
-        # Trainer's early stopping is called before this.
-        if control.should_training_stop and row["epoch"] < epochs:
-            patience = self._trainer.params.train.patience
+
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        options = self._trainer.params.train
+        if len(self._trainer.history()) < options.epochs:
             self._log.say(
-                f"stopping early: no better log loss for {patience} epochs (train.patience)"
+                f"stopping early: no better log loss for {options.patience} epochs (train.patience)"
             )
 
     def _tell(self, state: TrainerState) -> None:

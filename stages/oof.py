@@ -1,8 +1,9 @@
 """python -m stages.oof: each vote's probabilities by a model that saw neither it nor its prompt.
 
 Reads data/tokens/, models/tokenizer/ and models/train/, which is fold 0. Trains the other folds,
-and fold 0 again for each further seed, as independent jobs. Writes models/oof/ and, in data/oof/,
-uncalibrated.parquet and seeds.parquet (each order's probabilities), by_model.parquet (some votes by
+all folds of further members, and fold 0 again for each further seed, as independent jobs. Writes
+models/oof/ and, in data/oof/, uncalibrated.parquet and seeds.parquet (each order's probabilities),
+members.parquet (those of every member, the mean of both orders), by_model.parquet (some votes by
 every fold's model, from which calibrate learns how far models agree) and seeds.json (the log loss
 over seeds). With oof.enabled off the exports are empty.
 """
@@ -20,11 +21,12 @@ from pairpref.files import write_json, write_parquet
 from pairpref.model import attention, classifier
 from pairpref.model.precision import best_device
 from pairpref.monitor import Log
+from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import determinism
-from pairpref.training.folds import predictions, train_folds
+from pairpref.training.folds import Job, predictions, train_folds
 from pairpref.training.inference import by_order, evaluation_batch
 
 _SHARED = 500  # votes for by_model: the calibrator's sharpening then moves by .01 at most
@@ -32,12 +34,15 @@ _SHARED = 500  # votes for by_model: the calibrator's sharpening then moves by .
 
 def oof(params: Params, log: Log) -> None:
     first, *others = params.train.seeds
-    folds = range(1, params.oof.folds) if params.oof.enabled else ()
-    folders = [paths.FURTHER_FOLDS / f"fold{fold}" for fold in folds]
-    jobs = [
-        *((fold, first, folder) for fold, folder in zip(folds, folders, strict=True)),
-        *((0, seed, None) for seed in others),
+    folds = range(params.oof.folds) if params.oof.enabled else range(0)
+    own = [Job(fold, first, paths.FURTHER_FOLDS / f"fold{fold}") for fold in folds[1:]]
+    further = [
+        Job(fold, first, paths.FURTHER_FOLDS / member / f"fold{fold}", member)
+        for member in params.fusion.members
+        if member != "classifier"
+        for fold in folds
     ]
+    jobs = [*own, *further, *(Job(0, seed, None) for seed in others)]
     # A run with fewer folds than the last leaves none of the old ones for predict to find.
     if not monitor.RANK:
         shutil.rmtree(paths.FURTHER_FOLDS, ignore_errors=True)
@@ -50,7 +55,7 @@ def oof(params: Params, log: Log) -> None:
 
     bundle.record_models(paths.MODELS)
     fold_0 = pd.read_parquet(paths.FOLD_0_ANSWERS)
-    export = pd.concat([fold_0, *results[: len(folds)]])
+    export = pd.concat([fold_0, *results[: len(own)]])
     export = export.sort_values("fold", kind="stable", ignore_index=True)
     if params.oof.enabled:
         count = export["fold"].nunique()
@@ -59,9 +64,12 @@ def oof(params: Params, log: Log) -> None:
         export = export.iloc[:0]
         log.say("oof.enabled is off: nothing is exported")
     write_parquet(paths.UNCALIBRATED, export)
-    write_parquet(paths.BY_MODEL, _by_model(export, [paths.FOLD_0, *folders], params))
+    of_members = dict(zip(further, results[len(own) :], strict=False))
+    write_parquet(paths.MEMBERS, _members(export, of_members))
+    folders = [paths.FOLD_0, *(paths.FURTHER_FOLDS / f"fold{fold}" for fold in folds[1:])]
+    write_parquet(paths.BY_MODEL, _by_model(export, folders, params))
 
-    of_seeds = zip(params.train.seeds, [fold_0, *results[len(folds) :]], strict=True)
+    of_seeds = zip(params.train.seeds, [fold_0, *results[len(own + further) :]], strict=True)
     by_seed = [frame.assign(seed=seed) for seed, frame in of_seeds]
     write_parquet(paths.SEEDS, pd.concat(by_seed, ignore_index=True))
     losses = [_log_loss(frame) for frame in by_seed]
@@ -74,6 +82,16 @@ def oof(params: Params, log: Log) -> None:
 def _log_loss(frame: pd.DataFrame) -> float:
     """Of both orders' mean."""
     return scores(frame["label"].to_numpy(), probabilities(answers(frame)))["log_loss"]
+
+
+def _members(export: pd.DataFrame, further: dict[Job, pd.DataFrame]) -> pd.DataFrame:
+    """id, fold, member, label and probabilities of each vote by each member."""
+    tables = {"classifier": [export]}
+    for job, predicted in further.items():
+        tables.setdefault(job.member, []).append(predicted)
+    found = [answers(pd.concat(of)).assign(member=member) for member, of in tables.items()]
+    columns = ["id", "fold", "member", "label", *PROBABILITIES]
+    return pd.concat(found, ignore_index=True)[columns]
 
 
 def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """models/ as parts of one run; manifest.json has the hash of each part.
 
-Parts are tokenizer/, train/, oof/fold1 …, calibrator.json and votes.json. The oof stage records the
-models that made its export; the calibrate stage adds what it has fitted to that export.
+Parts are tokenizer/, train/, oof/fold1 …, oof/<member>/fold0 …, calibrator.json and votes.json. The
+oof stage records the models that made its export; the calibrate stage adds what it has fitted to
+that export.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ _ADVICE = "Run `dvc repro` (or `dvc checkout` after a failed run), or name anoth
 
 
 def record_models(bundle: Path) -> None:
-    """Write oof/manifest.json: the tokenizer, fold 0 and the further folds."""
+    """Write oof/manifest.json: the tokenizer, fold 0, further folds and further members' folds."""
     parts = _parts(bundle)
     write_json(bundle / _OOF, {name: parts[name] for name in parts if name not in _FITTED})
 
@@ -32,8 +33,8 @@ def record_calibrator(bundle: Path) -> None:
     write_json(bundle / MANIFEST, models | {name: parts[name] for name in parts if name in _FITTED})
 
 
-def check(bundle: Path) -> list[Path]:
-    """Called before anything of a bundle is loaded; gives the folds' folders, fold 0 first.
+def check(bundle: Path) -> dict[str, list[Path]]:
+    """Called before anything of a bundle is loaded; gives each member's folds, fold 0 first.
 
     Raises:
         UserError: there is no manifest, or parts are missing, extra or changed; all are named.
@@ -52,7 +53,11 @@ def check(bundle: Path) -> list[Path]:
     ]
     if faults or not found:
         raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {_ADVICE}")
-    return [bundle / name for name in found if name.startswith(("train", "oof"))]
+    members: dict[str, list[Path]] = {}
+    for path in (bundle / name for name in found if name.startswith(("train", "oof"))):
+        further = path.parent.parent.name == "oof"
+        members.setdefault(path.parent.name if further else "classifier", []).append(path)
+    return members
 
 
 def plain(bundle: Path) -> dict[str, bool]:
@@ -63,7 +68,8 @@ def plain(bundle: Path) -> dict[str, bool]:
 
 def _parts(bundle: Path) -> dict[str, str]:
     """The hash of each part: of a file's bytes, or of the names and bytes of a folder's files."""
-    folds = sorted((bundle / "oof").glob("fold[0-9]*"), key=lambda path: (len(path.name), path))
+    found = [*(bundle / "oof").glob("fold[0-9]*"), *(bundle / "oof").glob("*/fold[0-9]*")]
+    folds = sorted(found, key=lambda path: (len(path.parts), path.parent, len(path.name), path))
     paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR, bundle / VOTES]
     hashes = {}
     for path in (path for path in paths if path.exists()):

@@ -128,6 +128,7 @@ class AugmentParams(Section):
 
 
 Attention = Literal["auto", "eager", "fused"]
+Member = Literal["classifier", "reward", "features"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -181,6 +182,23 @@ class OofParams(Section):
     folds: Count = 5  # how many of data.folds are trained, fold 0 included
 
 
+class FusionParams(Section):
+    """Which models answer: the classifier alone, or further kinds of model beside it."""
+
+    members: tuple[Member, ...] = ("classifier",)  # further: reward (model/reward.py)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if "classifier" not in self.members or len(set(self.members)) < len(self.members):
+            raise ValueError(
+                f"fusion.members names the classifier and each further member once; it is "
+                f"{list(self.members)}"
+            )
+        if "features" in self.members:
+            raise ValueError("fusion.members: there is no member features yet")
+        return self
+
+
 class CalibrateParams(Section):
     method: Literal["none", "temperature", "temperature_tie"] = "temperature"
 
@@ -217,6 +235,7 @@ class Params(Section):
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
     oof: OofParams = OofParams()
+    fusion: FusionParams = FusionParams()
     calibrate: CalibrateParams = CalibrateParams()
     inference: InferenceParams = InferenceParams()
     predict: PredictParams = PredictParams()

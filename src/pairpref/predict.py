@@ -59,19 +59,18 @@ def predict(
     Raises:
         UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
     """
-    folders = bundles.check(bundle)
+    members = bundles.check(bundle)
 
     # Seconds to import: --help and a wrong bundle need not wait for it.
     import torch
 
-    from pairpref.model import attention, classifier
-    from pairpref.model.precision import best_device
+    from pairpref.model import classifier
     from pairpref.text import tokenizer as tokenizers
     from pairpref.text.tokens import tokenize
-    from pairpref.training.inference import by_order
+    from pairpref.training.inference import of_models
 
     template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
-    config = classifier.load_config(folders[0])
+    config = classifier.load_config(members["classifier"][0])
     torch.set_num_threads(config.threads)
     switches = CleanParams(**config.clean, near_duplicate=1, max_bad_share=1)
     frame, bad = read_test(path, switches, parallel, bundles.plain(bundle))
@@ -92,25 +91,9 @@ def predict(
             f"{path} has {kinds[tokens.single]}; {bundle} was trained on {kinds[config.single]}."
         )
     calibrator = Calibrator.load(bundle / "calibrator.json")
-    both = ", both orders" if calibrator.dual_order and not config.single else ""
-    of_models = []
-    for folder in folders:
-        say(f"{len(tokens):,} pairs by {folder}{both}")
-        model, its_config = classifier.load(folder)
-        attention.fuse(model.to(best_device()), its_config.attention, say)
-        orders = by_order(
-            model,
-            its_config,
-            tokens,
-            template,
-            batch_size,
-            calibrator.dual_order,
-            precision=precision,
-            say=say,
-        )
-        of_models.append(orders.mean(axis=0))
+    asked = tokens, template, batch_size, calibrator.dual_order, precision, say
     p = np.tile(np.asarray(config.prior), (len(frame), 1))
-    p[usable] = calibrator.pool(np.stack(of_models))
+    p[usable] = calibrator.pool(of_models(members["classifier"], *asked))
     submission = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)
     submission.insert(0, "id", frame["id"])
     return submission

@@ -37,6 +37,11 @@ def test_a_family_does_what_the_table_says(folder, here, family, pooling):
     assert zoo.outcome(folder(family), pooling, here) == said
 
 
+@pytest.mark.parametrize("family", ["BERT", "Qwen2"])
+def test_the_classifier_of_a_family_can_be_a_reward_model(folder, here, family):
+    assert zoo.outcome(folder(family), "cls", here, "reward") == zoo.TRAINS
+
+
 def test_the_table_has_a_row_for_every_family():
     assert list(zoo.committed()) == list(zoo.MAKERS)
 

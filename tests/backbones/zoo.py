@@ -32,7 +32,7 @@ from pairpref.backbone import record
 from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
-from pairpref.params import Params
+from pairpref.params import Member, Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import Tokens, tokenize
 from pairpref.training.checkpoints import CheckpointManager
@@ -255,7 +255,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def outcome(backbone: Path, pooling: str, work: Path) -> str:
+def outcome(backbone: Path, pooling: str, work: Path, member: Member = "classifier") -> str:
     """What becomes of a backbone: `TRAINS`, or the line that refuses it.
 
     Raises:
@@ -266,13 +266,13 @@ def outcome(backbone: Path, pooling: str, work: Path) -> str:
     try:
         tokenizers.load(str(backbone)).save_pretrained(tokenizer_folder)
         tokens = votes(tokenizer_folder)
-        fitted = train(tokens, params, tokenizer_folder, work / "undisturbed")
+        fitted = train(tokens, params, tokenizer_folder, work / "undisturbed", member=member)
     except UserError as error:
         line = str(error).replace(str(backbone), "FOLDER")
         assert len(line.splitlines()) == 1, line
         return line
 
-    again = train(tokens, params, tokenizer_folder, work / "stopped", stop_after=1)
+    again = train(tokens, params, tokenizer_folder, work / "stopped", 1, member)
     assert _bytes(again.model) == _bytes(fitted.model) and np.array_equal(
         again.orders, fitted.orders
     )
@@ -306,7 +306,12 @@ def votes(tokenizer: Path, count: int = 10) -> Tokens:
 
 
 def train(
-    tokens: Tokens, params: Params, tokenizer: Path, work: Path, stop_after: int | None = None
+    tokens: Tokens,
+    params: Params,
+    tokenizer: Path,
+    work: Path,
+    stop_after: int | None = None,
+    member: Member = "classifier",
 ) -> Fitted:
     """Train on some votes and predict them; optionally stop after a step and resume."""
     record(params.model)
@@ -316,12 +321,12 @@ def train(
     rest = tokens, tokens, params, tokenizers.load(str(tokenizer)), 0
     if stop_after is not None:
         try:
-            fit(*rest, store, job[1])
+            fit(*rest, store, job[1], member)
         except stopping.Stopped:
             stopping._asked = stopping._ending = None
         else:
             raise AssertionError("it was to be stopped")
-    fitted = fit(*rest, store, Log("zoo"))
+    fitted = fit(*rest, store, Log("zoo"), member)
     assert not [path for path in work.rglob("aside/*")]
     return fitted
 

@@ -139,15 +139,15 @@ class TestPairDataset:
     def test_the_label_follows_the_order_shown(self, pairs_of):
         tokens = pairs_of([([3], [4], [5])] * 3, labels=[A, B, TIE])
         dataset = PairDataset(tokens, 16, TEMPLATE)
-        assert [dataset[row, False][2] for row in range(3)] == [A, B, TIE]
-        assert [dataset[row, True][2] for row in range(3)] == [B, A, TIE]
+        assert [dataset[row, False][1] for row in range(3)] == [A, B, TIE]
+        assert [dataset[row, True][1] for row in range(3)] == [B, A, TIE]
 
     def test_items_are_composed_pairs(self, tokens):
         dataset = PairDataset(tokens, 20, TEMPLATE)
         assert len(dataset) == 130
         for row in range(130):
             for swapped in (False, True):
-                ids, segments, _ = dataset[row, swapped]
+                [(ids, segments)], _ = dataset[row, swapped]
                 composed = compose(*tokens.pair(row), 20, TEMPLATE, swapped)
                 assert np.array_equal(ids, composed.ids) and np.array_equal(
                     segments, composed.segments

@@ -16,8 +16,8 @@ def data(here):
     return (Path("data/tokens"),)
 
 
-def of(params, data, fold=0, seed=0) -> Fingerprint:
-    return Fingerprint.of(fold, seed, params, data)
+def of(params, data, fold=0, seed=0, member="classifier") -> Fingerprint:
+    return Fingerprint.of(fold, seed, params, data, member)
 
 
 def test_it_is_the_same_for_the_same(small_params, data):
@@ -60,10 +60,16 @@ def test_a_param_that_does_not_matter_leaves_it(small_params, data, change):
     assert of(small_params(**change), data).digest == of(small_params(), data).digest
 
 
-def test_fold_and_seed_are_another_job(small_params, data):
-    jobs = [of(small_params(), data, fold, seed) for fold, seed in ((0, 0), (1, 0), (0, 1))]
-    assert len({job.digest for job in jobs}) == 3
-    assert [jobs[0].same_job({"job": job.job}) for job in jobs] == [True, False, False]
+def test_fold_seed_and_member_are_another_job(small_params, data):
+    named = (0, 0), (1, 0), (0, 1), (0, 0, "reward")
+    jobs = [of(small_params(), data, *job) for job in named]
+    assert len({job.digest for job in jobs}) == 4
+    assert [jobs[0].same_job({"job": job.job}) for job in jobs] == [True, False, False, False]
+
+
+def test_an_order_free_member_is_not_trained_again_for_augmentation(small_params, data):
+    one, two = (of(small_params(augment__ab=ab), data, 0, 0, "reward") for ab in (True, False))
+    assert one.digest == two.digest
 
 
 def test_data_change_it_and_are_named(small_params, data, here):

@@ -67,13 +67,13 @@ def validation(toy):
 def run(here, small_params, bpe, train, validation):
     """Fit on the toy pairs with changes of the params, from nothing or from work/<store>."""
 
-    def go(seed=0, on=train, store=None, log=None, **changes: object):
+    def go(seed=0, on=train, store=None, log=None, member="classifier", **changes: object):
         settings, log = small_params(**{"train__epochs": 2, **changes}), log or Log("fit")
         kept = CheckpointManager(
             Fingerprint({"store": 0}, {}), log, here / "work" / (store or uuid4().hex)
         )
         kept.folder.mkdir(parents=True, exist_ok=True)
-        return fit(on, validation, settings, bpe, seed, kept, log)
+        return fit(on, validation, settings, bpe, seed, kept, log, member)
 
     go.params = small_params
     return go
@@ -299,6 +299,8 @@ def always_due(monkeypatch) -> None:
         {"augment__mode": "random", "train__scheduler": "cosine", "train__warmup": 0.3},
         {"augment__ab": False, "train__gradient_accumulation_steps": 3, "train__patience": None},
         {"model__pooling": "cls", "train__class_weights": True},
+        {"member": "reward", "model__backbone": "small-bag", "train__class_weights": True},
+        {"member": "reward", "model__pooling": "cls", "train__gradient_accumulation_steps": 3},
     ],
 )
 def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options):

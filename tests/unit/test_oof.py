@@ -54,6 +54,8 @@ def test_every_fold_once(small_params, here):
     assert (own["ab_a_x"] - own["ab_a_y"]).abs().max() < 1e-6 and (
         own["ba_tie_x"] - own["ba_tie_y"]
     ).abs().max() < 1e-6
+    members = pd.read_parquet(paths.MEMBERS)
+    assert set(members["member"]) == {"classifier"} and members["id"].tolist() == list(export["id"])
     seeds = pd.read_parquet(paths.SEEDS)
     assert list(seeds["seed"].unique()) == [3, 4]
     each = [

@@ -36,6 +36,7 @@ CHANGES = {
     "train.seeds.1": "oof",
     "train": "train oof",
     "oof": "oof",
+    "fusion": "oof",
     "calibrate": "calibrate",
     "inference": "calibrate",
     "predict": "predict",

@@ -47,6 +47,7 @@ def load(
     say: Callable[[str], None] = print,
     path: str | None = None,
     revision: str | None = None,
+    labels: int = len(LABELS),
 ) -> PreTrainedModel:
     """The model of a backbone in float32: for `cls` the library's own classifier, else no head.
 
@@ -56,6 +57,7 @@ def load(
         say: told what was changed.
         path: what to load it by, if that is not params.backbone; messages say the latter.
         revision: commit, branch or tag of a hub name.
+        labels: of the library's own classifier.
 
     Raises:
         HeadlessError: its family has no classifier of its own.
@@ -68,13 +70,13 @@ def load(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, info = _load(params, path, revision)
+            model, info = _load(params, path, revision, labels)
             _refuse_incomplete(model, info, params.pooling == "cls")
             if params.pooling == "cls" and info["mismatched_keys"]:
                 _, there, here = min(info["mismatched_keys"])
                 say(
-                    f"the head of {name} is for {there[0]} labels; one for the {here[0]} of votes "
-                    "starts from random weights"
+                    f"the head of {name} gives {there[0]} numbers; one that gives {here[0]} starts "
+                    "from random weights"
                 )
             table = model.get_input_embeddings()
             if isinstance(table, nn.Embedding) and words > table.num_embeddings:
@@ -104,10 +106,10 @@ def load(
     return model
 
 
-def from_config(config: PretrainedConfig, pooling: str) -> PreTrainedModel:
+def from_config(config: PretrainedConfig, pooling: str, labels: int) -> PreTrainedModel:
     """A model with random weights."""
     if pooling == "cls":
-        _ask_for_votes(config)
+        _ask_for(labels, config)
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     return AutoModel.from_config(config, dtype=torch.float32)
 
@@ -123,7 +125,7 @@ def reader(model: PreTrainedModel) -> tuple[nn.Module, PretrainedConfig]:
 
 
 def _load(
-    params: ModelParams, path: str, revision: str | None
+    params: ModelParams, path: str, revision: str | None, labels: int
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and what the library says of its tensors."""
     common: dict[str, Any] = {"trust_remote_code": False, "revision": revision}
@@ -147,7 +149,7 @@ def _load(
                 f"{config.model_type} has no classifier of its own for model.pooling=cls."
             )
         auto = AutoModelForSequenceClassification
-        _ask_for_votes(config)
+        _ask_for(labels, config)
     model, info = auto.from_pretrained(
         path,
         config=config,
@@ -204,8 +206,9 @@ def _refuse_incomplete(model: PreTrainedModel, info: dict[str, Any], cls: bool) 
         )
 
 
-def _ask_for_votes(config: PretrainedConfig) -> None:
-    config.num_labels, config.problem_type = len(LABELS), "single_label_classification"
+def _ask_for(labels: int, config: PretrainedConfig) -> None:
+    config.num_labels = labels
+    config.problem_type = "regression" if labels == 1 else "single_label_classification"
 
 
 def _place(key: str, model: PreTrainedModel) -> str:

@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional
 from transformers import (
     AutoConfig,
     DebertaV2Config,
@@ -31,13 +30,16 @@ from pairpref.errors import UserError
 from pairpref.files import write_json
 from pairpref.model import backbone, lora, weights
 from pairpref.model.bag import Bag, BagConfig
+from pairpref.model.heads import SpanHead, output
+from pairpref.model.reward import RewardHead, RewardModel
 from pairpref.pairs import LABELS
-from pairpref.params import BAG, SMALL, Attention, ModelParams
+from pairpref.params import BAG, SMALL, Attention, Member, ModelParams
 from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
 from pairpref.text.tokenizer import Template
 
 _WEIGHTS, _CONFIG, _ADAPTED = "model.safetensors", "classifier.json", "adapted.json"
+_HEADS: dict[Member, type[SpanHead]] = {"classifier": SpanHead, "reward": RewardHead}
 
 
 @dataclass(frozen=True)
@@ -53,34 +55,16 @@ class InferenceConfig:
     class_weights: tuple[float, float, float]  # in its loss; its probabilities are corrected
     attention: Attention = "auto"  # see `attention.fuse`
     exact: bool = True  # trained by algorithms that give the same bits again
+    member: Member = "classifier"
 
-
-class SpanHead(nn.Module):
-    """Logits from the mean states of prompt, first and second answer, each (batch, hidden).
-
-    Each answer is compared with the prompt by product and absolute difference (Conneau et al. 2017,
-    InferSent, section 3.1) in one and the same layer, then the two results with each other.
-    """
-
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.compare = nn.Linear(4 * hidden, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(3 * hidden, len(LABELS))
-
-    def forward(
-        self, prompt: torch.Tensor, first: torch.Tensor, second: torch.Tensor
-    ) -> torch.Tensor:
-        def compared(answer: torch.Tensor) -> torch.Tensor:
-            parts = [answer, prompt, answer * prompt, (answer - prompt).abs()]
-            return functional.gelu(self.compare(torch.cat(parts, dim=-1)))
-
-        u, v = compared(first), compared(second)
-        return self.out(self.dropout(torch.cat([u, v, u * v], dim=-1)))
+    @property
+    def ordered(self) -> bool:
+        """Whether it matters which answer is shown first."""
+        return not self.single and self.member == "classifier"
 
 
 class PairClassifier(nn.Module):
-    """A `SpanHead` on whatever reads the parts of a pair.
+    """A head on whatever reads the parts of a pair: a `SpanHead`, or a `RewardHead`.
 
     Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
     (batch, tokens). Gives `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
@@ -101,16 +85,13 @@ class PairClassifier(nn.Module):
         token_type_ids: torch.Tensor,
         labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        logits = self.head(*self.parts(input_ids, attention_mask, token_type_ids)).float()
-        if labels is None:
-            return {"logits": logits}
-        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        return output(self.head(*self.parts(input_ids, attention_mask, token_type_ids)), labels)
 
 
 class SpanClassifier(PairClassifier):
     """Means of the last layer of the part of a backbone that reads text."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, head: type[SpanHead] = SpanHead) -> None:
         super().__init__()
         self.backbone, self.config = backbone.reader(model)
         # Processes that train together ask for a gradient of every weight that can have one.
@@ -118,7 +99,7 @@ class SpanClassifier(PairClassifier):
             if name.startswith("pooler."):
                 parameter.requires_grad_(False)
         dropout = getattr(self.config, "hidden_dropout_prob", 0.0) or 0.0
-        self.head = SpanHead(_width(self.backbone), dropout)
+        self.head = head(_width(self.backbone), dropout)
 
     def activation_checkpointing_enable(self, *options: Any, **named: Any) -> None:
         """Called by Trainer for gradient_checkpointing."""
@@ -141,10 +122,10 @@ class SpanClassifier(PairClassifier):
 class BagClassifier(PairClassifier):
     """Weighted means of word vectors (`model.bag`)."""
 
-    def __init__(self, config: BagConfig) -> None:
+    def __init__(self, config: BagConfig, head: type[SpanHead] = SpanHead) -> None:
         super().__init__()
         self.config, self.bag = config, Bag(config)
-        self.head = SpanHead(config.hidden_size + 1)
+        self.head = head(config.hidden_size + 1)
 
     def parts(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -163,20 +144,23 @@ def build(
     say: Callable[[str], None] = print,
     path: str | None = None,
     revision: str | None = None,
+    member: Member = "classifier",
 ) -> nn.Module:
     """A classifier to train, in float32; the small default has random weights (seed torch first).
 
     Args:
+        member: build this instead of the classifier.
         say, path, revision: as in `backbone.load`, which also says what is raised.
     """
     if params.backbone == BAG:
         sizes = {name: getattr(params, name) for name in ("hidden_size", "groups", "dropout")}
-        return BagClassifier(BagConfig(vocab_size=len(tokenizer), **sizes))
+        return BagClassifier(BagConfig(vocab_size=len(tokenizer), **sizes), _HEADS[member])
     if params.backbone == SMALL:
-        small = backbone.from_config(_small_config(params, tokenizer), params.pooling)
-        return _adapted(_headed(small, params.pooling), params)
+        config = _small_config(params, tokenizer)
+        small = backbone.from_config(config, params.pooling, _labels(member))
+        return _adapted(_headed(small, params.pooling, member), params)
     words = max(tokenizer.get_vocab().values()) + 1
-    return _published(params, words, Template.of(tokenizer).pad, say, path, revision)
+    return _published(params, words, Template.of(tokenizer).pad, say, path, revision, member)
 
 
 def _published(
@@ -186,10 +170,11 @@ def _published(
     say: Callable[[str], None],
     path: str | None,
     revision: str | None,
+    member: Member,
 ) -> nn.Module:
-    model = backbone.load(params, words, pad, say, path, revision)
+    model = backbone.load(params, words, pad, say, path, revision, _labels(member))
     try:
-        return _adapted(_headed(model, params.pooling), params)
+        return _adapted(_headed(model, params.pooling, member), params)
     except UserError:
         raise
     except Exception as error:  # a model that reads more than text may raise anything
@@ -232,11 +217,14 @@ def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
             params = ModelParams(**json.loads((folder / _ADAPTED).read_text(encoding="utf-8")))
             text = of_backbone.get_text_config()
             words, pad = text.vocab_size, text.pad_token_id
-            model = _published(params, words, pad, lambda _: None, *sources.found(params))
+            found = sources.found(params)
+            model = _published(params, words, pad, lambda _: None, *found, config.member)
         elif isinstance(of_backbone, BagConfig):
-            model = BagClassifier(of_backbone)
+            model = BagClassifier(of_backbone, _HEADS[config.member])
         else:
-            model = _headed(backbone.from_config(of_backbone, config.pooling), config.pooling)
+            labels = _labels(config.member)
+            model = backbone.from_config(of_backbone, config.pooling, labels)
+            model = _headed(model, config.pooling, config.member)
         weights.put(model, load_file(folder / _WEIGHTS))
     return model.eval(), config
 
@@ -256,8 +244,15 @@ def _saved(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: not a saved classifier ({reason}). Train it again.") from None
 
 
-def _headed(model: PreTrainedModel, pooling: str) -> nn.Module:
-    return model if pooling == "cls" else SpanClassifier(model)
+def _headed(model: PreTrainedModel, pooling: str, member: Member) -> nn.Module:
+    if pooling == "cls":
+        return RewardModel(model) if member == "reward" else model
+    return SpanClassifier(model, _HEADS[member])
+
+
+def _labels(member: Member) -> int:
+    """Of a library's own classifier: a reward model gives one number for each answer."""
+    return 1 if member == "reward" else len(LABELS)
 
 
 def _width(backbone: nn.Module) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pairpref.params import Member
 from pairpref.text.tokenizer import Template
 
 # Segment of a token. FIRST is the answer shown first, whether A or B; special tokens belong to the
@@ -42,6 +43,33 @@ def compose(
         parts, segments = [a], [FIRST]
     else:
         parts, segments = [prompt, b, a] if swapped else [prompt, a, b], [PROMPT, FIRST, SECOND]
+    return _joined(parts, segments, max_length, template)
+
+
+def inputs(
+    member: Member,
+    prompt: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray | None,
+    max_length: int,
+    template: Template,
+    swapped: bool = False,
+) -> list[Composed]:
+    """What a member reads of one pair: the pair, or for a reward model each answer with the prompt.
+
+    Args:
+        member: see `FusionParams`; the others are those of `compose`.
+    """
+    if member != "reward" or b is None:
+        return [compose(prompt, a, b, max_length, template, swapped)]
+    answers = (b, a) if swapped else (a, b)
+    segments = [PROMPT, FIRST]
+    return [_joined([prompt, answer], segments, max_length, template) for answer in answers]
+
+
+def _joined(
+    parts: list[np.ndarray], segments: list[int], max_length: int, template: Template
+) -> Composed:
     at = 0 if template.start is None else 1
     kept = longest_first([len(part) for part in parts], max_length - at - len(parts))
     ids = np.empty(at + len(parts) + sum(kept), dtype=np.int32)

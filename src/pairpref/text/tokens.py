@@ -39,6 +39,11 @@ class Tokens:
         prompt, a, b = (values[offsets[row] : offsets[row + 1]] for values, offsets in self.parts)
         return prompt, a, None if self.single else b
 
+    def b_sorts_first(self, row: int) -> bool:
+        """An order of two answers that does not depend on which of them is A."""
+        _, a, b = self.pair(row)
+        return b is not None and b.tobytes() < a.tobytes()
+
     def take(self, rows: np.ndarray) -> "Tokens":
         """The given rows (integers, shape (m,)), in that order."""
         parts = tuple(_unpacked(_packed(part).take(pa.array(rows))) for part in self.parts)

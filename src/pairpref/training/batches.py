@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import BatchSampler, Dataset
 
 from pairpref.pairs import swap_labels
-from pairpref.params import AugmentParams
-from pairpref.text.compose import compose
+from pairpref.params import AugmentParams, Member
+from pairpref.text.compose import Composed, inputs
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 
@@ -24,6 +24,7 @@ _ORDER, _SIDE = 0, 1
 _UNLABELLED, _IGNORED = -1, -100  # a row without a label; a label that the loss leaves out
 
 Item = tuple[int, bool]  # A row, and whether B is shown first. ~row: it fills an empty batch.
+Example = tuple[list[Composed], int]  # What is read of a pair, and its label.
 
 
 def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
@@ -54,26 +55,30 @@ class PairDataset(Dataset):
         tokens: tokenised rows; where labels are −1, batches have none.
         max_length: most tokens of one input.
         template: special ids.
+        member: what reads them.
     """
 
-    def __init__(self, tokens: Tokens, max_length: int, template: Template) -> None:
+    def __init__(
+        self, tokens: Tokens, max_length: int, template: Template, member: Member = "classifier"
+    ) -> None:
         self.tokens, self.max_length, self.template = tokens, max_length, template
+        self.member = member
         labels = tokens.labels
         self._swapped_labels = np.where(labels < 0, labels, swap_labels(labels))
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, item: Item) -> tuple[np.ndarray, np.ndarray, int]:
+    def __getitem__(self, item: Item) -> Example:
         row, swapped = item
         row, filler = (row, False) if row >= 0 else (~row, True)
-        composed = compose(*self.tokens.pair(row), self.max_length, self.template, swapped)
+        pair = *self.tokens.pair(row), self.max_length, self.template, swapped
         labels = self._swapped_labels if swapped else self.tokens.labels
-        return composed.ids, composed.segments, _IGNORED if filler else int(labels[row])
+        return inputs(self.member, *pair), _IGNORED if filler else int(labels[row])
 
 
 class Collator:
-    """Pad composed inputs to the longest of the batch.
+    """Pad composed inputs to the longest of the batch; a pair's inputs follow each other.
 
     Args:
         pad: the padding id.
@@ -84,18 +89,18 @@ class Collator:
         self.pad, self.segments = pad, segments
         self.shape = (0, 0)
 
-    def __call__(self, items: list[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, torch.Tensor]:
-        width = max(len(ids) for ids, _, _ in items)
-        ids = np.full((len(items), width), self.pad, dtype=np.int64)
+    def __call__(self, items: list[Example]) -> dict[str, torch.Tensor]:
+        rows = [composed for of_pair, _ in items for composed in of_pair]
+        ids = np.full((len(rows), max(len(row.ids) for row in rows)), self.pad, dtype=np.int64)
         mask, segments = np.zeros_like(ids), np.zeros_like(ids)
-        for i, (row_ids, row_segments, _) in enumerate(items):
+        for i, (row_ids, row_segments) in enumerate(rows):
             length = len(row_ids)
             ids[i, :length], mask[i, :length], segments[i, :length] = row_ids, 1, row_segments
         self.shape = mask.shape
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self.segments:
             batch["token_type_ids"] = torch.from_numpy(segments)
-        labels = [label for _, _, label in items]
+        labels = [label for _, label in items]
         if labels[0] != _UNLABELLED:
             batch["labels"] = torch.tensor(labels)
         return batch

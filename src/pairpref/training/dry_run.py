@@ -25,7 +25,7 @@ from pairpref.model.backbone import HeadlessError
 from pairpref.model.classifier import InferenceConfig
 from pairpref.model.precision import autocast, best_device
 from pairpref.params import ModelParams, Precision
-from pairpref.text.compose import compose
+from pairpref.text.compose import inputs
 from pairpref.text.published import one_line
 from pairpref.text.tokenizer import Template
 from pairpref.training import failures
@@ -51,7 +51,7 @@ def build(
         UserError: it can't be built; names the other pooling only if that works.
     """
     try:
-        return classifier.build(params, tokenizer, say, *source(params))
+        return classifier.build(params, tokenizer, say, *source(params), config.member)
     except HeadlessError as error:
         trial = _Trial(params, tokenizer, aside)
         try:
@@ -152,7 +152,8 @@ class _Trial:
         params = self._params.model_copy(update={"pooling": pooling})
 
         def everything() -> None:
-            model = classifier.build(params, self._tokenizer, lambda _: None, *source(params))
+            said = params, self._tokenizer, lambda _: None, *source(params), config.member
+            model = classifier.build(*said)
             self._everything(model.to(device), replace(config, pooling=pooling))
 
         return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None
@@ -216,7 +217,8 @@ class _Trial:
             sizes = (1, 1, 1) if short else (length, length if single else 1, 1)
             prompt, a, b = (np.resize(self._words, size) for size in sizes)
             parts = prompt, a, None if single else b
-            items.append((*compose(*parts, length, self._template, swapped), int(short)))
+            read = inputs(config.member, *parts, length, self._template, swapped)
+            items.append((read, int(short)))
         device = next(model.parameters()).device
         batch = collator_for(model, self._template)(items)
         with _InRange(), autocast(self._precision, device):

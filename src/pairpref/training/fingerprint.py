@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pairpref.backbone import RECORD, source
-from pairpref.params import Params
+from pairpref.params import Member, Params
 
 _PACKAGE = Path(__file__).parents[1]
 _CODE = ("data/folds.py", "evaluation/metrics.py", "pairs.py", "text", "model", "training")
@@ -21,11 +21,18 @@ _LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
 class Fingerprint:
     """The job, and what its result depends on."""
 
-    job: dict[str, int]  # fold and seed
+    job: dict[str, int | str]  # fold, seed and member
     parts: dict[str, Any]  # each param, and the hash of each file and version of each library
 
     @classmethod
-    def of(cls, fold: int, seed: int, params: Params, data: tuple[Path, ...]) -> Self:
+    def of(
+        cls,
+        fold: int,
+        seed: int,
+        params: Params,
+        data: tuple[Path, ...],
+        member: Member = "classifier",
+    ) -> Self:
         """Fingerprint of training one fold.
 
         Args:
@@ -36,6 +43,8 @@ class Fingerprint:
             include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
             exclude={"train": {"seeds", "resume"}},
         )
+        if member == "reward":
+            del chosen["augment"]  # order-free
         path, chosen["model"]["revision"] = source(params.model)
         parts = {
             f"{section}.{name}": value
@@ -47,7 +56,7 @@ class Fingerprint:
         parts |= _code()
         used = (*_LIBRARIES, "peft") if params.model.lora.r else _LIBRARIES
         parts |= {library: metadata.version(library) for library in used}
-        return cls({"fold": fold, "seed": seed}, parts)
+        return cls({"fold": fold, "seed": seed, "member": member}, parts)
 
     @cached_property
     def digest(self) -> str:
@@ -58,7 +67,7 @@ class Fingerprint:
         return json.dumps({"job": self.job, "parts": self.parts}, indent=2, sort_keys=True) + "\n"
 
     def same_job(self, about: dict[str, Any]) -> bool:
-        """Whether what `to_json` wrote is of the same fold and seed."""
+        """Whether what `to_json` wrote is of the same fold, seed and member."""
         return about.get("job") == self.job
 
     def difference(self, about: dict[str, Any]) -> str:

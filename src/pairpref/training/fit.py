@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from pairpref import stopping
 from pairpref.model import attention, classifier
 from pairpref.monitor import Log
-from pairpref.params import BUILT_IN, Params
+from pairpref.params import BUILT_IN, AugmentParams, Member, Params
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, failures, recipe, whole
@@ -30,7 +30,7 @@ class Fitted:
     # first), log_loss, accuracy and f1_macro (of both orders' mean where there are two).
     history: list[dict[str, float]]
     # Uncalibrated probabilities of the validation rows, A and B shown first; shape (2, n, 3), or of
-    # single texts (1, n, 3).
+    # single texts and by a reward model (1, n, 3).
     orders: np.ndarray
     machine: dict[str, Any]  # see `determinism.machine`
 
@@ -43,6 +43,7 @@ def fit(
     seed: int,
     manager: CheckpointManager,
     log: Log,
+    member: Member = "classifier",
 ) -> Fitted:
     """Train on `train`, evaluate on `validation` after each epoch.
 
@@ -53,6 +54,7 @@ def fit(
     Args:
         manager: where checkpoints are kept and found.
         log: told of steps, rate, padding and time left.
+        member: train this instead of the classifier; a reward model sees each pair once an epoch.
 
     Raises:
         UserError: the backbone can't be trained so, train.arguments has what can't be used, memory
@@ -62,8 +64,9 @@ def fit(
     options, backbone = params.train, params.model.backbone
     small = backbone in BUILT_IN
     determinism.fix(options.threads, seed, options.exact)
-    config = recipe.inference_config(params, train)
-    batches = KeyedBatches(train, options.batch_size, params.augment, seed)
+    config = recipe.inference_config(params, train, member)
+    augment = AugmentParams(ab=False) if member == "reward" else params.augment
+    batches = KeyedBatches(train, options.batch_size, augment, seed)
     lr, steps = options.lr * (params.model.lr_multiplier if small else 1), len(batches)
     arguments = training_arguments(params, seed, lr, steps * options.epochs, manager.folder)
     machine = determinism.machine(arguments.world_size)

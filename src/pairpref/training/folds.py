@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS
-from pairpref.params import Params
+from pairpref.params import Member, Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
@@ -37,23 +38,39 @@ class Fold:
     predictions: pd.DataFrame
 
 
+class Job(NamedTuple):
+    """What `train_fold` is asked for by `train_folds`."""
+
+    fold: int
+    seed: int
+    save_to: Path | None
+    member: Member = "classifier"
+
+
 def train_fold(
-    fold: int, seed: int, params: Params, log: Log, save_to: Path | None = None
+    fold: int,
+    seed: int,
+    params: Params,
+    log: Log,
+    save_to: Path | None = None,
+    member: Member = "classifier",
 ) -> Fold | None:
-    """Train the classifier of one fold and predict the fold's rows.
+    """Train a member on all folds but one and predict that fold's rows.
 
     If the same training has already finished, its results are used again.
 
     Args:
         fold: number of the fold that is held out.
-        save_to: folder for the classifier; None keeps nothing but the predictions.
+        save_to: folder for the model; None keeps nothing but the predictions.
+        member: what is trained.
 
     Returns:
         None in all but the first of several processes of one `accelerate launch`.
 
     Raises:
         UserError: the tokens' folds leak prompts (see `pairpref.data.folds.check`), single texts
-            are to be swapped, another process is at the same training, or it broke down.
+            are to be swapped or compared, another process is at the same training, or it broke
+            down.
     """
     tokens = token_files.load(paths.TOKENS)
     if tokens.single and params.augment.ab:
@@ -61,9 +78,14 @@ def train_fold(
             "the votes are single texts, which have no A and B to swap. Switch augment.ab off: "
             "-S augment.ab=false"
         )
+    if tokens.single and member == "reward":
+        raise UserError(
+            "the votes are single texts, but the member reward compares two answers. Leave it out: "
+            "-S fusion.members=[classifier]"
+        )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
     data = (paths.TOKENS, paths.TOKENIZER)
-    manager = CheckpointManager(Fingerprint.of(fold, seed, params, data), log)
+    manager = CheckpointManager(Fingerprint.of(fold, seed, params, data, member), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
     lock = manager.open(params.train.resume) if processes.is_main_process else None
     try:
@@ -71,7 +93,8 @@ def train_fold(
         processes.wait_for_everyone()
         determinism.fix(params.train.threads, seed, params.train.exact)
         if not manager.is_finished(determinism.machine(processes.num_processes)):
-            _train(tokens, fold, seed, params, manager, log, processes.is_main_process)
+            job = Job(fold, seed, save_to, member)
+            _train(tokens, job, params, manager, log, processes.is_main_process)
         processes.wait_for_everyone()
         return _fetch(manager.finished, save_to) if processes.is_main_process else None
     finally:
@@ -79,13 +102,8 @@ def train_fold(
             lock.release()
 
 
-def train_folds(
-    jobs: list[tuple[int, int, Path | None]], params: Params
-) -> list[pd.DataFrame | None]:
+def train_folds(jobs: list[Job], params: Params) -> list[pd.DataFrame | None]:
     """The predictions of several folds, as independent jobs with a log each.
-
-    Args:
-        jobs: fold, seed and save_to, as in `train_fold`.
 
     Returns:
         A table a job; None where only its worker was told to stop, or as in `train_fold`.
@@ -100,22 +118,21 @@ def train_folds(
         torch.cuda.is_available() and params.parallel.backend == "loky"
     )
     most = 1 if together else None
-    arguments = [(*job, params, os.getpid()) for job in jobs]
+    arguments = [(job, params, os.getpid()) for job in jobs]
     with stopping.deferred():
         return list(parallel.each(_job, arguments, params.parallel, at_most=most, gpu=True))
 
 
-def _job(
-    fold: int, seed: int, save_to: Path | None, params: Params, parent: int
-) -> pd.DataFrame | None:
+def _job(job: Job, params: Params, parent: int) -> pd.DataFrame | None:
     worker = os.getpid() != parent
     if worker:
         stopping.listen(worker=True)
         if stopping.requested():
             return None
     try:
-        log = Log(f"oof-fold{fold}-seed{seed}", quiet=bool(monitor.RANK))
-        done = train_fold(fold, seed, params, log, save_to)
+        of = "" if job.member == "classifier" else f"-{job.member}"
+        log = Log(f"oof{of}-fold{job.fold}-seed{job.seed}", quiet=bool(monitor.RANK))
+        done = train_fold(job.fold, job.seed, params, log, job.save_to, job.member)
         log.end()
     except stopping.Stopped:
         if not worker:
@@ -137,22 +154,17 @@ def predictions(tokens: Tokens, fold: int, orders: np.ndarray) -> pd.DataFrame:
 
 
 def _train(
-    tokens: Tokens,
-    fold: int,
-    seed: int,
-    params: Params,
-    manager: CheckpointManager,
-    log: Log,
-    keep: bool,
+    tokens: Tokens, job: Job, params: Params, manager: CheckpointManager, log: Log, keep: bool
 ) -> None:
+    fold, seed, _, member = job
     train = tokens.take(np.flatnonzero(tokens.folds != fold))
     validation = tokens.take(np.flatnonzero(tokens.folds == fold))
     log.say(
-        f"fold {fold}, seed {seed}: training on {len(train):,} votes, "
+        f"{member}, fold {fold}, seed {seed}: training on {len(train):,} votes, "
         f"evaluating on {len(validation):,}"
     )
     tokenizer = tokenizers.load(str(paths.TOKENIZER))
-    fitted = fit(train, validation, params, tokenizer, seed, manager, log)
+    fitted = fit(train, validation, params, tokenizer, seed, manager, log, member)
 
     def fill(folder: Path) -> None:
         adapted = params.model if params.model.lora.r else None

@@ -1,13 +1,15 @@
 """Probabilities of tokenised pairs under one model, for evaluation, export and submission alike."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from pairpref.model import attention, classifier
 from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
-from pairpref.model.precision import autocast
+from pairpref.model.precision import autocast, best_device
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.params import Precision
 from pairpref.text.tokenizer import Template
@@ -43,7 +45,7 @@ def by_order(
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
     The first order is A, B; the second is B, A, swapped back. Their mean is swap-consistent to the
-    last bit: exchanging A and B exchanges their probabilities.
+    last bit: exchanging A and B exchanges their probabilities. So is a reward model's one order.
 
     A model trained with class weights w estimates p · w; dividing by w gives p back (Elkan 2001,
     "The Foundations of Cost-Sensitive Learning", section 3).
@@ -52,7 +54,7 @@ def by_order(
         model: a classifier; left in evaluation mode.
         config: how it was trained.
         batch_size: inputs in a forward pass.
-        dual_order: give both orders; single texts have one in any case.
+        dual_order: give both orders; single texts and reward models have one in any case.
         share: this process's number and how many there are: each fills in its part of the batches
             and leaves the others zero.
         say: told of batches whose logits were no numbers: they are computed again in float32.
@@ -60,9 +62,12 @@ def by_order(
     Raises:
         UserError: memory ran out.
     """
-    dataset = PairDataset(tokens, config.max_length, template)
+    dataset = PairDataset(tokens, config.max_length, template, config.member)
     collate = collator_for(model, template)
-    orders = 1 + (dual_order and not config.single)
+    orders = 1 + (dual_order and config.ordered)
+    # A reward model reads an answer alike in both places but for last bits: it gets fixed ones.
+    fixed = config.member == "reward"
+    pairs = max(1, batch_size // (1 + fixed))
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()
     device = next(model.parameters()).device
@@ -78,10 +83,11 @@ def by_order(
         )
 
     with torch.inference_mode(), failures.explained(advice):
-        for begin in range(number * batch_size, len(tokens), processes * batch_size):
-            rows = by_length[begin : begin + batch_size]
+        for begin in range(number * pairs, len(tokens), processes * pairs):
+            rows = by_length[begin : begin + pairs]
             for order in range(orders):
-                batch = collate([dataset[int(row), bool(order)] for row in rows])
+                swapped = [order == 1 or (fixed and tokens.b_sorts_first(row)) for row in rows]
+                batch = collate([dataset[int(r), s] for r, s in zip(rows, swapped, strict=True)])
                 batch.pop("labels", None)
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 with lower:
@@ -89,7 +95,36 @@ def by_order(
                 if lower._enabled and not logits.isfinite().all():
                     logits, again = model(**batch)["logits"].double(), again + 1
                 p = torch.softmax(logits - correction, dim=-1).cpu().numpy()
-                result[order, rows] = swap_probabilities(p) if order else p
+                result[order, rows] = np.where(np.c_[swapped], swap_probabilities(p), p)
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result
+
+
+def of_models(
+    folders: list[Path],
+    tokens: Tokens,
+    template: Template,
+    batch_size: int,
+    dual_order: bool,
+    precision: Precision,
+    say: Callable[[str], object],
+) -> np.ndarray:
+    """p(A), p(B), p(tie) by each of a member's models, the mean of the orders asked for.
+
+    Args:
+        folders: of the models, one a fold; the others as for `by_order`.
+        say: told of each model, too.
+
+    Returns:
+        float64 of shape (models, n, 3).
+    """
+    answers = []
+    for folder in folders:
+        model, config = classifier.load(folder)
+        both = ", both orders" if dual_order and config.ordered else ""
+        say(f"{len(tokens):,} pairs by {folder}{both}")
+        attention.fuse(model.to(best_device()), config.attention, say)
+        asked = model, config, tokens, template, batch_size, dual_order
+        answers.append(by_order(*asked, precision=precision, say=say).mean(axis=0))
+    return np.stack(answers)

@@ -4,15 +4,17 @@ import numpy as np
 
 from pairpref.model.classifier import InferenceConfig
 from pairpref.pairs import LABELS
-from pairpref.params import Params
+from pairpref.params import Member, Params
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism
 
 
-def inference_config(params: Params, train: Tokens) -> InferenceConfig:
-    """What a classifier trained on these votes must be told to predict."""
+def inference_config(
+    params: Params, train: Tokens, member: Member = "classifier"
+) -> InferenceConfig:
+    """What a member trained on these votes must be told to predict."""
     prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
-    balanced = params.train.class_weights
+    balanced, symmetric = params.train.class_weights, params.augment.ab or member == "reward"
     return InferenceConfig(
         pooling=params.model.pooling,
         max_length=params.model.max_length,
@@ -20,9 +22,10 @@ def inference_config(params: Params, train: Tokens) -> InferenceConfig:
         threads=params.train.threads,
         clean=params.clean.model_dump(include={"utf8", "flatten"}),
         prior=tuple(prior.tolist()),
-        class_weights=class_weights(prior, balanced, symmetric=params.augment.ab),
+        class_weights=class_weights(prior, balanced, symmetric),
         attention=params.model.attention,
         exact=determinism.is_exact(params.train.exact),
+        member=member,
     )
 
 
@@ -32,7 +35,8 @@ def class_weights(prior: np.ndarray, balanced: bool, symmetric: bool) -> tuple[f
     Args:
         prior: shares of A, B and tie among the votes.
         balanced: inverse to the shares; otherwise all are 1.
-        symmetric: pairs are shown in both orders, so that A and B are equally frequent.
+        symmetric: pairs are shown in both orders, so that A and B are equally frequent, or the
+            order is none.
     """
     if not balanced:
         return (1.0, 1.0, 1.0)

@@ -65,8 +65,8 @@ class PairTrainer(ExactTrainer):
             model=model,
             args=arguments,
             data_collator=collator_for(model, template),
-            train_dataset=PairDataset(train, config.max_length, template),
-            eval_dataset=PairDataset(validation, config.max_length, template),
+            train_dataset=PairDataset(train, config.max_length, template, config.member),
+            eval_dataset=PairDataset(validation, config.max_length, template, config.member),
             compute_loss_func=self._loss,
             callbacks=[*stop_early, Progress(self)],
         )

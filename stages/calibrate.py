@@ -1,14 +1,17 @@
 """python -m stages.calibrate: fit the calibrator on all out-of-fold rows, score it across folds.
 
 Reads data/oof/uncalibrated.parquet, data/oof/by_model.parquet (how far the folds' models agree),
-data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, models/votes.json, data.truth
-and, where nothing is exported, fold 0 in models/train/validation.parquet. Writes
-models/calibrator.json, models/manifest.json, data/oof/oof.parquet (p_a, p_b, p_tie as
-inference.dual_order says; c_a, c_b, c_tie cross-fitted), data/oof/calibration.json (all trained
-folds) and metrics/calibrate.json (fold 0).
+data/clean/pairs.parquet (prompt groups), models/oof/manifest.json, models/votes.json,
+models/features.safetensors, data.truth and, of several members, data/oof/members.parquet and
+data/oof/features.parquet; where nothing is exported, fold 0 in models/train/validation.parquet.
+Writes models/calibrator.json, models/fusion.json, models/manifest.json, data/oof/oof.parquet (p_a,
+p_b, p_tie of the classifier, as inference.dual_order says; c_a, c_b, c_tie of the calibrated
+classifier or of all members fused, cross-fitted), data/oof/calibration.json (all trained folds) and
+metrics/calibrate.json (fold 0).
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ import pandas as pd
 from pairpref import bundle, monitor, paths
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted, sharpening
+from pairpref.evaluation.fusion import Fusion, fuse
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
@@ -26,12 +30,19 @@ from pairpref.params import Params
 def calibrate(params: Params, log: Log) -> None:
     dual_order = params.inference.dual_order
     oof = answers(pd.read_parquet(paths.UNCALIBRATED), dual_order)
+    calibrator, fusion, figures = Calibrator(), Fusion.alone("classifier"), {"n": 0}
     if len(oof):
-        calibrator, oof[CALIBRATED], figures = _fit(oof, params, log)
+        pairs = pd.read_parquet(paths.PAIRS, columns=["id", "group"])
+        groups = oof[["id"]].merge(pairs, on="id", how="left", validate="one_to_one")["group"]
+        if len(params.fusion.members) > 1:
+            fusion, oof[CALIBRATED], figures = _fuse(oof, groups.to_numpy(), params, log)
+        else:
+            calibrator, oof[CALIBRATED], figures = _fit(oof, groups.to_numpy(), params, log)
     else:
-        calibrator, oof[CALIBRATED], figures = Calibrator(), probabilities(oof), {"n": 0}
+        oof[CALIBRATED] = probabilities(oof)
         log.say("no out-of-fold rows (oof.enabled is false): probabilities stay as they are")
     replace(calibrator, dual_order=dual_order).save(paths.CALIBRATOR)
+    fusion.save(paths.FUSION)
     bundle.record_calibrator(paths.MODELS)
     write_parquet(paths.OOF, oof)
     write_json(paths.CALIBRATION, figures)
@@ -41,19 +52,47 @@ def calibrate(params: Params, log: Log) -> None:
     write_json(paths.CALIBRATE_METRICS, _metrics(oof, calibrator.temperature, params.data.truth))
 
 
+def _fuse(
+    oof: pd.DataFrame, groups: np.ndarray, params: Params, log: Log
+) -> tuple[Fusion, np.ndarray, dict[str, Any]]:
+    """A fusion of all members, the rows' probabilities cross-fitted, and figures of both."""
+    seed = params.train.seeds[0]
+    trained, counted = pd.read_parquet(paths.MEMBERS), pd.read_parquet(paths.FEATURES_OOF)
+    trained = trained[(trained["member"] != "classifier") & (trained["seed"] == seed)]
+    counted = counted[counted["seed"] == seed]
+    home = [oof.assign(member="classifier"), trained, counted[counted["split"] == "home"]]
+    fusion, p, figures = fuse(oof, groups, pd.concat(home), counted[counted["split"] == "away"])
+    factors = _sharpening(params.inference.dual_order)
+    fusion = replace(fusion, sharpening=tuple(factors.get(name, 1.0) for name in fusion.members))
+    of_members = {name: row["log_loss"] for name, row in figures["members"].items()}
+    best = min(of_members, key=of_members.__getitem__)
+    away = f", away from home {figures['away']:.4f}" if "away" in figures else ""
+    log.say(
+        f"{len(of_members)} members fused: log loss {figures['log_loss']:.4f} across folds{away}; "
+        f"the best member, {best}, {of_members[best]:.4f}"
+    )
+    return fusion, p, figures
+
+
+def _sharpening(dual_order: bool) -> dict[str, float]:
+    """Of each trained member that has several models."""
+    rows = answers(pd.read_parquet(paths.BY_MODEL), dual_order)
+    return {
+        str(name): sharpening(np.stack([probabilities(p) for _, p in of_member.groupby("fold")]))
+        for name, of_member in rows.groupby("member")
+    }
+
+
 def _fit(
-    oof: pd.DataFrame, params: Params, log: Log
+    oof: pd.DataFrame, groups: np.ndarray, params: Params, log: Log
 ) -> tuple[Calibrator, np.ndarray, dict[str, float]]:
     """A calibrator of all rows, the rows' probabilities cross-fitted, and figures of both."""
     method, p, labels = params.calibrate.method, probabilities(oof), oof["label"].to_numpy(int)
-    pairs = pd.read_parquet(paths.PAIRS, columns=["id", "group"])
-    groups = oof[["id"]].merge(pairs, on="id", how="left", validate="one_to_one")["group"]
     calibrator = Calibrator.fit(p, labels, method)
-    rows = answers(pd.read_parquet(paths.BY_MODEL), params.inference.dual_order)
-    if method != "none" and len(rows):
-        of_models = [probabilities(of_model) for _, of_model in rows.groupby("fold")]
-        calibrator = replace(calibrator, sharpening=sharpening(np.stack(of_models)))
-    calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups.to_numpy(), method)
+    if method != "none":
+        factor = _sharpening(params.inference.dual_order).get("classifier", 1.0)
+        calibrator = replace(calibrator, sharpening=factor)
+    calibrated = cross_fitted(p, labels, oof["fold"].to_numpy(), groups, method)
     before, after = (scores(labels, q)["log_loss"] for q in (p, calibrated))
     if after > before:
         log.say(

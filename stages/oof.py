@@ -10,7 +10,6 @@ over seeds). With oof.enabled off the exports are empty.
 
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,11 +35,14 @@ def oof(params: Params, log: Log) -> None:
     first, *others = params.train.seeds
     folds = range(params.oof.folds) if params.oof.enabled else range(0)
     own = [Job(fold, first, paths.FURTHER_FOLDS / f"fold{fold}") for fold in folds[1:]]
+    trained = [member for member in params.fusion.members if member == "reward"]
     further = [
-        Job(fold, first, paths.FURTHER_FOLDS / member / f"fold{fold}", member)
-        for member in params.fusion.members
-        if member != "classifier"
-        for fold in folds
+        *(
+            Job(fold, first, paths.FURTHER_FOLDS / member / f"fold{fold}", member)
+            for member in trained
+            for fold in folds
+        ),
+        *(Job(0, seed, None, member) for member in trained for seed in others),
     ]
     jobs = [*own, *further, *(Job(0, seed, None) for seed in others)]
     # A run with fewer folds than the last leaves none of the old ones for predict to find.
@@ -65,9 +67,8 @@ def oof(params: Params, log: Log) -> None:
         log.say("oof.enabled is off: nothing is exported")
     write_parquet(paths.UNCALIBRATED, export)
     of_members = dict(zip(further, results[len(own) :], strict=False))
-    write_parquet(paths.MEMBERS, _members(export, of_members))
-    folders = [paths.FOLD_0, *(paths.FURTHER_FOLDS / f"fold{fold}" for fold in folds[1:])]
-    write_parquet(paths.BY_MODEL, _by_model(export, folders, params))
+    write_parquet(paths.MEMBERS, _members(export, of_members, first))
+    write_parquet(paths.BY_MODEL, _by_model(export, params))
 
     of_seeds = zip(params.train.seeds, [fold_0, *results[len(own + further) :]], strict=True)
     by_seed = [frame.assign(seed=seed) for seed, frame in of_seeds]
@@ -84,20 +85,22 @@ def _log_loss(frame: pd.DataFrame) -> float:
     return scores(frame["label"].to_numpy(), probabilities(answers(frame)))["log_loss"]
 
 
-def _members(export: pd.DataFrame, further: dict[Job, pd.DataFrame]) -> pd.DataFrame:
-    """id, fold, member, label and probabilities of each vote by each member."""
-    tables = {"classifier": [export]}
-    for job, predicted in further.items():
-        tables.setdefault(job.member, []).append(predicted)
-    found = [answers(pd.concat(of)).assign(member=member) for member, of in tables.items()]
-    columns = ["id", "fold", "member", "label", *PROBABILITIES]
-    return pd.concat(found, ignore_index=True)[columns]
+def _members(export: pd.DataFrame, further: dict[Job, pd.DataFrame], seed: int) -> pd.DataFrame:
+    """id, fold, seed, member, label and probabilities of each vote by each member."""
+    tables = [answers(export).assign(member="classifier", seed=seed)]
+    tables += [
+        answers(predicted).assign(member=job.member, seed=job.seed)
+        for job, predicted in further.items()
+    ]
+    columns = ["id", "fold", "seed", "member", "label", *PROBABILITIES]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
-def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.DataFrame:
+def _by_model(export: pd.DataFrame, params: Params) -> pd.DataFrame:
     """Some of the exported votes by the model of every fold; no rows where there is one model."""
-    empty = export.drop(columns="label").iloc[:0]
-    if len(folders) < 2:
+    empty = export.drop(columns="label").iloc[:0].assign(member="")
+    members = bundle.models(paths.MODELS)
+    if len(members["classifier"]) < 2:
         return empty
     determinism.fix(params.train.threads, params.train.seeds[0])
     tokens = token_files.load(paths.TOKENS)
@@ -105,13 +108,14 @@ def _by_model(export: pd.DataFrame, folders: list[Path], params: Params) -> pd.D
     some = export["id"].sample(min(_SHARED, len(export)), random_state=0)
     tokens = tokens.take(np.flatnonzero(np.isin(tokens.ids, some)))
     tables = []
-    for fold, folder in enumerate(folders):
-        model, config = classifier.load(folder)
-        batch_size = evaluation_batch(config.max_length)
-        attention.fuse(model.to(best_device()), config.attention)
-        precision = params.train.precision
-        orders = by_order(model, config, tokens, template, batch_size, precision=precision)
-        tables.append(predictions(tokens, fold, orders))
+    for member, folders in members.items():
+        for fold, folder in enumerate(folders):
+            model, config = classifier.load(folder)
+            batch_size = evaluation_batch(config.max_length)
+            attention.fuse(model.to(best_device()), config.attention)
+            precision = params.train.precision
+            orders = by_order(model, config, tokens, template, batch_size, precision=precision)
+            tables.append(predictions(tokens, fold, orders).assign(member=member))
     return pd.concat(tables, ignore_index=True)[list(empty)]
 
 

@@ -1,8 +1,8 @@
 """models/ as parts of one run; manifest.json has the hash of each part.
 
-Parts are tokenizer/, train/, oof/fold1 …, oof/<member>/fold0 …, calibrator.json and votes.json. The
-oof stage records the models that made its export; the calibrate stage adds what it has fitted to
-that export.
+Parts are tokenizer/, train/, oof/fold1 …, oof/<member>/fold0 …, features.safetensors and, of JSON,
+calibrator, fusion and votes. The oof stage records the models that made its export; the calibrate
+stage adds the others.
 """
 
 import hashlib
@@ -14,9 +14,11 @@ from pairpref.files import write_json
 
 MANIFEST = "manifest.json"
 CALIBRATOR = "calibrator.json"
+FUSION = "fusion.json"
 VOTES = "votes.json"
+EXPERTS = "features.safetensors"
 _OOF = Path("oof") / MANIFEST
-_FITTED = (CALIBRATOR, VOTES)
+_FITTED = (CALIBRATOR, FUSION, VOTES, EXPERTS)
 _ADVICE = "Run `dvc repro` (or `dvc checkout` after a failed run), or name another --bundle."
 
 
@@ -27,7 +29,7 @@ def record_models(bundle: Path) -> None:
 
 
 def record_calibrator(bundle: Path) -> None:
-    """Write manifest.json: the parts of oof/manifest.json, the calibrator and votes.json."""
+    """Write manifest.json: the parts of oof/manifest.json and all others."""
     models = json.loads((bundle / _OOF).read_text(encoding="utf-8"))
     parts = _parts(bundle)
     write_json(bundle / MANIFEST, models | {name: parts[name] for name in parts if name in _FITTED})
@@ -53,10 +55,16 @@ def check(bundle: Path) -> dict[str, list[Path]]:
     ]
     if faults or not found:
         raise UserError(f"{bundle} holds parts of different runs ({', '.join(faults)}). {_ADVICE}")
-    members: dict[str, list[Path]] = {}
-    for path in (bundle / name for name in found if name.startswith(("train", "oof"))):
-        further = path.parent.parent.name == "oof"
-        members.setdefault(path.parent.name if further else "classifier", []).append(path)
+    return models(bundle)
+
+
+def models(bundle: Path) -> dict[str, list[Path]]:
+    """The folders of each trained member's models, fold 0 first."""
+    members = {"classifier": [bundle / "train"]}
+    found = [*(bundle / "oof").glob("fold[0-9]*"), *(bundle / "oof").glob("*/fold[0-9]*")]
+    for path in sorted(found, key=lambda path: (len(path.name), path)):
+        above = path.parent.name
+        members.setdefault("classifier" if above == "oof" else above, []).append(path)
     return members
 
 
@@ -68,9 +76,8 @@ def plain(bundle: Path) -> dict[str, bool]:
 
 def _parts(bundle: Path) -> dict[str, str]:
     """The hash of each part: of a file's bytes, or of the names and bytes of a folder's files."""
-    found = [*(bundle / "oof").glob("fold[0-9]*"), *(bundle / "oof").glob("*/fold[0-9]*")]
-    folds = sorted(found, key=lambda path: (len(path.parts), path.parent, len(path.name), path))
-    paths = [bundle / "tokenizer", bundle / "train", *folds, bundle / CALIBRATOR, bundle / VOTES]
+    folders = [folder for folders in models(bundle).values() for folder in folders]
+    paths = [bundle / "tokenizer", *folders, *(bundle / name for name in _FITTED)]
     hashes = {}
     for path in (path for path in paths if path.exists()):
         digest = hashlib.blake2b(digest_size=16)

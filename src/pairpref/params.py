@@ -185,7 +185,7 @@ class OofParams(Section):
 class FusionParams(Section):
     """Which models answer: the classifier alone, or further kinds of model beside it."""
 
-    members: tuple[Member, ...] = ("classifier",)  # further: reward (model/reward.py)
+    members: tuple[Member, ...] = ("classifier",)  # further: reward (model/reward.py), features
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -194,8 +194,6 @@ class FusionParams(Section):
                 f"fusion.members names the classifier and each further member once; it is "
                 f"{list(self.members)}"
             )
-        if "features" in self.members:
-            raise ValueError("fusion.members: there is no member features yet")
         return self
 
 

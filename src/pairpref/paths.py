@@ -11,6 +11,7 @@ QUARANTINE = Path("data/clean/quarantine.csv")
 CLEAN_COUNTS = Path("data/clean/counts.json")
 BACKBONE = Path("data/backbone")
 TOKENS = Path("data/tokens")
+FEATURES = Path("data/features.parquet")
 
 BASELINES = Path("data/oof/baselines.parquet")
 UNCALIBRATED = Path("data/oof/uncalibrated.parquet")
@@ -18,6 +19,7 @@ BY_MODEL = Path("data/oof/by_model.parquet")
 MEMBERS = Path("data/oof/members.parquet")
 SEEDS = Path("data/oof/seeds.parquet")
 SEED_SCORES = Path("data/oof/seeds.json")
+FEATURES_OOF = Path("data/oof/features.parquet")
 OOF = Path("data/oof/oof.parquet")
 CALIBRATION = Path("data/oof/calibration.json")
 
@@ -26,6 +28,8 @@ TOKENIZER = MODELS / "tokenizer"
 FOLD_0 = MODELS / "train"
 FOLD_0_ANSWERS = FOLD_0 / "validation.parquet"
 FURTHER_FOLDS = MODELS / "oof"
+EXPERTS = MODELS / "features.safetensors"
+FUSION = MODELS / "fusion.json"
 CALIBRATOR = MODELS / "calibrator.json"
 VOTES = MODELS / "votes.json"
 

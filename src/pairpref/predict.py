@@ -20,10 +20,11 @@ from pairpref.data import quarantine
 from pairpref.data.clean import read_test
 from pairpref.data.votes import RejectedRow
 from pairpref.errors import UserError, command, say
-from pairpref.evaluation.calibration import Calibrator
+from pairpref.evaluation.calibration import Calibrator, pooled
+from pairpref.evaluation.fusion import Fusion
 from pairpref.files import written_aside
 from pairpref.pairs import WINNERS
-from pairpref.parallel import ALONE
+from pairpref.parallel import ALONE, each
 from pairpref.params import CleanParams, ParallelParams, Precision, PredictParams
 from pairpref.paths import MODELS
 
@@ -90,13 +91,39 @@ def predict(
         raise UserError(
             f"{path} has {kinds[tokens.single]}; {bundle} was trained on {kinds[config.single]}."
         )
-    calibrator = Calibrator.load(bundle / "calibrator.json")
+    calibrator = Calibrator.load(bundle / bundles.CALIBRATOR)
+    fusion = Fusion.load(bundle / bundles.FUSION)
     asked = tokens, template, batch_size, calibrator.dual_order, precision, say
     p = np.tile(np.asarray(config.prior), (len(frame), 1))
-    p[usable] = calibrator.pool(of_models(members["classifier"], *asked))
+    answers = {name: of_models(folders, *asked) for name, folders in members.items()}
+    if fusion.members == ("classifier",):
+        p[usable] = calibrator.pool(answers["classifier"])
+    else:
+        p[usable] = _fused(fusion, answers, frame[usable], bundle, parallel, say)
     submission = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)
     submission.insert(0, "id", frame["id"])
     return submission
+
+
+def _fused(
+    fusion: Fusion,
+    trained: dict[str, np.ndarray],
+    frame: pd.DataFrame,
+    bundle: Path,
+    parallel: ParallelParams,
+    say: Callable[[str], object],
+) -> np.ndarray:
+    """The pool of all members, shape (n, 3), from those of the trained ones, (models, n, 3) each."""
+    factors = dict(zip(fusion.members, fusion.sharpening, strict=True))
+    answers = {name: pooled(p, factors[name]) for name, p in trained.items()}
+    if len(answers) < len(fusion.members):
+        from pairpref.model.experts import Experts
+        from pairpref.text.features import Features
+
+        say(f"{len(frame):,} pairs by {bundle / bundles.EXPERTS}")
+        features = Features.of(frame, lambda job, shards: each(job, shards, parallel))
+        answers |= Experts.load(bundle / bundles.EXPERTS).predict(features)
+    return fusion.apply(np.stack([answers[name] for name in fusion.members]))
 
 
 def _list(bad: Sequence[RejectedRow], unreadable: Path | None) -> str:

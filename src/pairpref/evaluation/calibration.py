@@ -26,7 +26,7 @@ from pairpref.pairs import TIE
 CALIBRATED = ["c_a", "c_b", "c_tie"]
 Method = Literal["none", "temperature", "temperature_tie"]
 
-_SPLITS = 5
+_PARTS = 5
 _TINY = 1e-12
 _PRIOR = np.log(2)
 _WIDE = 2.0  # an interval that spans more than this factor is worth a warning
@@ -144,12 +144,13 @@ def cross_fitted(
         UserError: there is one fold and it holds one prompt group only.
     """
     calibrated = np.empty_like(p)
-    for rest, held_out in _splits(folds, groups):
+    for rest, held_out in splits(folds, groups):
         calibrated[held_out] = Calibrator.fit(p[rest], labels[rest], method).apply(p[held_out])
     return calibrated
 
 
-def _splits(folds: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def splits(folds: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit to and rows to judge: each fold in turn; with one fold, prompts of it."""
     if len(np.unique(folds)) > 1:
         return LeaveOneGroupOut().split(folds, groups=folds)
     count = len(np.unique(groups))
@@ -158,12 +159,17 @@ def _splits(folds: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray,
             "calibrate needs two different prompts at least; the one trained fold holds one. "
             "Give it more votes."
         )
-    return GroupKFold(min(_SPLITS, count)).split(folds, groups=groups)
+    return GroupKFold(min(_PARTS, count)).split(folds, groups=groups)
 
 
 def logits(p: np.ndarray) -> np.ndarray:
     """log p, and of 0 that of 1e-12; shape as p."""
     return np.log(np.clip(p, _TINY, 1))
+
+
+def pooled(p: np.ndarray, factor: float) -> np.ndarray:
+    """Mean of a member's models, its logits times a factor; from (models, n, 3) to (n, 3)."""
+    return Calibrator("temperature", sharpening=factor).pool(p)
 
 
 def sharpening(p: np.ndarray) -> float:

@@ -10,6 +10,8 @@ Weights are fitted to out-of-fold votes and, of members that have them, also to 
 cluster was held out. These stand for votes from elsewhere; a member without them is silent there.
 """
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -17,6 +19,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from pairpref.errors import UserError
+from pairpref.evaluation.calibration import splits
+from pairpref.evaluation.metrics import losses, scores
+from pairpref.files import write_json
 from pairpref.pairs import TIE, A
 
 _MOST = np.log(999)  # a member's log-odds: it is believed up to 999 to 1
@@ -32,6 +38,13 @@ class Fusion:
     winner: tuple[float, ...]
     tie: tuple[float, ...]
     bias: float  # of a tie's log-odds
+    # Factors on the logits of the means over folds (`calibration.sharpening`).
+    sharpening: tuple[float, ...]
+
+    @classmethod
+    def alone(cls, member: str) -> Self:
+        """Of one member, whose p stays as it is."""
+        return cls((member,), (1.0,), (1.0,), 0.0, (1.0,))
 
     @classmethod
     def fit(
@@ -48,7 +61,7 @@ class Fusion:
         decisive = labels != TIE
         winner = _weights([odds[0][:, decisive] for odds in kinds], labels[decisive] == A)
         tie = _weights([odds[1] for odds in kinds], ~decisive, biased=True)
-        return cls(members, tuple(winner[:-1]), tuple(tie[:-1]), tie[-1])
+        return cls(members, tuple(winner[:-1]), tuple(tie[:-1]), tie[-1], (1.0,) * len(members))
 
     def apply(self, p: np.ndarray) -> np.ndarray:
         """The pool of the members' p, shape (members, n, 3), as shape (n, 3)."""
@@ -56,8 +69,33 @@ class Fusion:
         w, t = expit(self.winner @ winner), expit(self.tie @ tie + self.bias)
         return np.stack([(1 - t) * w, (1 - t) * (1 - w), t], axis=-1)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; raises UserError."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            named = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+            return cls(**named)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: not a saved fusion ({error}). Run dvc repro -f calibrate."
+            ) from None
+
+
+def stacked(ids: pd.Series, members: tuple[str, ...], rows: pd.DataFrame) -> np.ndarray:
+    """p of the votes by each member, shape (members, n, 3); no numbers where there is no row.
+
+    Args:
+        ids: of the votes; shape (n,).
+        rows: of a vote and a member each: id, member, p_a, p_b, p_tie.
+    """
+    of_member = dict(list(rows.groupby("member")))
+    empty = rows.iloc[:0]
+    tables = (of_member.get(name, empty).set_index("id")[PROBABILITIES] for name in members)
+    return np.stack([table.reindex(ids).to_numpy(np.float64) for table in tables])
 
 
 def log_odds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,17 +111,69 @@ def cross_fitted(
     home: np.ndarray,
     away: np.ndarray | None,
     labels: np.ndarray,
-    parts: np.ndarray,
+    splits: Iterable[tuple[np.ndarray, np.ndarray]],
     judged: np.ndarray,
 ) -> np.ndarray:
-    """Each vote's pool of `judged`, shape (members, n, 3), by a fit to the other parts; (n, 3)."""
+    """Each vote's pool of `judged`, shape (members, n, 3), by a fit without it; shape (n, 3).
+
+    Args:
+        splits: rows to fit to and rows to judge, which together are all.
+    """
     p = np.empty(judged.shape[1:])
-    for part in np.unique(parts):
-        rest, held_out = parts != part, parts == part
+    for rest, held_out in splits:
         others = None if away is None else away[:, rest]
         fusion = Fusion.fit(members, home[:, rest], others, labels[rest])
         p[held_out] = fusion.apply(judged[:, held_out])
     return p
+
+
+def fuse(
+    votes: pd.DataFrame, groups: np.ndarray, home: pd.DataFrame, away: pd.DataFrame
+) -> tuple[Fusion, np.ndarray, dict[str, Any]]:
+    """A fusion fitted to all votes, their p by fits without them, and figures.
+
+    Args:
+        votes: id, fold and label.
+        groups: prompt groups; shape (n,).
+        home: members' answers to votes of a fold they were not fitted to (see `stacked`).
+        away: the same for clusters, with the cluster as `part`; may have no rows.
+
+    Returns:
+        The figures are those of `scores`, log_loss_before (of the first member), log_loss_in_sample
+        and members: of each log_loss, winner and tie (weights). If there are `away` rows: away,
+        away_shares (of class shares) and each member's away, which are log losses, too.
+    """
+    ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
+    members = tuple(home["member"].unique())
+    p = stacked(ids, members, home)
+    q = stacked(ids, members, away) if len(away) else None
+    fusion = Fusion.fit(members, p, q, labels)
+    fused = cross_fitted(members, p, q, labels, splits(folds, groups), p)
+    table: dict[str, dict[str, float]] = {
+        name: {"log_loss": _loss(labels, of_member), "winner": winner, "tie": tie}
+        for name, of_member, winner, tie in zip(members, p, fusion.winner, fusion.tie, strict=True)
+    }
+    figures: dict[str, Any] = {
+        "log_loss_before": _loss(labels, p[0]),
+        **scores(labels, fused),
+        "log_loss_in_sample": _loss(labels, fusion.apply(p)),
+    }
+    if q is not None:
+        part = away.drop_duplicates("id").set_index("id")["part"].reindex(ids).to_numpy()
+        across = [(part != number, part == number) for number in np.unique(part)]
+        figures["away"] = _loss(labels, cross_fitted(members, p, q, labels, across, q))
+        shares = np.empty_like(fused)
+        for rest, held_out in across:
+            shares[held_out] = np.bincount(labels[rest], minlength=3) / rest.sum()
+        figures["away_shares"] = _loss(labels, shares)
+        for name, of_member in zip(members, q, strict=True):
+            if np.isfinite(of_member).all():
+                table[name]["away"] = _loss(labels, of_member)
+    return fusion, fused, figures | {"members": table}
+
+
+def _loss(labels: np.ndarray, p: np.ndarray) -> float:
+    return float(losses(labels, p).mean())
 
 
 def _weights(kinds: list[np.ndarray], target: np.ndarray, biased: bool = False) -> list[float]:

@@ -6,9 +6,8 @@ leaves alone: sums and absolute differences of the answers' features, and those 
 prompt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from itertools import starmap
 from pathlib import Path
 from typing import Self
 
@@ -105,7 +104,7 @@ _TIES = {
     "question": _Head(_question, _grown(3)),
     "linear": _Head(_distance, lambda x, target, _: Linear.fit(x, target, 0.001, centred=True)),
 }
-EXPERTS = tuple(dict.fromkeys([*_WINNERS, *_TIES]))
+EXPERTS = {f"features.{name}": name for name in [*_WINNERS, *_TIES]}
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,8 @@ class Experts:
         """Fit to votes; labels 0 = A, 1 = B, 2 = tie, shape (n,)."""
         decisive = features.take(labels != TIE)
         won = labels[labels != TIE] == A
-        winners = {}
-        for name, head in _WINNERS.items():
+        winners: dict[str, Model] = {}
+        for name, head in _WINNERS.items() if len(won) else ():
             x = np.concatenate([head.view(decisive), head.view(decisive.swapped())])
             winners[name] = head.fit(x, np.concatenate([won, ~won]), seed)
         ties = {
@@ -161,10 +160,10 @@ class Experts:
             raise UserError(f"{path}: not saved experts ({error}). Run dvc repro -f oof.") from None
 
     def predict(self, features: Features) -> dict[str, np.ndarray]:
-        """Each expert's p of A, B and tie, shape (n, 3); one half where it has no head."""
+        """Each expert's p of A, B and tie, (n, 3), by the member's name; one half without a head."""
         half = np.full(len(features), 0.5)
         found = {}
-        for name in EXPERTS:
+        for member, name in EXPERTS.items():
             w = t = half
             if name in self.winners:
                 view, model = _WINNERS[name].view, self.winners[name]
@@ -173,37 +172,20 @@ class Experts:
                 ) / 2
             if name in self.ties:
                 t = self.ties[name].predict(_TIES[name].view(features))
-            found[name] = np.stack([(1 - t) * w, (1 - t) * (1 - w), t], axis=1)
+            found[member] = np.stack([(1 - t) * w, (1 - t) * (1 - w), t], axis=1)
         return found
 
 
-def out_of_fold(
-    features: Features,
-    labels: np.ndarray,
-    parts: np.ndarray,
-    seed: int,
-    run: Callable[..., Iterable] = starmap,
-) -> dict[str, np.ndarray]:
-    """Each expert's p of every vote by a fit to the other parts; shape (n, 3) each.
+def judge(
+    features: Features, labels: np.ndarray, held_out: np.ndarray, seed: int
+) -> tuple[Experts, dict[str, np.ndarray]]:
+    """Experts fitted to all votes but those held out, and what they say of these.
 
     Args:
-        parts: the fold or cluster of each vote; shape (n,).
-        run: runs independent jobs in order, as `starmap` does.
+        held_out: bool, shape (n,).
     """
-    p = {name: np.empty((len(labels), 3)) for name in EXPERTS}
-    numbers = np.unique(parts)
-    found = run(_judged, ((features, labels, parts == number, seed) for number in numbers))
-    for number, of_part in zip(numbers, found, strict=True):
-        for name, judged in of_part.items():
-            p[name][parts == number] = judged
-    return p
-
-
-def _judged(
-    features: Features, labels: np.ndarray, held_out: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    rest = Experts.fit(features.take(~held_out), labels[~held_out], seed)
-    return rest.predict(features.take(held_out))
+    fitted = Experts.fit(features.take(~held_out), labels[~held_out], seed)
+    return fitted, fitted.predict(features.take(held_out))
 
 
 def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -213,7 +195,7 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
     all votes of a prompt group are in one cluster.
 
     Returns:
-        int8, shape (n,): 0 … CLUSTERS - 1.
+        int8, shape (n,): 0 … CLUSTERS - 1, or fewer where there are fewer groups.
     """
     parts = []
     for x in (features.prompt, features.a + features.b):
@@ -226,4 +208,5 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
         ranked = (ranked[:, kept] - ranked[:, kept].mean(axis=0)) / spread[kept]
         parts.append(ranked / max(1, kept.sum()) ** 0.5)
     mean = pd.DataFrame(np.concatenate(parts, axis=1)).groupby(groups).transform("mean")
-    return KMeans(CLUSTERS, n_init=5, random_state=seed).fit_predict(mean).astype(np.int8)
+    count = min(CLUSTERS, len(np.unique(groups)))
+    return KMeans(count, n_init=5, random_state=seed).fit_predict(mean).astype(np.int8)

@@ -30,7 +30,8 @@ from pairpref.params import Params
 def calibrate(params: Params, log: Log) -> None:
     dual_order = params.inference.dual_order
     oof = answers(pd.read_parquet(paths.UNCALIBRATED), dual_order)
-    calibrator, fusion, figures = Calibrator(), Fusion.alone("classifier"), {"n": 0}
+    calibrator, fusion = Calibrator(), Fusion.alone("classifier")
+    figures: dict[str, Any] = {"n": 0}
     if len(oof):
         pairs = pd.read_parquet(paths.PAIRS, columns=["id", "group"])
         groups = oof[["id"]].merge(pairs, on="id", how="left", validate="one_to_one")["group"]

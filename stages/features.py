@@ -6,7 +6,7 @@ each vote by experts fitted to the other folds ("home"; of fold 0 with every see
 fitted to other clusters of prompts ("away"). All are empty unless fusion.members has features.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def features(params: Params, log: Log) -> None:
             "out: -S fusion.members=[classifier]"
         )
 
-    def count(job, shards: Iterable[tuple]) -> Iterator:
+    def count(job: Callable, shards: Iterable[tuple]) -> Iterator:
         total, unit = -(-len(pairs) // SHARD), f"shards of {SHARD:,} rows"
         return log.track(each(job, shards, params.parallel), total, unit)
 
@@ -51,19 +51,18 @@ def features(params: Params, log: Log) -> None:
         ("whole", -1, first),
     ]
     parts = {"home": pairs["fold"], "away": cluster, "whole": np.zeros(len(pairs))}
+    labels = pairs["label"].to_numpy(int)
     held_out = [np.asarray(parts[split] == number) for split, number, _ in jobs]
-    asked = (
-        (found, pairs["label"].to_numpy(), out, job[2])
-        for out, job in zip(held_out, jobs, strict=True)
-    )
-    tables = []
+    asked = ((found, labels, out, job[2]) for out, job in zip(held_out, jobs, strict=True))
+    tables, fitted = [], Experts({}, {})
     results = log.track(each(experts.judge, asked, params.parallel), len(jobs), "fits")
-    for (split, part, seed), out, (fitted, p) in zip(jobs, held_out, results, strict=True):
+    for (split, part, seed), out, result in zip(jobs, held_out, results, strict=True):
+        fitted, p = result
         for member, of_member in p.items():
             table = pd.DataFrame(of_member, columns=PROBABILITIES)
             named = {"id": pairs["id"][out].to_numpy(), "split": split, "part": part, "seed": seed}
             tables.append(table.assign(**named, member=member)[_COLUMNS])
-    _write(found, fitted, pd.concat([t for t in tables if len(t)], ignore_index=True))
+    _write(found, fitted, pd.concat([table for table in tables if len(table)], ignore_index=True))
     log.say(
         f"{found.a.shape[1]} numbers of each answer, {found.pair.shape[1]} of both and "
         f"{found.prompt.shape[1]} of the prompt; {len(experts.EXPERTS)} experts"

@@ -113,7 +113,7 @@ def _fused(
     parallel: ParallelParams,
     say: Callable[[str], object],
 ) -> np.ndarray:
-    """The pool of all members, shape (n, 3), from those of the trained ones, (models, n, 3) each."""
+    """The pool of all members, shape (n, 3), from the trained ones' p, (models, n, 3) each."""
     factors = dict(zip(fusion.members, fusion.sharpening, strict=True))
     answers = {name: pooled(p, factors[name]) for name, p in trained.items()}
     if len(answers) < len(fusion.members):

@@ -13,9 +13,11 @@ cluster was held out. These stand for votes from elsewhere; a member without the
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
@@ -23,7 +25,7 @@ from pairpref.errors import UserError
 from pairpref.evaluation.calibration import splits
 from pairpref.evaluation.metrics import losses, scores
 from pairpref.files import write_json
-from pairpref.pairs import TIE, A
+from pairpref.pairs import PROBABILITIES, TIE, A
 
 _MOST = np.log(999)  # a member's log-odds: it is believed up to 999 to 1
 _APART = 30.0  # votes' worth of the prior that weights are equal
@@ -77,7 +79,10 @@ class Fusion:
         """Read what `save` wrote; raises UserError."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            named = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+            named: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in found.items()
+            }
             return cls(**named)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
@@ -178,7 +183,7 @@ def _loss(labels: np.ndarray, p: np.ndarray) -> float:
 
 def _weights(kinds: list[np.ndarray], target: np.ndarray, biased: bool = False) -> list[float]:
     """A weight a member and the bias; `kinds`: log-odds of the target at home and away."""
-    heard = kinds[0].any(axis=1)
+    heard = np.atleast_1d(np.any(kinds[0], axis=1))
     count, happened = int(heard.sum()), target.astype(np.float64)
     if not count or not len(target):
         return [0.0] * (len(heard) + 1)

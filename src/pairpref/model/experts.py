@@ -160,7 +160,7 @@ class Experts:
             raise UserError(f"{path}: not saved experts ({error}). Run dvc repro -f oof.") from None
 
     def predict(self, features: Features) -> dict[str, np.ndarray]:
-        """Each expert's p of A, B and tie, (n, 3), by the member's name; one half without a head."""
+        """Each expert's p of A, B and tie, (n, 3), by member name; one half without a head."""
         half = np.full(len(features), 0.5)
         found = {}
         for member, name in EXPERTS.items():

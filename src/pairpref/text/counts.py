@@ -274,12 +274,11 @@ def measure(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[
     """Features of A, of B, of both and of the prompt; float32, a row a pair."""
     rows = []
     for texts in zip(prompts, a, b, strict=True):
-        prompt, one, other = map(_Text, texts)
-        found = _answer(one, prompt, other), _answer(other, prompt, one)
-        rows.append([*found, _pair(one, other), _prompt(prompt)])
+        asked, one, other = map(_Text, texts)
+        found = _answer(one, asked, other), _answer(other, asked, one)
+        rows.append([*found, _pair(one, other), _prompt(asked)])
     answer, pair, prompt = map(len, names())
-    widths = enumerate((answer, answer, pair, prompt))
     return [
         np.array([[*row[i].values()] for row in rows], dtype=np.float32).reshape(len(rows), width)
-        for i, width in widths
+        for i, width in enumerate((answer, answer, pair, prompt))
     ]

@@ -60,7 +60,7 @@ View = Callable[[Features], np.ndarray]
 
 
 def _all(f: Features) -> np.ndarray:
-    return np.concatenate([f.a - f.b, f.a + f.b, f.prompt, f.pair], axis=1)
+    return np.concatenate([f.a - f.b, f.a, f.b, f.prompt, f.pair], axis=1)
 
 
 def _difference(f: Features) -> np.ndarray:
@@ -90,18 +90,18 @@ class _Head:
     fit: Callable[[np.ndarray, np.ndarray, int], Model]
 
 
-def _grown(fewest: int) -> Callable[[np.ndarray, np.ndarray, int], Model]:
-    return lambda x, target, seed: Forest.grow(x, target, fewest, seed)
+def _grown(fewest: int, share: float) -> Callable[[np.ndarray, np.ndarray, int], Model]:
+    return lambda x, target, seed: Forest.grow(x, target, fewest, share, seed)
 
 
 _WINNERS = {
-    "trees": _Head(_all, _grown(2)),
+    "trees": _Head(_all, _grown(2, 0.1)),
     "linear": _Head(_difference, lambda x, target, _: Linear.fit(x, target, 0.01, centred=False)),
 }
 _TIES = {
-    "trees": _Head(_symmetric, _grown(3)),
-    "distance": _Head(_distance, _grown(10)),
-    "question": _Head(_question, _grown(3)),
+    "trees": _Head(_symmetric, _grown(3, 0.1)),
+    "distance": _Head(_distance, _grown(10, 0.25)),
+    "question": _Head(_question, _grown(3, 0.25)),
     "linear": _Head(_distance, lambda x, target, _: Linear.fit(x, target, 0.001, centred=True)),
 }
 EXPERTS = {f"features.{name}": name for name in [*_WINNERS, *_TIES]}

@@ -9,9 +9,8 @@ from typing import Self
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
-TREES = 150
+TREES = 100
 _MOST_ROWS = 5_000  # that a tree is grown on, so that more votes cost no more time
-_SHARE = 0.25  # of the features, tried at each split
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,17 @@ class Forest:
     value: np.ndarray  # float32: the share of the rows in a node whose target is true
 
     @classmethod
-    def grow(cls, x: np.ndarray, target: np.ndarray, fewest: int, seed: int) -> Self:
+    def grow(cls, x: np.ndarray, target: np.ndarray, fewest: int, share: float, seed: int) -> Self:
         """Fit to rows of float32.
 
         Args:
             target: bool, shape (n,).
             fewest: rows in a leaf.
+            share: of the features, tried at each split.
         """
         some = {"bootstrap": True, "max_samples": _MOST_ROWS} if len(x) > _MOST_ROWS else {}
         forest = ExtraTreesClassifier(
-            TREES, min_samples_leaf=fewest, max_features=_SHARE, random_state=seed, **some
+            TREES, min_samples_leaf=fewest, max_features=share, random_state=seed, **some
         )
         trees = [estimator.tree_ for estimator in forest.fit(x, target).estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees)])

@@ -183,20 +183,13 @@ class OofParams(Section):
 
 
 class FusionParams(Section):
-    """Which models answer: the classifier alone, or further kinds of model beside it."""
-
-    members: tuple[Member, ...] = ("classifier",)  # further: reward (model/reward.py)
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if "classifier" not in self.members or len(set(self.members)) < len(self.members):
-            raise ValueError(
-                f"fusion.members names the classifier and each further member once; it is "
-                f"{list(self.members)}"
-            )
-        if "features" in self.members:
-            raise ValueError("fusion.members: there is no member features yet")
-        return self
+    members: Annotated[  # kinds of model that answer; reward: model/reward.py
+        tuple[Member, ...],
+        _plain(
+            "expected classifier, and at most reward beside it, each once",
+            lambda m: "classifier" in m and len({*m}) == len(m) and "features" not in m,
+        ),
+    ] = ("classifier",)
 
 
 class CalibrateParams(Section):

@@ -24,18 +24,20 @@ def davidson(utilities: torch.Tensor, tie: torch.Tensor) -> torch.Tensor:
 class RewardHead(SpanHead):
     """Logits of n pairs from the mean states of prompt and answer, each (2n, hidden).
 
-    The answer is compared with the prompt as in `SpanHead`. c is one number: depending on both
-    answers, by the difference and product of what is compared, it delays learning.
+    The answer is compared with the prompt as in `SpanHead`. c depends on both results z by their
+    absolute difference and their product: a tie of two good answers differs from one of two bad.
     """
 
     def __init__(self, hidden: int, dropout: float = 0.0) -> None:
         super().__init__(hidden, dropout)
         self.out = nn.Linear(hidden, 1)
-        self.tie = nn.Parameter(torch.zeros(()))
+        self.tie = nn.Linear(2 * hidden, 1)
 
     def forward(self, prompt: torch.Tensor, answer: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        utilities = self.out(self.dropout(self.compared(prompt, answer)))
-        return davidson(utilities.view(-1, 2), self.tie)
+        z = self.dropout(self.compared(prompt, answer)).unflatten(0, (-1, 2))
+        a, b = z.unbind(dim=1)
+        tie = self.tie(torch.cat([(a - b).abs(), a * b], dim=-1))
+        return davidson(self.out(z).squeeze(-1), tie.squeeze(-1))
 
 
 class RewardModel(nn.Module):

@@ -183,18 +183,13 @@ class OofParams(Section):
 
 
 class FusionParams(Section):
-    """Which models answer: the classifier alone, or further kinds of model beside it."""
-
-    members: tuple[Member, ...] = ("classifier",)  # further: reward (model/reward.py), features
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if "classifier" not in self.members or len(set(self.members)) < len(self.members):
-            raise ValueError(
-                f"fusion.members names the classifier and each further member once; it is "
-                f"{list(self.members)}"
-            )
-        return self
+    members: Annotated[  # kinds of model that answer: model/reward.py, model/experts.py
+        tuple[Member, ...],
+        _plain(
+            "expected classifier, and reward and features beside it if you like, each once",
+            lambda m: "classifier" in m and len({*m}) == len(m),
+        ),
+    ] = ("classifier",)
 
 
 class CalibrateParams(Section):

@@ -152,8 +152,8 @@ class _Trial:
         params = self._params.model_copy(update={"pooling": pooling})
 
         def everything() -> None:
-            said = params, self._tokenizer, lambda _: None, *source(params), config.member
-            model = classifier.build(*said)
+            rest = self._tokenizer, lambda _: None, *source(params), config.member
+            model = classifier.build(params, *rest)
             self._everything(model.to(device), replace(config, pooling=pooling))
 
         return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None

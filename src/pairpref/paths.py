@@ -11,6 +11,7 @@ QUARANTINE = Path("data/clean/quarantine.csv")
 CLEAN_COUNTS = Path("data/clean/counts.json")
 BACKBONE = Path("data/backbone")
 TOKENS = Path("data/tokens")
+TEMPLATE = TOKENS / "template.json"
 
 BASELINES = Path("data/oof/baselines.parquet")
 UNCALIBRATED = Path("data/oof/uncalibrated.parquet")

@@ -1,8 +1,10 @@
 """Two trainings have the same fingerprint if and only if nothing that matters differs."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from pairpref.backbone import record
 from pairpref.training import fingerprint as module
@@ -34,6 +36,7 @@ def test_it_is_the_same_for_the_same(small_params, data):
         {"model__dropout": 0.2},
         {"augment__mode": "random"},
         {"clean__utf8": False},
+        {"train__arguments": {"optim": "adafactor"}},
     ],
 )
 def test_a_param_that_matters_changes_it(small_params, data, change):
@@ -48,6 +51,7 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
     [
         {"train__seeds": [0, 1]},
         {"train__resume": False},
+        {"train__arguments": {"report_to": "tensorboard", "logging_steps": 7, "run_name": "a"}},
         {"oof__enabled": False},
         {"calibrate__method": "none"},
         {"inference__dual_order": False},
@@ -58,6 +62,10 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
 )
 def test_a_param_that_does_not_matter_leaves_it(small_params, data, change):
     assert of(small_params(**change), data).digest == of(small_params(), data).digest
+
+
+def test_what_only_tells_is_trainers():
+    assert set(module._TOLD) <= {field.name for field in fields(TrainingArguments)}
 
 
 def test_fold_and_seed_are_another_job(small_params, data):

@@ -72,6 +72,11 @@ def train_fold(
         determinism.fix(params.train.threads, seed, params.train.exact)
         if not manager.is_finished(determinism.machine(processes.num_processes)):
             _train(tokens, fold, seed, params, manager, log, processes.is_main_process)
+        elif params.train.arguments.get("report_to") not in (None, [], "none", ["none"]):
+            log.say(
+                "train.arguments.report_to: nothing is written, because nothing is trained; "
+                "-S train.resume=false trains again"
+            )
         processes.wait_for_everyone()
         return _fetch(manager.finished, save_to) if processes.is_main_process else None
     finally:

@@ -23,9 +23,9 @@ from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
 from pairpref.params import Params, in_arena
 from pairpref.reporting import figures, page, provenance, tables
-from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.compose import composed_lengths
+from pairpref.text.tokenizer import Template
 from pairpref.typed_yaml import flat
 from pairpref.versions import catalog
 from pairpref.versions import tables as version_tables
@@ -92,7 +92,7 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
 
 def _lengths() -> pd.DataFrame:
     tokens = token_files.load(paths.TOKENS)
-    template = tokenizers.Template.of(tokenizers.load(str(paths.TOKENIZER)))
+    template = Template(**json.loads(paths.TEMPLATE.read_text("utf-8")))
     lengths = composed_lengths(tokens.lengths(), tokens.single, template)
     return pd.DataFrame({"id": tokens.ids, "tokens": lengths})
 

@@ -1,15 +1,17 @@
 """python -m stages.tokenize: prompt, A and B of every pair to ids, once each.
 
-Reads data/clean/pairs.parquet and data/backbone/; writes models/tokenizer/ and data/tokens/. For
-the small default a byte-level BPE is trained on the votes' texts; any other backbone brings its
-own tokenizer.
+Reads data/clean/pairs.parquet and data/backbone/; writes models/tokenizer/ and data/tokens/, with
+template.json, the special ids between the parts. For the small default a byte-level BPE is trained
+on the votes' texts; any other backbone brings its own tokenizer.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 import pandas as pd
 
 from pairpref import backbone, monitor, paths
+from pairpref.files import write_json
 from pairpref.monitor import Log
 from pairpref.pairs import TEXTS
 from pairpref.parallel import each
@@ -37,6 +39,7 @@ def tokenize(params: Params, log: Log) -> None:
 
     tokens = token_files.tokenize(frame, paths.TOKENIZER, run)
     token_files.save(tokens, paths.TOKENS)
+    write_json(paths.TEMPLATE, asdict(tokenizers.Template.of(tokenizer)))
 
     lengths = tokens.lengths()
     total, line_break = int(lengths.sum()), tokenizers.encoder(paths.TOKENIZER).line_break

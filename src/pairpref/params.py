@@ -263,6 +263,9 @@ class Params(Section):
             )
         if model.pooling == "cls":
             raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
+        for name in ("activation_checkpointing", "gradient_checkpointing", "neftune_noise_alpha"):
+            if self.train.arguments.get(name, False) not in (None, False):
+                raise ValueError(f"train.arguments.{name} is for transformers, not {BAG}")
 
 
 def load(path: Path | str = PARAMS) -> Params:

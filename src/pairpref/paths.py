@@ -12,6 +12,7 @@ CLEAN_COUNTS = Path("data/clean/counts.json")
 BACKBONE = Path("data/backbone")
 TOKENS = Path("data/tokens")
 FEATURES = Path("data/features.parquet")
+TEMPLATE = TOKENS / "template.json"
 
 BASELINES = Path("data/oof/baselines.parquet")
 UNCALIBRATED = Path("data/oof/uncalibrated.parquet")

@@ -97,7 +97,8 @@ def _shape(parameters: float) -> tuple[int, int]:
 
 
 def _checkpointed(params: Params) -> bool:
-    return bool(params.train.arguments.get("gradient_checkpointing"))
+    names = ("activation_checkpointing", "gradient_checkpointing")  # Trainer's, now and before
+    return any(params.train.arguments.get(name) for name in names)
 
 
 def applied(recipe: Recipe, name: str) -> tuple[str, Params]:

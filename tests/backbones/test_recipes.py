@@ -60,10 +60,15 @@ def test_expected_memory_and_hours_are_of_the_right_size(name, monkeypatch):
         update={"train": params.train.model_copy(update={"epochs": 2 * params.train.epochs})}
     )
     assert recipes.hours(recipe, longer, recipes.CARDS[1]) == pytest.approx(2 * hours)
+    plain = params.model_copy(update={"train": params.train.model_copy(update={"arguments": {}})})
     whole = params.model_copy(
         update={"model": params.model.model_copy(update={"lora": LoraParams(), "quantize": "none"})}
     )
     assert recipes.memory(recipe, whole) >= needs
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        train = params.train.model_copy(update={"arguments": {name: True}})
+        less = params.model_copy(update={"train": train})
+        assert recipes.memory(recipe, less) < recipes.memory(recipe, plain)
 
 
 def test_it_writes_params_and_lists_recipes(here, monkeypatch, capsys):

@@ -52,6 +52,35 @@ def test_an_unknown_one_and_one_of_the_pipeline_are_refused(made, name, says):
         made(train__arguments={name: 1})
 
 
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ({"logging_steps": True}, "True: Trainer expects float"),
+        ({"adam_beta2": "0.9"}, "'0.9': Trainer expects float"),
+        ({"dataloader_num_workers": 1.5}, "1.5: Trainer expects int"),
+        ({"neftune_noise_alpha": False}, "False: Trainer expects float | None"),
+        ({"torch_compile": "yes"}, "'yes': Trainer expects bool"),
+        ({"optim": 3}, "3: Trainer expects .*OptimizerNames | str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(made, bad, expected):
+    with pytest.raises(UserError, match=f"^train.arguments.{next(iter(bad))} is {expected}"):
+        made(train__arguments=bad)
+
+
+def test_a_value_of_the_type_passes(made):
+    named = {"logging_strategy": "epoch", "report_to": ["none"], "adam_beta1": 0, "debug": ""}
+    assert made(train__arguments=named).logging_strategy == "epoch"
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_checkpointing_of_activations_has_two_names(made, name):
+    found = made(train__arguments={name: True, f"{name}_kwargs": {"use_reentrant": False}})
+    assert found.activation_checkpointing and found.activation_checkpointing_kwargs
+    assert not made(train__arguments={name: False}).activation_checkpointing
+
+
 @pytest.mark.parametrize("bad", [{"optim": "nothing"}, {"report_to": ["nothing"]}])
 def test_a_value_that_trainer_refuses_is_one_line(made, bad):
     with pytest.raises(UserError, match="^train.arguments: .*nothing") as refused:

@@ -89,6 +89,8 @@ def test_a_saved_classifier_gives_the_same_bits(small_params, bpe, tmp_path):
     [
         ({"model__hidden_size": 30}, "hidden_size is 30; small-bag needs a multiple of .*, 8"),
         ({"model__pooling": "cls"}, "pooling=cls is for transformers"),
+        ({"train__arguments": {"neftune_noise_alpha": 5}}, "noise_alpha is for transformers"),
+        ({"train__arguments": {"gradient_checkpointing": True}}, "pointing is for transformers"),
         ({"model__lora__r": 4}, "lora adapts published backbones; small-bag has none"),
     ],
 )

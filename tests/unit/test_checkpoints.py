@@ -289,6 +289,46 @@ def test_damaged_results_are_named_and_not_used(saved, damage):
     assert not saved.is_finished(MACHINE) and "finished is damaged and not used" in said()
 
 
+def linked(folder: Path) -> Path:
+    """A link to a whole folder elsewhere in a folder's place; gives where it leads."""
+    there = folder.rename(folder.parents[2] / folder.name)
+    folder.symlink_to(there)
+    return there
+
+
+def filed(folder: Path) -> Path:
+    """A file in a folder's place, and another one that has to stay."""
+    shutil.rmtree(folder)
+    folder.touch()
+    return folder.parents[1]
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("replace", [linked, filed])
+def test_what_is_in_a_checkpoints_place_is_named_and_removed(saved, replace):
+    saved.write(saved.best(3), lambda folder: (folder / "weights").touch())
+    elsewhere = [replace(saved.best(3)), replace(saved.folder / "checkpoint-2")]
+    (saved.folder / whole.ASIDE).symlink_to(elsewhere[0])
+    saved.open(resume=True).release()
+    assert newest(saved) == 1 and "checkpoint-2 is damaged and not used: " in said()
+    save(saved, 2)
+    saved.write(saved.best(3), lambda folder: (folder / "weights").touch())
+    assert newest(saved) == 2 and not saved.best(3).is_symlink()
+    replace(saved.folder / "checkpoint-1")
+    saved.finish(fill, MACHINE)
+    elsewhere += [replace(saved.finished)]
+    assert not saved.is_finished(MACHINE)
+    saved.finish(fill, MACHINE)
+    assert saved.is_finished(MACHINE)
+    assert all(any(folder.iterdir()) for folder in elsewhere)
+
+
+def test_a_link_within_a_checkpoint_is_not_followed(saved, here):
+    weights = saved.folder / "checkpoint-2/model.safetensors"
+    weights.symlink_to(weights.rename(here / "outside"))
+    assert newest(saved) == 1 and "model.safetensors is a link" in said()
+
+
 def test_starting_over_throws_away_what_is_left(saved):
     saved.finish(fill, MACHINE)
     saved.open(resume=False).release()

@@ -2,6 +2,9 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,14 @@ def test_plots_need_no_network():
         and "src=" not in page.replace("<script>", "\n").splitlines()[0]
     )
     assert "plots/page.html" in (ROOT / ".dvc" / "config").read_text(encoding="utf-8")
+
+
+def test_a_stage_that_runs_no_model_imports_no_torch():
+    """Which takes longer than most of them."""
+    light = "simulate clean baselines backbone calibrate report".split()
+    ask = "import sys; print({'torch', 'transformers', 'datasets'} & sys.modules.keys())"
+    code = "; ".join([*(f"import stages.{stage}" for stage in light), ask])
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    asked = [sys.executable, "-c", code]
+    done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,8 +1,10 @@
 """Two trainings have the same fingerprint if and only if nothing that matters differs."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from pairpref.backbone import record
 from pairpref.training import fingerprint as module
@@ -34,6 +36,7 @@ def test_it_is_the_same_for_the_same(small_params, data):
         {"model__dropout": 0.2},
         {"augment__mode": "random"},
         {"clean__utf8": False},
+        {"train__arguments": {"optim": "adafactor"}},
     ],
 )
 def test_a_param_that_matters_changes_it(small_params, data, change):
@@ -48,6 +51,7 @@ def test_a_param_that_matters_changes_it(small_params, data, change):
     [
         {"train__seeds": [0, 1]},
         {"train__resume": False},
+        {"train__arguments": {"report_to": "tensorboard", "logging_steps": 7, "run_name": "a"}},
         {"oof__enabled": False},
         {"calibrate__method": "none"},
         {"inference__dual_order": False},
@@ -70,6 +74,10 @@ def test_fold_seed_and_member_are_another_job(small_params, data):
 def test_an_order_free_member_is_not_trained_again_for_augmentation(small_params, data):
     one, two = (of(small_params(augment__ab=ab), data, 0, 0, "reward") for ab in (True, False))
     assert one.digest == two.digest
+
+
+def test_what_only_tells_is_trainers():
+    assert set(module._TOLD) <= {field.name for field in fields(TrainingArguments)}
 
 
 def test_data_change_it_and_are_named(small_params, data, here):

@@ -8,11 +8,12 @@ import pytest
 from pairpref import paths
 from pairpref.errors import UserError
 from pairpref.model import classifier
-from pairpref.monitor import Log
+from pairpref.monitor import Log, last
 from pairpref.pairs import ORDERS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.training import folds
+from pairpref.training.fit import fit
 from pairpref.training.inference import by_order
 
 
@@ -92,6 +93,24 @@ def test_a_fold_is_predicted_by_a_model_of_the_others(
         model, config, validation, tokenizers.Template.of(bpe), small_params().predict.batch_size
     )
     assert all(np.array_equal(frame[columns], p) for columns, p in zip(ORDERS, orders, strict=True))
+
+
+def test_a_finished_training_is_fetched_and_a_changed_one_trained_again(
+    store, tokens, small_params, here, untrained
+):
+    store(tokens)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds, "fit", fit)
+        folds.train_fold(0, 0, small_params(), Log("train"))
+    told = small_params(train__arguments={"report_to": ["tensorboard"], "logging_steps": 5})
+    folds.train_fold(0, 0, told, Log("train"), save_to=here / "model")
+    said = [event.get("text", "") for event in last("train")]
+    assert sum("report_to: nothing is written" in line for line in said) == 1
+    (config,) = here.glob("work/*/finished/classifier/classifier.json")
+    config.write_text(config.read_text().replace('"max_length": 64', '"max_length": 65'))
+    with pytest.raises(AssertionError, match="training began"):
+        folds.train_fold(0, 0, small_params(), Log("train"))
+    assert "classifier/classifier.json is not what was written" in last("train")[-2]["text"]
 
 
 def test_nothing_is_kept_where_nothing_is_asked_for(store, tokens, small_params, here):

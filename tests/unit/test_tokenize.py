@@ -1,5 +1,7 @@
 """The tokenize stage: every row once, by the tokenizer that belongs to the backbone."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -25,6 +27,8 @@ def test_every_row_in_order(small_params, here):
     for name, column in (("labels", "label"), ("groups", "group"), ("folds", "fold")):
         assert np.array_equal(getattr(tokens, name), pairs[column])
     tokenizer = tokenizers.load(str(paths.TOKENIZER))
+    kept = tokenizers.Template(**json.loads(paths.TEMPLATE.read_text()))
+    assert kept == tokenizers.Template.of(tokenizer)
     prompt, a, b = tokens.pair(7)
     assert [tokenizer.decode(part).strip() for part in (prompt, a, b)] == [
         pairs.loc[7, column].strip() for column in ("prompt", "response_a", "response_b")

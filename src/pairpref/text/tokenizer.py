@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from pairpref.errors import UserError
 from pairpref.params import BUILT_IN
 from pairpref.text import published
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
 # SentencePiece and WordPiece fold a line break into a space: it is written as the first of these
@@ -24,12 +26,14 @@ _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "u
 _LINE_BREAKS = ("\n", " ¶ ", " | ", " ; ")
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
+def train_bpe(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerBase":
     """Train a byte-level BPE; the same texts in the same order give the same tokenizer.
 
     Args:
         vocab_size: upper bound, the 256 bytes and 4 special tokens included.
     """
+    from transformers import PreTrainedTokenizerFast  # seconds, also for who needs a Template only
+
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     bpe.decoder = decoders.ByteLevel()
@@ -45,7 +49,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerBase:
 
 def load(
     name: str, path: str | None = None, revision: str | None = None
-) -> PreTrainedTokenizerBase:
+) -> "PreTrainedTokenizerBase":
     """A backbone's tokenizer; nothing in its folder is executed, spm.model alone is converted.
 
     Args:
@@ -56,6 +60,9 @@ def load(
     Raises:
         UserError: there is none, or it is not a fast one.
     """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
     if name in BUILT_IN:
         raise UserError(f"{name} has no tokenizer of its own: the tokenize stage trains it.")
     path = path or name
@@ -92,7 +99,7 @@ class Template:
     pad: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Template":
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Template":
         """[CLS] and [SEP] where there are any, otherwise the start and end of a sequence."""
         start, separator = tokenizer.cls_token_id, tokenizer.sep_token_id
         start = tokenizer.bos_token_id if start is None else start
@@ -109,7 +116,7 @@ class Template:
 class Encoder:
     """Texts to arrays of ids, without special tokens: a text "[SEP]" gives no separator."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()

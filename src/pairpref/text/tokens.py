@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, disable_progress_bars, load_from_disk
 
 from pairpref.files import naming
 from pairpref.pairs import TEXTS
@@ -79,6 +78,8 @@ def tokenize(
 
 def save(tokens: Tokens, folder: Path) -> None:
     """Write as an Arrow data set; the same tokens give the same bytes."""
+    from datasets import Dataset, disable_progress_bars  # seconds, also for who only reads
+
     columns = {
         "id": pa.array(tokens.ids, pa.string()),
         **dict(zip(_PARTS, map(_packed, tokens.parts), strict=True)),
@@ -95,7 +96,9 @@ def save(tokens: Tokens, folder: Path) -> None:
 
 def load(folder: Path) -> Tokens:
     """Read what `save` wrote."""
-    table = load_from_disk(str(folder)).data.table.combine_chunks()
+    shards = (pa.memory_map(str(path)) for path in sorted(folder.glob("*.arrow")))
+    table = pa.concat_tables(pa.ipc.open_stream(shard).read_all() for shard in shards)
+    table = table.combine_chunks()
     parts = tuple(_unpacked(table[name].combine_chunks()) for name in _PARTS)
     single = bool(len(table)) and table["single"][0].as_py()
     numbers = (table[name].to_numpy() for name in ("label", "group", "fold"))

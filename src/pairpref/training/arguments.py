@@ -1,10 +1,14 @@
 """Trainer's arguments: from our own words in `train`, and `train.arguments` by Trainer's names."""
 
+import json
 from dataclasses import fields
 from difflib import get_close_matches
+from inspect import formatannotation
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
@@ -42,6 +46,7 @@ _OWNED = {
     "label_smoothing_factor average_tokens_across_devices logging_nan_inf_filter": _LOSS,
     "use_cpu local_rank": "CUDA_VISIBLE_DEVICES",
 }
+_RENAMED = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # to activation_…
 _LOGGED_ON_GPU = 10  # steps: each logged one waits for the GPU
 
 
@@ -102,8 +107,9 @@ def training_arguments(
 
 def _checked(arguments: dict[str, object]) -> dict[str, object]:
     known = {field.name for field in fields(TrainingArguments)}
+    hints = get_type_hints(TrainingArguments)
     owned = {name: instead for names, instead in _OWNED.items() for name in names.split()}
-    for name in arguments:
+    for name, value in arguments.items():
         if name in owned:
             instead = owned[name]
             told = f": {instead}" if " " in instead else f"; use {instead}"
@@ -114,4 +120,12 @@ def _checked(arguments: dict[str, object]) -> dict[str, object]:
                 f"train.arguments.{name}: Trainer has no such argument"
                 + (f"; did you mean {near[0]}?" if near else ".")
             )
-    return arguments
+        try:  # as JSON, in which true is no number and the name of an enum's value will do
+            TypeAdapter(hints[name]).validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError:
+            wanted = formatannotation(hints[name])
+            raise UserError(
+                f"train.arguments.{name} is {value!r}: Trainer expects {wanted}."
+            ) from None
+    old = {name.replace("gradient", "activation"): arguments.get(name) for name in _RENAMED}
+    return old | {name: value for name, value in arguments.items() if name not in _RENAMED}

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from pairpref import monitor, paths
 from pairpref.errors import UserError
+from pairpref.files import write_text
 from pairpref.monitor import Log
 from pairpref.training import whole
 from pairpref.training.fingerprint import Fingerprint
@@ -59,16 +60,16 @@ class CheckpointManager:
                 f"{self.folder}: another process is at the same training. "
                 "Wait for its end; then run the same command again."
             ) from None
-        shutil.rmtree(self.folder / whole.ASIDE, ignore_errors=True)
+        whole.remove(self.folder / whole.ASIDE)
         left = [path for path in (*self._steps(), self.finished) if path.exists()]
         others = self._others()
         if not resume:
             for path in left:
-                shutil.rmtree(path)
+                whole.remove(path)
         elif not left and others and not (others[0][0] / "finished").exists():
             folder, about = others[0]
             self._log.say(f"not going on from {folder}: {self._fingerprint.difference(about)}")
-        (self.folder / "about.json").write_text(self._fingerprint.to_json(), encoding="utf-8")
+        write_text(self.folder / "about.json", self._fingerprint.to_json())
         for folder, _ in others[_KEPT_TRAININGS - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
         return lock
@@ -95,7 +96,7 @@ class CheckpointManager:
 
         self.write(self.finished, fill_all)
         for path in (*self._steps(), *self.folder.glob("best-*")):
-            shutil.rmtree(path)
+            whole.remove(path)
 
     def due(self) -> bool:
         """Whether a checkpoint is worth its time now."""
@@ -131,7 +132,7 @@ class CheckpointManager:
         best = {f"best-{_best_step(path)}" for path in steps[-_KEPT_STEPS:]}
         unnamed = (path for path in self.folder.glob("best-*") if path.name not in best)
         for path in (*steps[:-_KEPT_STEPS], *unnamed):
-            shutil.rmtree(path)
+            whole.remove(path)
         self._took = time.perf_counter() - began
         self._log.event("saved", step=step, seconds=round(self._took, 4))
 
@@ -170,7 +171,7 @@ class CheckpointManager:
             # Kept, it would count as one of the newest and push out whole ones. Only the first
             # process of a launch removes it; the others skip it.
             if not monitor.RANK:
-                shutil.rmtree(path)
+                whole.remove(path)
         return None
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:

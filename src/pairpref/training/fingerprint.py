@@ -14,6 +14,12 @@ from pairpref.params import Member, Params
 
 _PACKAGE = Path(__file__).parents[1]
 _CODE = ("data/folds.py", "evaluation/metrics.py", "pairs.py", "text", "model", "training")
+# Of train.arguments: what is told of a training, and where. It changes no weight.
+_TOLD = (
+    "disable_tqdm log_level log_level_replica log_on_each_node logging_first_step logging_steps "
+    "logging_strategy project report_to run_name trackio_bucket_id trackio_space_id "
+    "trackio_static_space_id"
+).split()
 _LIBRARIES = ("accelerate", "numpy", "tokenizers", "torch", "transformers")
 
 
@@ -41,7 +47,7 @@ class Fingerprint:
         chosen = params.model_dump(
             mode="json",
             include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
-            exclude={"train": {"seeds", "resume"}},
+            exclude={"train": {"seeds": True, "resume": True, "arguments": {*_TOLD}}},
         )
         if member == "reward":
             del chosen["augment"]  # order-free

@@ -95,6 +95,11 @@ def train_fold(
         if not manager.is_finished(determinism.machine(processes.num_processes)):
             job = Job(fold, seed, save_to, member)
             _train(tokens, job, params, manager, log, processes.is_main_process)
+        elif params.train.arguments.get("report_to") not in (None, [], "none", ["none"]):
+            log.say(
+                "train.arguments.report_to: nothing is written, because nothing is trained; "
+                "-S train.resume=false trains again"
+            )
         processes.wait_for_everyone()
         return _fetch(manager.finished, save_to) if processes.is_main_process else None
     finally:

@@ -42,7 +42,7 @@ def filled(folder: Path) -> Iterator[Path]:
         OSError: naming the file; nothing is left.
     """
     aside = aside_of(folder)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     try:
         yield aside
     except BaseException as error:
@@ -63,7 +63,7 @@ def seal(folder: Path, owner: str) -> None:
         (aside / _MANIFEST).write_text(manifest, encoding="utf-8")
         for path in (*aside.rglob("*"), aside):
             _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         os.rename(aside, folder)
         _sync(folder.parent)
     finally:
@@ -73,6 +73,8 @@ def seal(folder: Path, owner: str) -> None:
 def fault(folder: Path, owner: str) -> str | None:
     """What is wrong with a folder that was sealed for `owner`; None when it is whole."""
     try:
+        if link := next((path for path in (folder, *folder.rglob("*")) if path.is_symlink()), None):
+            return f"{link.name} is a link"
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["owner"] != owner:
             return f"it belongs to {manifest['owner']}"
@@ -88,6 +90,14 @@ def fault(folder: Path, owner: str) -> str | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return f"{_MANIFEST} is not readable ({error})"
     return None
+
+
+def remove(path: Path) -> None:
+    """A folder, or the link or file that is in its place; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def hash_of(path: Path) -> str:

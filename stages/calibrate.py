@@ -19,7 +19,7 @@ import pandas as pd
 from pairpref import bundle, monitor, paths
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator, cross_fitted, sharpening
-from pairpref.evaluation.fusion import Fusion, fuse
+from pairpref.evaluation.fusion import Fusion, answers_of, fuse
 from pairpref.evaluation.metrics import answers, probabilities, scores
 from pairpref.files import write_json, write_parquet
 from pairpref.monitor import Log
@@ -57,12 +57,9 @@ def _fuse(
     oof: pd.DataFrame, groups: np.ndarray, params: Params, log: Log
 ) -> tuple[Fusion, np.ndarray, dict[str, Any]]:
     """A fusion of all members, the rows' probabilities cross-fitted, and figures of both."""
-    seed = params.train.seeds[0]
-    trained, counted = pd.read_parquet(paths.MEMBERS), pd.read_parquet(paths.FEATURES_OOF)
-    trained = trained[(trained["member"] != "classifier") & (trained["seed"] == seed)]
-    counted = counted[counted["seed"] == seed]
-    home = [oof.assign(member="classifier"), trained, counted[counted["split"] == "home"]]
-    fusion, p, figures = fuse(oof, groups, pd.concat(home), counted[counted["split"] == "away"])
+    exports = pd.read_parquet(paths.MEMBERS), pd.read_parquet(paths.FEATURES_OOF)
+    home, away = answers_of(oof, *exports, params.train.seeds[0])
+    fusion, p, figures = fuse(oof, groups, home, away)
     factors = _sharpening(params.inference.dual_order)
     fusion = replace(fusion, sharpening=tuple(factors.get(name, 1.0) for name in fusion.members))
     of_members = {name: row["log_loss"] for name, row in figures["members"].items()}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pairpref import monitor, paths
-from pairpref.evaluation import buckets, truth
+from pairpref.evaluation import buckets, fusion, truth
 from pairpref.evaluation.calibration import CALIBRATED, Calibrator
 from pairpref.evaluation.metrics import answers, probabilities
 from pairpref.evaluation.position import orders_of
@@ -48,6 +48,7 @@ def report(params: Params, log: Log) -> None:
         },
         answers(by_seed, params.inference.dual_order),
         _BINS,
+        _members(params, ids["id"]),
         training=pd.read_csv(paths.TRAINING_CURVES),
         calibrator=Calibrator.load(paths.CALIBRATOR),
         calibration=json.loads(paths.CALIBRATION.read_text("utf-8")),
@@ -88,6 +89,16 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
         },
         cuts=cuts,
     )
+
+
+def _members(params: Params, ids: pd.Series) -> dict[str, np.ndarray]:
+    """Each member's p, where several are fused."""
+    oof = pd.read_parquet(paths.OOF)
+    if len(params.fusion.members) < 2 or not len(oof):
+        return {}
+    exports = pd.read_parquet(paths.MEMBERS), pd.read_parquet(paths.FEATURES_OOF)
+    home, _ = fusion.answers_of(oof, *exports, params.train.seeds[0])
+    return dict(zip(*fusion.stacked(ids, home), strict=True))
 
 
 def _lengths() -> pd.DataFrame:

@@ -90,17 +90,37 @@ class Fusion:
             ) from None
 
 
-def stacked(ids: pd.Series, members: tuple[str, ...], rows: pd.DataFrame) -> np.ndarray:
-    """p of the votes by each member, shape (members, n, 3); no numbers where there is no row.
+def stacked(
+    ids: pd.Series, rows: pd.DataFrame, members: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Members, and p of the votes by each, shape (members, n, 3); no numbers without a row.
 
     Args:
         ids: of the votes; shape (n,).
         rows: of a vote and a member each: id, member, p_a, p_b, p_tie.
+        members: by default those that have rows, in their order.
     """
+    members = members or tuple(rows["member"].unique())
     of_member = dict(list(rows.groupby("member")))
     empty = rows.iloc[:0]
     tables = (of_member.get(name, empty).set_index("id")[PROBABILITIES] for name in members)
-    return np.stack([table.reindex(ids).to_numpy(np.float64) for table in tables])
+    return members, np.stack([table.reindex(ids).to_numpy(np.float64) for table in tables])
+
+
+def answers_of(
+    classifier: pd.DataFrame, trained: pd.DataFrame, counted: pd.DataFrame, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows for `fuse` at home and away, of one seed.
+
+    Args:
+        classifier: its answers: id, p_a, p_b, p_tie.
+        trained: data/oof/members.parquet.
+        counted: data/oof/features.parquet.
+    """
+    trained = trained[(trained["member"] != "classifier") & (trained["seed"] == seed)]
+    counted = counted[counted["seed"] == seed]
+    home = [classifier.assign(member="classifier"), trained, counted[counted["split"] == "home"]]
+    return pd.concat(home), counted[counted["split"] == "away"]
 
 
 def log_odds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,9 +169,8 @@ def fuse(
         away_shares (of class shares) and each member's away, which are log losses, too.
     """
     ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
-    members = tuple(home["member"].unique())
-    p = stacked(ids, members, home)
-    q = stacked(ids, members, away) if len(away) else None
+    members, p = stacked(ids, home)
+    q = stacked(ids, away, members)[1] if len(away) else None
     fusion = Fusion.fit(members, p, q, labels)
     fused = cross_fitted(members, p, q, labels, splits(folds, groups), p)
     table: dict[str, dict[str, float]] = {

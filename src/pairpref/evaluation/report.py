@@ -78,6 +78,7 @@ class EvaluationReport:
     figures: dict[str, float]  # of report/headline.json
     ci: dict[str, Interval]  # 95% CI of those that have one
     baselines: list[Baseline]  # the best last
+    members: list[Baseline]  # each alone, the best last; empty if there is one
     parts: list[Part]  # the weakest first
     weakest: tuple[Part, Part] | None  # and the strongest of its kind; None if none differ
     folds: pd.DataFrame  # fold, `metrics.scores` after calibration and, if known, above_truth
@@ -97,10 +98,15 @@ class EvaluationReport:
     surprising: list[Example]  # of largest log loss
     hardest: list[Example]  # of largest entropy of the model's probabilities
     calibrator: Calibrator
-    calibration: dict[str, float]  # data/oof/calibration.json
+    calibration: dict[str, Any]  # data/oof/calibration.json
     clean: dict[str, int]  # data/clean/counts.json
     test: dict[str, float]  # data/test.json
     training: pd.DataFrame  # plots/train.csv
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether final probabilities are others than the classifier's own."""
+        return self.calibrator.method != "none" or bool(self.members)
 
     @property
     def best(self) -> Baseline:
@@ -129,7 +135,12 @@ class EvaluationReport:
 
 
 def evaluate(
-    votes: Votes, baselines: dict[str, np.ndarray], by_seed: pd.DataFrame, bins: int, **records: Any
+    votes: Votes,
+    baselines: dict[str, np.ndarray],
+    by_seed: pd.DataFrame,
+    bins: int,
+    members: dict[str, np.ndarray] | None = None,
+    **records: Any,
 ) -> EvaluationReport:
     """Judge a model.
 
@@ -137,6 +148,7 @@ def evaluate(
         baselines: probabilities of each baseline for these votes; shape (n, 3).
         by_seed: answers of data/oof/seeds.parquet.
         bins: of the reliability curves.
+        members: as baselines, of each member where several are fused.
         records: fields of `EvaluationReport` that are passed on: calibrator, calibration, clean,
             test, training.
     """
@@ -149,8 +161,10 @@ def evaluate(
     ties = final.loc[LABELS[TIE]]
     margin = 2 * (ties["happened"] * (1 - ties["happened"]) / len(labels)) ** 0.5
     points, share = pd.concat(curves), pd.concat(curves)["observed"]
-    compared = [_baseline(name, p, votes) for name, p in baselines.items()]
-    compared.sort(key=lambda baseline: -baseline.log_loss)
+    compared, fused = (
+        sorted((_baseline(*item, votes) for item in of.items()), key=lambda one: -one.log_loss)
+        for of in (baselines, members or {})
+    )
     parts = sorted(_parts(votes, baselines["class_prior"]), key=lambda p: -p.against.difference)
     figures, ci = _figures(votes)
     calibration = {"calibration_error": float(np.sqrt((final["error"] ** 2).mean()))}
@@ -160,6 +174,7 @@ def evaluate(
         figures={b.name: b.log_loss for b in compared} | figures | calibration,
         ci={b.name: b.ci for b in compared} | ci,
         baselines=compared,
+        members=fused,
         parts=parts,
         weakest=_weakest(parts),
         folds=pd.DataFrame(_folds(votes)),

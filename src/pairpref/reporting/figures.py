@@ -74,7 +74,7 @@ def _curves(table: pd.DataFrame, lines: dict[str, str], y: str) -> go.Figure:
 def _reliability(report: EvaluationReport, curve: str) -> go.Figure:
     """Observed share over predicted probability; bars on the last stage alone, for legibility."""
     points = report.reliability[report.reliability["class"] == curve]
-    stages = words().stages if report.calibrator.method != "none" else {"after": "as reported"}
+    stages = words().stages if report.calibrated else {"after": "as reported"}
     points = points[points["stage"].isin(stages)]
     figure = go.Figure(layout=_LAYOUT | {"height": 320})
     for (stage, name), style in zip(stages.items(), _STYLES, strict=False):

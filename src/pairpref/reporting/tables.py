@@ -11,7 +11,8 @@ from pairpref.reporting.page import ci, headline_rows, num, plain, words
 def tables(
     report: EvaluationReport, params: dict[str, object], defaults: dict[str, object]
 ) -> dict[str, pd.DataFrame]:
-    """Every table; "changed" only if a param differs from its default, "order" only of pairs.
+    """Every table; "changed" only if a param differs from its default, "order" only of pairs,
+    "members" only of several.
 
     Args:
         params, defaults: dotted key to value.
@@ -46,6 +47,8 @@ def tables(
             [(key, plain(value)) for key, value in params.items()], columns=["key", "value"]
         ),
     }
+    if report.members:
+        found["members"] = _members(report)
     if report.orders:
         found["order"] = pd.DataFrame([_order(*item) for item in report.orders.items()])
     changed = [
@@ -60,7 +63,7 @@ def tables(
 def plots(report: EvaluationReport) -> dict[str, pd.DataFrame]:
     """What plots/<name>.csv hold."""
     curves, levels = report.reliability.drop(columns="margin"), report.levels
-    if report.calibrator.method == "none":
+    if not report.calibrated:
         curves = curves[curves["stage"] == "after"].assign(stage="no")
     confusion = pd.DataFrame(report.confusion, LABELS, LABELS).stack()
     return {
@@ -86,9 +89,25 @@ def _baselines(report: EvaluationReport) -> pd.DataFrame:
     )
 
 
+def _members(report: EvaluationReport) -> pd.DataFrame:
+    named, known = words(), report.calibration["members"]
+    return pd.DataFrame(
+        {
+            "member": named.member(member.name),
+            "log loss": num(member.log_loss, ".4f"),
+            "all minus it": num(member.against.difference, "+.4f"),
+            named.CI: ci(member.against.ci, "+.4f"),
+            "away from home": num(known[member.name].get("away", float("nan")), ".4f"),
+            "weight, winner": num(known[member.name]["winner"], ".2f"),
+            "weight, tie": num(known[member.name]["tie"], ".2f"),
+        }
+        for member in report.members
+    ).replace("nan", "")
+
+
 def _reliability(report: EvaluationReport) -> pd.DataFrame:
     named = words()
-    stages = named.stages if report.calibrator.method != "none" else {"after": "as reported"}
+    stages = named.stages if report.calibrated else {"after": "as reported"}
     rows = report.errors[report.errors["stage"].isin(stages)]
     return pd.DataFrame(
         {

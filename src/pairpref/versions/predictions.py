@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from pairpref.errors import UserError
-from pairpref.evaluation import intervals, sufficient_statistics, truth
-from pairpref.evaluation.calibration import CALIBRATED, cross_fitted
+from pairpref.evaluation import fusion, intervals, sufficient_statistics, truth
+from pairpref.evaluation.calibration import CALIBRATED, cross_fitted, splits
 from pairpref.evaluation.comparison import Comparison, compare, effective_groups, margin_of
 from pairpref.evaluation.metrics import answers, losses, probabilities, scores
 from pairpref.files import written_aside
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import Params
-from pairpref.paths import PAIRS, SEEDS
+from pairpref.paths import FEATURES_OOF, MEMBERS, PAIRS, SEEDS
 
 DECIMALS = 5
 _ROWS = ["id", "group", "label"]
@@ -29,8 +29,8 @@ def collect_predictions(params: Params, root: Path = Path()) -> pd.DataFrame:
     """Predictions of the finished run in a folder: id, group, label, seed, p_a, p_b, p_tie, and
     with calibration c_a, c_b, c_tie.
 
-    Each seed is calibrated on the other prompts of fold 0 (see `calibration.cross_fitted`), so that
-    versions compare whatever the number of trained folds.
+    Each seed is calibrated, or its members are fused, on the other prompts of fold 0 (see
+    `calibration.cross_fitted`), so that versions compare whatever the number of trained folds.
 
     Raises:
         UserError: there is no finished run, or its files are damaged.
@@ -45,14 +45,21 @@ def collect_predictions(params: Params, root: Path = Path()) -> pd.DataFrame:
         ) from None
     found = found.merge(groups, on="id", how="left", validate="many_to_one")
     found = found[[*_ROWS, "seed", *PROBABILITIES]]
-    if params.oof.enabled and params.calibrate.method != "none":
+    fused = len(params.fusion.members) > 1
+    if params.oof.enabled and (fused or params.calibrate.method != "none"):
         found[CALIBRATED] = np.nan
-        for _, part in found.groupby("seed"):
+        for seed, part in found.groupby("seed"):
             labels, prompts = part["label"].to_numpy(int), part["group"].to_numpy()
-            one_fold = np.zeros(len(part), dtype=int)
-            found.loc[part.index, CALIBRATED] = cross_fitted(
-                probabilities(part), labels, one_fold, prompts, params.calibrate.method
-            )
+            one_fold, p = np.zeros(len(part), dtype=int), probabilities(part)
+            if fused:
+                exports = pd.read_parquet(root / MEMBERS), pd.read_parquet(root / FEATURES_OOF)
+                home_rows, _ = fusion.answers_of(part, *exports, seed)
+                members, home = fusion.stacked(part["id"], home_rows)
+                parts = splits(one_fold, prompts)
+                p = fusion.cross_fitted(members, home, None, labels, parts, home)
+            else:
+                p = cross_fitted(p, labels, one_fold, prompts, params.calibrate.method)
+            found.loc[part.index, CALIBRATED] = p
     return rounded(found)
 
 

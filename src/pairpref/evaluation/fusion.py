@@ -28,6 +28,7 @@ from pairpref.files import write_json
 from pairpref.pairs import PROBABILITIES, TIE, A
 
 _MOST = np.log(999)  # a member's log-odds: it is believed up to 999 to 1
+_AWAY = 0.5  # how much a vote away from home counts beside one at home
 _APART = 30.0  # votes' worth of the prior that weights are equal
 _WHOLE = 10.0  # and of the prior that they add up to 1
 
@@ -213,10 +214,10 @@ def _weights(kinds: list[np.ndarray], target: np.ndarray, biased: bool = False) 
         from_mean, from_one = weights - weights.mean(), weights.sum() - 1
         value = apart * from_mean @ from_mean + whole * from_one**2
         slope = np.append(2 * (apart * from_mean + whole * from_one), 0.0)
-        for odds in kinds:
+        for odds, share in zip(kinds, (1.0, _AWAY), strict=False):
             z = weights @ odds[heard] + bias
-            value -= np.mean(happened * log_expit(z) + (1 - happened) * log_expit(-z))
-            error = (expit(z) - happened) / len(target)
+            value -= share * np.mean(happened * log_expit(z) + (1 - happened) * log_expit(-z))
+            error = share * (expit(z) - happened) / len(target)
             slope += np.append(odds[heard] @ error, error.sum() * biased)
         return value, slope
 

@@ -91,7 +91,7 @@ class _Head:
 
 
 def _grown(fewest: int, share: float) -> Callable[[np.ndarray, np.ndarray, int], Model]:
-    return lambda x, target, seed: Forest.grow(x, target, fewest, share, seed)
+    return lambda x, target, seed: Forest.random(x, target, fewest, share, seed)
 
 
 _WINNERS = {
@@ -100,7 +100,7 @@ _WINNERS = {
 }
 _TIES = {
     "trees": _Head(_symmetric, _grown(3, 0.1)),
-    "distance": _Head(_distance, _grown(10, 0.25)),
+    "boosted": _Head(_symmetric, Forest.boosted),
     "question": _Head(_question, _grown(3, 0.25)),
     "linear": _Head(_distance, lambda x, target, _: Linear.fit(x, target, 0.001, centred=True)),
 }

@@ -1,16 +1,19 @@
-"""Extremely randomised trees that are saved as plain arrays: nothing is unpickled to load them.
+"""Trees that are saved as plain arrays, so that nothing is unpickled to load them.
 
-Geurts et al. 2006, "Extremely randomized trees", grown by scikit-learn.
+Extremely randomised (Geurts et al. 2006, "Extremely randomized trees") or boosted (Friedman 2001,
+"Greedy function approximation: a gradient boosting machine"), both grown by scikit-learn.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesClassifier
+from scipy.special import expit
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 TREES = 100
-_MOST_ROWS = 5_000  # that a tree is grown on, so that more votes cost no more time
+_MOST_ROWS = 5_000  # that a random tree is grown on, so that more votes cost no more time
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,18 @@ class Forest:
     """Nodes of all trees, one tree after another; a leaf's `feature` is −1."""
 
     roots: np.ndarray  # int32, shape (trees,)
-    left: np.ndarray  # int32: the node for values up to the threshold; of a leaf, itself
+    left: np.ndarray  # int32: the node for values up to the threshold
     right: np.ndarray
     feature: np.ndarray  # int16
     threshold: np.ndarray  # float64
-    value: np.ndarray  # float32: the share of the rows in a node whose target is true
+    value: np.ndarray  # float32: share of a leaf's rows whose target is true; boosted: log-odds
+    base: np.ndarray  # float64, shape (1,): boosted: log-odds to add to; or not a number
 
     @classmethod
-    def grow(cls, x: np.ndarray, target: np.ndarray, fewest: int, share: float, seed: int) -> Self:
-        """Fit to rows of float32.
+    def random(
+        cls, x: np.ndarray, target: np.ndarray, fewest: int, share: float, seed: int
+    ) -> Self:
+        """Fit extremely randomised trees to rows of float32.
 
         Args:
             target: bool, shape (n,).
@@ -34,34 +40,77 @@ class Forest:
             share: of the features, tried at each split.
         """
         some = {"bootstrap": True, "max_samples": _MOST_ROWS} if len(x) > _MOST_ROWS else {}
-        forest = ExtraTreesClassifier(
+        trees = ExtraTreesClassifier(
             TREES, min_samples_leaf=fewest, max_features=share, random_state=seed, **some
-        )
-        trees = [estimator.tree_ for estimator in forest.fit(x, target).estimators_]
-        roots = np.cumsum([0, *(tree.node_count for tree in trees)])
-        parts = zip(roots.tolist(), trees, strict=False)
-        known = [forest.classes_.tolist().index(True)] if True in forest.classes_ else []
-        nodes = [
+        ).fit(x, target)
+        known = np.flatnonzero(trees.classes_)  # no column where the target is never true
+        return cls._of(
             (
-                np.where(tree.feature < 0, np.arange(tree.node_count), tree.children_left) + root,
-                np.where(tree.feature < 0, np.arange(tree.node_count), tree.children_right) + root,
-                tree.feature,
-                tree.threshold,
-                tree.value[:, 0, known].sum(axis=1),
-            )
-            for root, tree in parts
-        ]
-        types = (np.int32, np.int32, np.int16, np.float64, np.float32)
-        columns = (
-            np.concatenate(c).astype(t)
-            for c, t in zip(zip(*nodes, strict=True), types, strict=True)
+                (
+                    t.children_left,
+                    t.children_right,
+                    t.feature,
+                    t.threshold,
+                    t.value[:, 0, known].sum(1),
+                )
+                for t in (estimator.tree_ for estimator in trees.estimators_)
+            ),
+            np.nan,
         )
-        return cls(roots[:-1].astype(np.int32), *columns)
+
+    @classmethod
+    def boosted(cls, x: np.ndarray, target: np.ndarray, seed: int) -> Self:
+        """Fit boosted trees to rows of float32; `target` as for `random`."""
+        if target.all() or not target.any():
+            return cls.random(x, target, 1, 1.0, seed)
+        trees = HistGradientBoostingClassifier(
+            learning_rate=0.04,
+            max_iter=80,
+            max_leaf_nodes=12,
+            min_samples_leaf=15,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=seed,
+        ).fit(x, target)
+        nodes = [stage[0].nodes for stage in trees._predictors]
+        return cls._of(
+            (
+                (
+                    n["left"],
+                    n["right"],
+                    np.where(n["is_leaf"], -1, n["feature_idx"]),
+                    n["num_threshold"],
+                    n["value"],
+                )
+                for n in nodes
+            ),
+            float(trees._baseline_prediction.item()),
+        )
+
+    @classmethod
+    def _of(cls, trees: Iterable[tuple[np.ndarray, ...]], base: float) -> Self:
+        trees = list(trees)
+        roots = np.cumsum([0, *(len(tree[0]) for tree in trees)])[:-1]
+        left, right = (
+            np.concatenate([tree[side] + root for tree, root in zip(trees, roots, strict=True)])
+            for side in (0, 1)
+        )
+        feature, threshold, value = (
+            np.concatenate(of) for of in list(zip(*trees, strict=True))[2:]
+        )
+        return cls(
+            roots.astype(np.int32),
+            left.astype(np.int32),
+            right.astype(np.int32),
+            np.maximum(feature, -1).astype(np.int16),
+            threshold.astype(np.float64),
+            value.astype(np.float32),
+            np.array([base]),
+        )
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Mean over the trees; float64, shape (n,)."""
-        total = np.zeros(len(x))
-        rows = np.arange(len(x))
+        """Probability that the target is true; float64, shape (n,)."""
+        total, rows = np.zeros(len(x)), np.arange(len(x))
         for root in self.roots:
             at = np.full(len(x), root)
             while len(deeper := rows[self.feature[at] >= 0]):
@@ -69,4 +118,5 @@ class Forest:
                 goes_left = x[deeper, self.feature[node]] <= self.threshold[node]
                 at[deeper] = np.where(goes_left, self.left[node], self.right[node])
             total += self.value[at]
-        return total / len(self.roots)
+        base = self.base.item()
+        return total / len(self.roots) if np.isnan(base) else expit(base + total)

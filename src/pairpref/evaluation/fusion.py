@@ -6,8 +6,9 @@ probabilities, and for the tie with one (Genest and Zidek 1986, "Combining Proba
 Distributions", section 3: logarithmic pools). Weights are not negative; together they are the
 temperature. Where little tells members apart, their weights stay near each other: a normal prior.
 
-Weights are fitted to out-of-fold votes and, of members that have them, also to votes whose whole
-cluster was held out. These stand for votes from elsewhere; a member without them is silent there.
+Weights are fitted to out-of-fold votes and also to votes whose whole cluster was held out, which
+stand for votes from elsewhere. Of a member that was not trained so, its out-of-fold answers count
+there, too.
 """
 
 import json
@@ -27,6 +28,7 @@ from pairpref.evaluation.metrics import losses, scores
 from pairpref.files import write_json
 from pairpref.pairs import PROBABILITIES, TIE, A
 
+_LEAST = 1e-12
 _MOST = np.log(999)  # a member's log-odds: it is believed up to 999 to 1
 _AWAY = 0.5  # how much a vote away from home counts beside one at home
 _APART = 30.0  # votes' worth of the prior that weights are equal
@@ -56,8 +58,7 @@ class Fusion:
         """Minimise the mean log loss at home and away under the priors.
 
         Args:
-            home, away: p of the same votes by each member; shape (members, n, 3). What is not a
-                number in `away` is silence.
+            home, away: p of the same votes by each member; shape (members, n, 3).
             labels: 0 = A, 1 = B, 2 = tie; shape (n,).
         """
         kinds = [log_odds(p) for p in (home, away) if p is not None]
@@ -125,11 +126,13 @@ def answers_of(
 
 
 def log_odds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of A against B, and of a tie against none; 0 where p is no number. Shape (..., n) each."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(p)
-        odds = log[..., 0] - log[..., 1], log[..., TIE] - np.log1p(-p[..., TIE])
-    return tuple(np.clip(np.nan_to_num(o, nan=0.0), -_MOST, _MOST) for o in odds)
+    """Of A against B, and of a tie against none; shape (..., n) each."""
+    log = np.log(np.clip(p, _LEAST, 1))
+    winner, tie = (
+        log[..., 0] - log[..., 1],
+        log[..., TIE] - np.log(np.clip(1 - p[..., TIE], _LEAST, 1)),
+    )
+    return np.clip(winner, -_MOST, _MOST), np.clip(tie, -_MOST, _MOST)
 
 
 def cross_fitted(
@@ -171,7 +174,8 @@ def fuse(
     """
     ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
     members, p = stacked(ids, home)
-    q = stacked(ids, away, members)[1] if len(away) else None
+    held_out = stacked(ids, away, members)[1]
+    q = np.where(np.isnan(held_out), p, held_out) if len(away) else None
     fusion = Fusion.fit(members, p, q, labels)
     fused = cross_fitted(members, p, q, labels, splits(folds, groups), p)
     table: dict[str, dict[str, float]] = {
@@ -191,8 +195,8 @@ def fuse(
         for rest, held_out in across:
             shares[held_out] = np.bincount(labels[rest], minlength=3) / rest.sum()
         figures["away_shares"] = _loss(labels, shares)
-        for name, of_member in zip(members, q, strict=True):
-            if np.isfinite(of_member).all():
+        for name, of_member in zip(members, held_out, strict=True):
+            if not np.isnan(of_member).any():
                 table[name]["away"] = _loss(labels, of_member)
     return fusion, fused, figures | {"members": table}
 

@@ -174,8 +174,8 @@ def fuse(
     """
     ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
     members, p = stacked(ids, home)
-    held_out = stacked(ids, away, members)[1]
-    q = np.where(np.isnan(held_out), p, held_out) if len(away) else None
+    there = stacked(ids, away, members)[1]
+    q = np.where(np.isnan(there), p, there) if len(away) else None
     fusion = Fusion.fit(members, p, q, labels)
     fused = cross_fitted(members, p, q, labels, splits(folds, groups), p)
     table: dict[str, dict[str, float]] = {
@@ -195,7 +195,7 @@ def fuse(
         for rest, held_out in across:
             shares[held_out] = np.bincount(labels[rest], minlength=3) / rest.sum()
         figures["away_shares"] = _loss(labels, shares)
-        for name, of_member in zip(members, held_out, strict=True):
+        for name, of_member in zip(members, there, strict=True):
             if not np.isnan(of_member).any():
                 table[name]["away"] = _loss(labels, of_member)
     return fusion, fused, figures | {"members": table}

@@ -6,9 +6,9 @@ probabilities, and for the tie with one (Genest and Zidek 1986, "Combining Proba
 Distributions", section 3: logarithmic pools). Weights are not negative; together they are the
 temperature. Where little tells members apart, their weights stay near each other: a normal prior.
 
-Weights are fitted to out-of-fold votes and also to votes whose whole cluster was held out, which
-stand for votes from elsewhere. Of a member that was not trained so, its out-of-fold answers count
-there, too.
+Weights are fitted to out-of-fold votes ("home") and also to votes whose whole cluster was held out
+("away"), which stand for votes from elsewhere. A member without answers there is silent, so that
+the others may speak louder: their weights times a factor from 1.
 """
 
 import json
@@ -31,6 +31,7 @@ from pairpref.pairs import PROBABILITIES, TIE, A
 _LEAST = 1e-12
 _MOST = np.log(999)  # a member's log-odds: it is believed up to 999 to 1
 _AWAY = 0.5  # how much a vote away from home counts beside one at home
+_LOUDEST = np.log(20)  # factor of the weights away from home
 _APART = 30.0  # votes' worth of the prior that weights are equal
 _WHOLE = 10.0  # and of the prior that they add up to 1
 
@@ -43,13 +44,14 @@ class Fusion:
     winner: tuple[float, ...]
     tie: tuple[float, ...]
     bias: float  # of a tie's log-odds
+    louder: tuple[float, float]  # factors of the winner's and the tie's weights, away from home
     # Factors on the logits of the means over folds (`calibration.sharpening`).
     sharpening: tuple[float, ...]
 
     @classmethod
     def alone(cls, member: str) -> Self:
         """Of one member, whose p stays as it is."""
-        return cls((member,), (1.0,), (1.0,), 0.0, (1.0,))
+        return cls((member,), (1.0,), (1.0,), 0.0, (1.0, 1.0), (1.0,))
 
     @classmethod
     def fit(
@@ -58,19 +60,25 @@ class Fusion:
         """Minimise the mean log loss at home and away under the priors.
 
         Args:
-            home, away: p of the same votes by each member; shape (members, n, 3).
+            home, away: p of the same votes by each member, shape (members, n, 3); no numbers in
+                `away` where a member is silent.
             labels: 0 = A, 1 = B, 2 = tie; shape (n,).
         """
         kinds = [log_odds(p) for p in (home, away) if p is not None]
         decisive = labels != TIE
-        winner = _weights([odds[0][:, decisive] for odds in kinds], labels[decisive] == A)
-        tie = _weights([odds[1] for odds in kinds], ~decisive, biased=True)
-        return cls(members, tuple(winner[:-1]), tuple(tie[:-1]), tie[-1], (1.0,) * len(members))
+        *winner, _, of_winner = _weights(
+            [odds[0][:, decisive] for odds in kinds], labels[decisive] == A
+        )
+        *tie, bias, of_tie = _weights([odds[1] for odds in kinds], ~decisive, biased=True)
+        louder, even = (of_winner, of_tie), (1.0,) * len(members)
+        return cls(members, tuple(winner), tuple(tie), bias, louder, even)
 
-    def apply(self, p: np.ndarray) -> np.ndarray:
+    def apply(self, p: np.ndarray, away: bool = False) -> np.ndarray:
         """The pool of the members' p, shape (members, n, 3), as shape (n, 3)."""
+        of_winner, of_tie = self.louder if away else (1.0, 1.0)
         winner, tie = log_odds(p)
-        w, t = expit(self.winner @ winner), expit(self.tie @ tie + self.bias)
+        w = expit(of_winner * (self.winner @ winner))
+        t = expit(of_tie * (self.tie @ tie) + self.bias)
         return np.stack([(1 - t) * w, (1 - t) * (1 - w), t], axis=-1)
 
     def save(self, path: Path) -> None:
@@ -126,7 +134,8 @@ def answers_of(
 
 
 def log_odds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of A against B, and of a tie against none; shape (..., n) each."""
+    """Of A against B, and of a tie against none; 0 of no numbers. Shape (..., n) each."""
+    p = np.nan_to_num(p, nan=0.5)  # even odds
     log = np.log(np.clip(p, _LEAST, 1))
     winner, tie = (
         log[..., 0] - log[..., 1],
@@ -141,18 +150,19 @@ def cross_fitted(
     away: np.ndarray | None,
     labels: np.ndarray,
     splits: Iterable[tuple[np.ndarray, np.ndarray]],
-    judged: np.ndarray,
+    of_away: bool = False,
 ) -> np.ndarray:
-    """Each vote's pool of `judged`, shape (members, n, 3), by a fit without it; shape (n, 3).
+    """Each vote's pool at home, or away from it, by a fit without the vote; shape (n, 3).
 
     Args:
         splits: rows to fit to and rows to judge, which together are all.
     """
+    judged = away if of_away and away is not None else home
     p = np.empty(judged.shape[1:])
     for rest, held_out in splits:
         others = None if away is None else away[:, rest]
         fusion = Fusion.fit(members, home[:, rest], others, labels[rest])
-        p[held_out] = fusion.apply(judged[:, held_out])
+        p[held_out] = fusion.apply(judged[:, held_out], of_away)
     return p
 
 
@@ -174,10 +184,9 @@ def fuse(
     """
     ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
     members, p = stacked(ids, home)
-    there = stacked(ids, away, members)[1]
-    q = np.where(np.isnan(there), p, there) if len(away) else None
+    q = stacked(ids, away, members)[1] if len(away) else None
     fusion = Fusion.fit(members, p, q, labels)
-    fused = cross_fitted(members, p, q, labels, splits(folds, groups), p)
+    fused = cross_fitted(members, p, q, labels, splits(folds, groups))
     table: dict[str, dict[str, float]] = {
         name: {"log_loss": _loss(labels, of_member), "winner": winner, "tie": tie}
         for name, of_member, winner, tie in zip(members, p, fusion.winner, fusion.tie, strict=True)
@@ -190,12 +199,12 @@ def fuse(
     if q is not None:
         part = away.drop_duplicates("id").set_index("id")["part"].reindex(ids).to_numpy()
         across = [(part != number, part == number) for number in np.unique(part)]
-        figures["away"] = _loss(labels, cross_fitted(members, p, q, labels, across, q))
+        figures["away"] = _loss(labels, cross_fitted(members, p, q, labels, across, of_away=True))
         shares = np.empty_like(fused)
         for rest, held_out in across:
             shares[held_out] = np.bincount(labels[rest], minlength=3) / rest.sum()
         figures["away_shares"] = _loss(labels, shares)
-        for name, of_member in zip(members, there, strict=True):
+        for name, of_member in zip(members, q, strict=True):
             if not np.isnan(of_member).any():
                 table[name]["away"] = _loss(labels, of_member)
     return fusion, fused, figures | {"members": table}
@@ -206,28 +215,36 @@ def _loss(labels: np.ndarray, p: np.ndarray) -> float:
 
 
 def _weights(kinds: list[np.ndarray], target: np.ndarray, biased: bool = False) -> list[float]:
-    """A weight a member and the bias; `kinds`: log-odds of the target at home and away."""
+    """A weight a member, the bias, and the factor of the weights away from home.
+
+    Args:
+        kinds: log-odds of the target at home and away; shape (members, n).
+        target: bool, shape (n,).
+    """
     heard = np.atleast_1d(np.any(kinds[0], axis=1))
     count, happened = int(heard.sum()), target.astype(np.float64)
     if not count or not len(target):
-        return [0.0] * (len(heard) + 1)
+        return [*np.zeros(len(heard)).tolist(), 0.0, 1.0]
     apart, whole = _APART / len(target), _WHOLE / len(target)
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = x[:count], x[count] * biased
         from_mean, from_one = weights - weights.mean(), weights.sum() - 1
         value = apart * from_mean @ from_mean + whole * from_one**2
-        slope = np.append(2 * (apart * from_mean + whole * from_one), 0.0)
-        for odds, share in zip(kinds, (1.0, _AWAY), strict=False):
-            z = weights @ odds[heard] + bias
+        slope = np.concatenate([2 * (apart * from_mean + whole * from_one), [0.0, 0.0]])
+        for odds, share, away in zip(kinds, (1.0, _AWAY), (False, True), strict=False):
+            factor = np.exp(x[-1]) if away else 1.0
+            pooled = factor * (weights @ odds[heard])
+            z = pooled + bias
             value -= share * np.mean(happened * log_expit(z) + (1 - happened) * log_expit(-z))
             error = share * (expit(z) - happened) / len(target)
-            slope += np.append(odds[heard] @ error, error.sum() * biased)
+            slope[:count] += factor * (odds[heard] @ error)
+            slope[count:] += error.sum() * biased, away * (error @ pooled)
         return value, slope
 
-    start = np.append(np.full(count, 1 / count), 0.0)
-    bounds = [(0.0, None)] * count + [(-10.0, 10.0)]
+    start = np.append(np.full(count, 1 / count), [0.0, 0.0])
+    bounds = [(0.0, None)] * count + [(-10.0, 10.0), (0.0, _LOUDEST)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     weights = np.zeros(len(heard))
     weights[heard] = found[:count]
-    return [*weights.tolist(), float(found[count]) * biased]
+    return [*weights.tolist(), float(found[count]) * biased, float(np.exp(found[-1]))]

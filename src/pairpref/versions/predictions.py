@@ -56,7 +56,7 @@ def collect_predictions(params: Params, root: Path = Path()) -> pd.DataFrame:
                 home_rows, _ = fusion.answers_of(part, *exports, seed)
                 members, home = fusion.stacked(part["id"], home_rows)
                 parts = splits(one_fold, prompts)
-                p = fusion.cross_fitted(members, home, None, labels, parts, home)
+                p = fusion.cross_fitted(members, home, None, labels, parts)
             else:
                 p = cross_fitted(p, labels, one_fold, prompts, params.calibrate.method)
             found.loc[part.index, CALIBRATED] = p

@@ -1,0 +1,144 @@
+"""Counted features, and the experts that are fitted to them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+
+from pairpref.errors import UserError
+from pairpref.model import experts
+from pairpref.model.experts import Experts
+from pairpref.model.forest import TREES, Forest
+from pairpref.pairs import swap_labels, swap_probabilities
+from pairpref.text import counts
+from pairpref.text.features import Features
+
+
+def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["prompt", "response_a", "response_b"])
+
+
+@given(*[st.text(max_size=80)] * 3)
+def test_swapping_the_answers_swaps_their_features(prompt, a, b):
+    there, back = Features.of(frame((prompt, a, b))), Features.of(frame((prompt, b, a)))
+    for one, other in (("a", "b"), ("b", "a"), ("pair", "pair"), ("prompt", "prompt")):
+        assert np.array_equal(getattr(there, one), getattr(back, other))
+        assert np.isfinite(getattr(there, one)).all()
+
+
+def test_white_space_around_a_text_counts_for_nothing():
+    plain = Features.of(frame(("What?", "This.", "That one.")))
+    spaced = Features.of(frame((" What?\n", "\n\nThis. ", "That one.  \n")))
+    assert np.array_equal(plain.a, spaced.a) and np.array_equal(plain.prompt, spaced.prompt)
+
+
+def test_features_count_what_their_names_say():
+    found = Features.of(frame(("Name 3 fruits?", "# Fruit\n- an apple\n- 2 pears", "I'm sorry.")))
+    answer, pair, prompt = counts.names()
+    a, b = (dict(zip(answer, np.expm1(part[0]), strict=True)) for part in (found.a, found.b))
+    assert [round(a[name]) for name in ("bullets", "headings", "numbers", "words")] == [2, 1, 1, 5]
+    assert round(b["refuses"]) == 1 and round(b["bullets"]) == 0
+    of_pair = dict(zip(pair, found.pair[0], strict=True))
+    assert of_pair["equal"] == of_pair["words_in_common"] == 0
+    of_prompt = dict(zip(prompt, found.prompt[0], strict=True))
+    assert of_prompt["asks_list"] == of_prompt["ends_asking"] == 1
+
+
+def test_an_answer_that_adds_nothing_is_known():
+    long = "The quick brown fox jumps over the lazy dog and runs away from the hounds. " * 4
+    name = counts.names()[0].index("adds_to_other")
+    copied, own = Features.of(frame(("?", long, long), ("?", long, "No."))).a[:, name]
+    assert copied < own - 1
+
+
+def test_features_are_saved_and_may_be_none(tmp_path):
+    for rows in ([("What?", "This.", "That.")], []):
+        found = Features.of(frame(*rows))
+        found.save(tmp_path / "features.parquet")
+        again = Features.load(tmp_path / "features.parquet")
+        assert np.array_equal(found.b, again.b) and found.prompt.shape == again.prompt.shape
+
+
+@pytest.fixture(scope="module")
+def votes() -> tuple[Features, np.ndarray]:
+    """The longer answer wins, and answers of equal length tie, by and large."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, size=(400, 2))
+    lengths[::4, 1] = lengths[::4, 0]
+    texts = [tuple(" ".join(["word"] * n) for n in pair) for pair in lengths]
+    labels = np.where(lengths[:, 0] == lengths[:, 1], 2, lengths[:, 0] < lengths[:, 1])
+    noisy = np.where(rng.random(400) < 0.15, rng.integers(0, 3, 400), labels)
+    return Features.of(frame(*(("?", *pair) for pair in texts))), noisy
+
+
+def test_experts_learn_and_swapped_answers_swap_their_probabilities(votes):
+    features, labels = votes
+    held_out = np.arange(len(labels)) % 5 == 0
+    _, found = experts.judge(features, labels, held_out, seed=0)
+    fitted, swapped = experts.judge(features.swapped(), swap_labels(labels), held_out, seed=0)
+    assert list(found) == list(experts.EXPERTS)
+    for p in found.values():
+        assert np.allclose(p.sum(axis=1), 1)
+    right = found["features.trees"].argmax(axis=1) == labels[held_out]
+    assert right.mean() > 0.7
+    for name, p in fitted.predict(features.swapped().take(held_out)).items():
+        back = fitted.predict(features.take(held_out))[name]
+        assert np.allclose(p, swap_probabilities(back), atol=1e-6)
+        assert np.array_equal(p, swapped[name])
+
+
+def test_experts_are_saved_to_the_bit_and_the_same_again(votes, tmp_path):
+    features, labels = votes
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    fitted = Experts.fit(features, labels, seed=3)
+    fitted.save(one)
+    Experts.fit(features, labels, seed=3).save(two)
+    assert one.read_bytes() == two.read_bytes()
+    loaded = Experts.load(one)
+    for name, p in fitted.predict(features).items():
+        assert np.array_equal(p, loaded.predict(features)[name])
+    one.write_bytes(one.read_bytes()[:-1])
+    with pytest.raises(UserError, match="not saved experts"):
+        Experts.load(one)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [1, 2], [0, 2], [2]])
+def test_experts_bear_votes_that_lack_a_label(votes, labels):
+    features, _ = votes
+    chosen = np.random.default_rng(0).choice(labels, 60)
+    found = Experts.fit(features.take(np.arange(60)), chosen, seed=0).predict(features)
+    for p in found.values():
+        assert np.isfinite(p).all() and np.allclose(p.sum(axis=1), 1)
+
+
+def test_a_forest_of_arrays_answers_as_the_librarys():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 8)).astype(np.float32)
+    target = x[:, 0] + x[:, 1] * x[:, 2] + rng.normal(size=600) > 0
+    fresh = rng.normal(size=(200, 8)).astype(np.float32)
+    random = ExtraTreesClassifier(TREES, min_samples_leaf=3, max_features=0.5, random_state=1)
+    boosted = HistGradientBoostingClassifier(
+        learning_rate=0.04,
+        max_iter=80,
+        max_leaf_nodes=12,
+        min_samples_leaf=15,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=1,
+    )
+    for ours, theirs in (
+        (Forest.random(x, target, 3, 0.5, 1), random),
+        (Forest.boosted(x, target, 1), boosted),
+    ):
+        expected = theirs.fit(x, target).predict_proba(fresh)[:, 1]
+        assert np.allclose(ours.predict(fresh), expected, atol=1e-6)
+
+
+def test_clusters_keep_prompt_groups_together(votes):
+    features, labels = votes
+    groups = np.arange(len(labels)) // 7
+    found = experts.clusters(features, groups)
+    assert 1 < len(np.unique(found)) <= experts.CLUSTERS
+    assert (pd.Series(found).groupby(groups).nunique() == 1).all()

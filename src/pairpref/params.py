@@ -117,9 +117,27 @@ class CleanParams(Section):
 
 
 class TokenizeParams(Section):
-    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = (
-        1_800  # of the BPE trained for the small backbones
-    )
+    # of the BPE trained for the small backbones
+    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = 1_800
+
+
+class WindowsParams(Section):  # of answers that don't fit: each shows another slice of them
+    most: Annotated[Count, Field(le=1_000)] = 1  # 1: off, answers are cut
+    stride: Annotated[Number, Field(gt=0, le=1)] = 0.5  # of a slice, to the next one's beginning
+    pool: Literal["mean", "decided"] = "mean"  # of probabilities; or those of lowest entropy
+    train: bool = False  # show a keyed window each epoch; false: always the first
+
+
+# longest_first: the longest parts lose their ends, down to one common length.
+# head, tail, head_tail: the same lengths, but answers keep their beginnings, ends, or half of each,
+#   a prompt keeps its end (its last turn), and a token marks the cut.
+# proportional: as head, but each part keeps the same share of its length, and a few tokens.
+Truncation = Literal["longest_first", "head", "tail", "head_tail", "proportional"]
+
+
+class TextParams(Section):
+    truncation: Truncation = "longest_first"  # of pairs longer than max_length
+    windows: WindowsParams = WindowsParams()
 
 
 class AugmentParams(Section):
@@ -187,6 +205,7 @@ class CalibrateParams(Section):
 
 class InferenceParams(Section):
     dual_order: bool = True  # average both orders of every pair
+    max_length: Annotated[Whole, Field(ge=16, le=10**6)] | None = None  # null: model.max_length
 
 
 class PredictParams(Section):
@@ -213,6 +232,7 @@ class Params(Section):
     simulate: SimulateParams = SimulateParams()
     clean: CleanParams = CleanParams()
     tokenize: TokenizeParams = TokenizeParams()
+    text: TextParams = TextParams()
     augment: AugmentParams = AugmentParams()
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
@@ -225,32 +245,23 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.oof.folds > self.data.folds:
-            raise ValueError(
-                f"oof.folds is {self.oof.folds}, more than data.folds = {self.data.folds}"
-            )
+        trained, folds = self.oof.folds, self.data.folds
+        if trained > folds:
+            raise ValueError(f"oof.folds is {trained}, more than data.folds = {folds}")
         if self.model.quantize != "none" and not self.model.lora.r:
             raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
-        if self.model.backbone in BUILT_IN and self.model.lora.r:
+        model, hidden, groups = self.model, self.model.hidden_size, self.model.groups
+        if model.backbone in BUILT_IN and model.lora.r:
+            raise ValueError(f"model.lora adapts published backbones; {model.backbone} has none")
+        if model.backbone == BAG and hidden % groups:
             raise ValueError(
-                f"model.lora adapts published backbones; {self.model.backbone} has none to adapt"
+                f"model.hidden_size is {hidden}; {BAG} needs a multiple of model.groups, {groups}"
             )
-        if self.model.backbone == BAG:
-            self._reads_bags()
+        if model.backbone == BAG and model.pooling == "cls":
+            raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
         if len(set(self.train.seeds)) < len(self.train.seeds):
             raise ValueError(f"train.seeds names a seed twice: {list(self.train.seeds)}")
         return self
-
-    def _reads_bags(self) -> None:
-        """Refuse what a bag of words has not."""
-        model = self.model
-        if model.hidden_size % model.groups:
-            raise ValueError(
-                f"model.hidden_size is {model.hidden_size}; {BAG} needs a multiple of "
-                f"model.groups, {model.groups}"
-            )
-        if model.pooling == "cls":
-            raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
 
 
 def load(path: Path | str = PARAMS) -> Params:

@@ -92,10 +92,14 @@ def predict(
             f"{path} has {kinds[tokens.single]}; {bundle} was trained on {kinds[config.single]}."
         )
     calibrator = Calibrator.load(bundle / "calibrator.json")
-    both = ", both orders" if calibrator.dual_order and not config.single else ""
+    how = ", both orders" if calibrator.dual_order and not config.single else ""
+    if config.judged_length:
+        how += f", up to {config.longest} tokens (trained on {config.max_length})"
+    if config.windows > 1:
+        how += f", up to {config.windows} windows"
     of_models = []
     for folder in folders:
-        say(f"{len(tokens):,} pairs by {folder}{both}")
+        say(f"{len(tokens):,} pairs by {folder}{how}")
         model, its_config = classifier.load(folder)
         attention.fuse(model.to(best_device()), its_config.attention, say)
         orders = by_order(

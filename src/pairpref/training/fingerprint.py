@@ -33,7 +33,14 @@ class Fingerprint:
         """
         chosen = params.model_dump(
             mode="json",
-            include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
+            include={
+                "augment": True,
+                "clean": {"utf8", "flatten"},
+                "inference": {"max_length"},
+                "model": True,
+                "text": True,
+                "train": True,
+            },
             exclude={"train": {"seeds", "resume"}},
         )
         path, chosen["model"]["revision"] = source(params.model)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pairpref.evaluation.truth import entropy
 from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
 from pairpref.model.precision import autocast
 from pairpref.pairs import LABELS, swap_probabilities
@@ -42,6 +43,8 @@ def by_order(
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
+    The windows of a row are pooled within each order.
+
     The first order is A, B; the second is B, A, swapped back. Their mean is swap-consistent to the
     last bit: exchanging A and B exchanges their probabilities.
 
@@ -60,7 +63,7 @@ def by_order(
     Raises:
         UserError: memory ran out.
     """
-    dataset = PairDataset(tokens, config.max_length, template)
+    dataset = PairDataset(tokens, config.longest, template, config.cut)
     collate = collator_for(model, template)
     orders = 1 + (dual_order and not config.single)
     result = np.zeros((orders, len(tokens), len(LABELS)))
@@ -79,17 +82,40 @@ def by_order(
 
     with torch.inference_mode(), failures.explained(advice):
         for begin in range(number * batch_size, len(tokens), processes * batch_size):
-            rows = by_length[begin : begin + batch_size]
+            rows = by_length[begin : begin + batch_size].tolist()
+            counts = [dataset.windows(row) for row in rows]
+            shown = [(row, k) for row, n in zip(rows, counts, strict=True) for k in range(n)]
             for order in range(orders):
-                batch = collate([dataset[int(row), bool(order)] for row in rows])
-                batch.pop("labels", None)
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                with lower:
-                    logits = model(**batch)["logits"].double()
-                if lower._enabled and not logits.isfinite().all():
-                    logits, again = model(**batch)["logits"].double(), again + 1
-                p = torch.softmax(logits - correction, dim=-1).cpu().numpy()
+                parts = []
+                for at in range(0, len(shown), batch_size):
+                    inputs = shown[at : at + batch_size]
+                    batch = collate([dataset[row, bool(order), k] for row, k in inputs])
+                    batch.pop("labels", None)
+                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                    with lower:
+                        logits = model(**batch)["logits"].double()
+                    if lower._enabled and not logits.isfinite().all():
+                        logits, again = model(**batch)["logits"].double(), again + 1
+                    parts.append(torch.softmax(logits - correction, dim=-1).cpu().numpy())
+                p = pooled(np.concatenate(parts), counts, config.pool)
                 result[order, rows] = swap_probabilities(p) if order else p
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result
+
+
+def pooled(p: np.ndarray, counts: list[int], how: str) -> np.ndarray:
+    """Each pair's probabilities, from those of its windows.
+
+    Args:
+        p: one pair's windows after the other's; shape (windows, 3).
+        counts: windows of each of n pairs.
+        how: "mean", or "decided" for the window of lowest entropy.
+
+    Returns:
+        Shape (n, 3).
+    """
+    of_pairs = np.split(p, np.cumsum(counts)[:-1])
+    if how == "mean":
+        return np.stack([q.mean(axis=0) for q in of_pairs])
+    return np.stack([q[entropy(q).argmin()] for q in of_pairs])

@@ -23,6 +23,11 @@ def inference_config(params: Params, train: Tokens) -> InferenceConfig:
         class_weights=class_weights(prior, balanced, symmetric=params.augment.ab),
         attention=params.model.attention,
         exact=determinism.is_exact(params.train.exact),
+        truncation=params.text.truncation,
+        windows=params.text.windows.most,
+        stride=params.text.windows.stride,
+        pool=params.text.windows.pool,
+        judged_length=params.inference.max_length,
     )
 
 

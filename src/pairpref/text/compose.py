@@ -148,7 +148,7 @@ def proportional(lengths: Sequence[int], total: int) -> list[int]:
     if whole <= total:
         return list(lengths)
     floor = min(_FLOOR, total // len(lengths))
-    for length in sorted(lengths):  # the shortest have the smallest shares
+    for length in sorted(filter(None, lengths)):  # the shortest have the smallest shares
         least = min(length, floor)
         if left * length // whole >= least:
             break

@@ -29,6 +29,7 @@ CHANGES = {
     "clean.utf8 clean.flatten": "clean train oof",
     "clean": "clean",
     "tokenize": "tokenize",
+    "text": "train oof",
     "augment": "train oof",
     "model.backbone": "backbone tokenize train oof",
     "model.revision": "backbone train oof",
@@ -39,6 +40,7 @@ CHANGES = {
     "fusion": "oof",
     "calibrate": "calibrate",
     "inference": "calibrate",
+    "inference.max_length": "train oof",
     "predict": "predict",
     "report": "",
 }

@@ -22,7 +22,7 @@ DECLARED = {
 # Params, or all others of a section, and the stages they change. The report shows every param.
 CHANGES = {
     "data.train": "clean calibrate predict",
-    "data.folds": "clean",
+    "data.folds": "clean features",
     "data.truth": "calibrate predict",
     "data.test data.solution": "predict",
     "simulate": "simulate",
@@ -34,10 +34,11 @@ CHANGES = {
     "model.backbone": "backbone tokenize train oof",
     "model.revision": "backbone train oof",
     "model": "train oof",
-    "train.seeds.1": "oof",
+    "train.seeds.0": "features train oof calibrate",
+    "train.seeds.1": "features oof",
     "train": "train oof",
     "oof": "oof",
-    "fusion": "oof",
+    "fusion": "features oof calibrate",
     "calibrate": "calibrate",
     "inference": "calibrate",
     "inference.max_length": "train oof",
@@ -46,8 +47,8 @@ CHANGES = {
 }
 # Where work runs changes no byte of it.
 FREE = "parallel."
-# The first is read when params are loaded; the second is read for a hub name only.
-UNREAD = {"data.train", "model.revision"}
+# Read when params are loaded; for a hub name only; the last three for several members only.
+UNREAD = {"data.train", "model.revision", "data.folds", "train.seeds", "train.seeds.0"}
 
 
 def below(name: str, entry: str) -> bool:

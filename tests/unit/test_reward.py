@@ -28,6 +28,7 @@ from pairpref.training.fit import fit
 from pairpref.training.inference import by_order, collator_for, of_models
 from stages.calibrate import calibrate
 from stages.clean import clean
+from stages.features import features
 from stages.oof import oof
 from stages.predict import predict
 from stages.simulate import simulate
@@ -241,10 +242,10 @@ def test_members_that_cannot_be(members):
 
 def test_a_pipeline_with_a_second_member(here, small_params):
     params = small_params(model__backbone=BAG, fusion__members=["classifier", "reward"])
-    for body in (simulate, clean, tokenize, train, oof, calibrate, predict):
+    for body in (simulate, clean, features, tokenize, train, oof, calibrate, predict):
         body(params, Log("test"))
     members = pd.read_parquet(paths.MEMBERS)
-    assert list(members) == ["id", "fold", "member", "label", *PROBABILITIES]
+    assert list(members) == ["id", "fold", "seed", "member", "label", *PROBABILITIES]
     export = answers(pd.read_parquet(paths.UNCALIBRATED))
     own, reward = (members[members["member"] == name] for name in params.fusion.members)
     assert own[PROBABILITIES].to_numpy().tolist() == export[PROBABILITIES].to_numpy().tolist()

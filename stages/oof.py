@@ -111,7 +111,7 @@ def _by_model(export: pd.DataFrame, params: Params) -> pd.DataFrame:
     for member, folders in members.items():
         for fold, folder in enumerate(folders):
             model, config = classifier.load(folder)
-            batch_size = evaluation_batch(config.max_length)
+            batch_size = evaluation_batch(config.longest)
             attention.fuse(model.to(best_device()), config.attention)
             precision = params.train.precision
             orders = by_order(model, config, tokens, template, batch_size, precision=precision)

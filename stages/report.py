@@ -24,7 +24,7 @@ from pairpref.pairs import TEXTS
 from pairpref.params import Params, in_arena
 from pairpref.reporting import figures, page, provenance, tables
 from pairpref.text import tokens as token_files
-from pairpref.text.compose import composed_lengths
+from pairpref.text.compose import Cut, composed_lengths, windows
 from pairpref.text.tokenizer import Template
 from pairpref.typed_yaml import flat
 from pairpref.versions import catalog
@@ -67,7 +67,7 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
     else:
         predictions = by_seed[by_seed["seed"] == params.train.seeds[0]]
         after = probabilities(answers(predictions, params.inference.dual_order))
-    lengths, wanted = _lengths(), params.report.cuts
+    lengths, wanted = _lengths(params), params.report.cuts
     # Thirds of all votes: the same for every model of them, whatever its folds.
     cuts = buckets.length_cuts(lengths["tokens"].to_numpy()) if wanted == "thirds" else wanted
     frame = predictions[["id", "label"]]
@@ -85,9 +85,10 @@ def _votes(params: Params, by_seed: pd.DataFrame) -> Votes:
         kinds={
             "length": buckets.by_length(tokens, cuts),
             "turns": np.where(frame["turns"] > 1, "several", "one"),
-            "truncated": np.where(tokens > params.model.max_length, "yes", "no"),
+            "truncated": np.where(tokens > _longest(params), "yes", "no"),
         },
         cuts=cuts,
+        windows=frame["windows"].to_numpy(),
     )
 
 
@@ -101,11 +102,26 @@ def _members(params: Params, ids: pd.Series) -> dict[str, np.ndarray]:
     return dict(zip(*fusion.stacked(ids, home), strict=True))
 
 
-def _lengths() -> pd.DataFrame:
+def _longest(params: Params) -> int:
+    return params.inference.max_length or params.model.max_length
+
+
+def _lengths(params: Params) -> pd.DataFrame:
+    """Of each pair its id, tokens, and the windows it is read in."""
     tokens = token_files.load(paths.TOKENS)
     template = Template(**json.loads(paths.TEMPLATE.read_text("utf-8")))
-    lengths = composed_lengths(tokens.lengths(), tokens.single, template)
-    return pd.DataFrame({"id": tokens.ids, "tokens": lengths})
+    text = params.text
+    cut = Cut(text.truncation, text.windows.most, text.windows.stride)
+    return pd.DataFrame(
+        {
+            "id": tokens.ids,
+            "tokens": composed_lengths(tokens.lengths(), tokens.single, template),
+            "windows": [
+                windows(lengths, _longest(params), template, cut)
+                for lengths in tokens.part_lengths()
+            ],
+        }
+    )
 
 
 def _shown(params: Params) -> dict[str, object]:

@@ -6,47 +6,37 @@ can't work, in one line each. `pairpref params` checks the file and does nothing
 
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, WrapValidator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from pairpref.cli import parser
 from pairpref.errors import UserError, command
 from pairpref.paths import ARENA, DVC, PARAMS
-from pairpref.typed_yaml import Section, flat, raw, read
+from pairpref.typed_yaml import (
+    Count,
+    Number,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Whole,
+    flat,
+    plain,
+    raw,
+    read,
+)
 
 SMALL = "small-deberta-v2"
 BAG = "small-bag"
 BUILT_IN = (SMALL, BAG)  # backbones from random weights, which bring no tokenizer
 
-
-def _plain(expected: str, fits: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
-    """One line in plain words in place of pydantic's; and true is no number, as it is in Python."""
-
-    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
-        with suppress(ValidationError):
-            if not isinstance(value, bool) and fits(found := inner(value)):
-                return found
-        raise PydanticCustomError("plain", expected)
-
-    return WrapValidator(check)
-
-
-Whole = Annotated[int, _plain("expected a whole number")]
-Number = Annotated[float, _plain("expected a number")]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[Whole, Field(ge=1, le=10**7)]
 Processors = Annotated[Count, Field(le=1024)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Weight = Annotated[Number, Field(ge=-50, le=50)]
-Text = Annotated[str, Field(min_length=1), _plain("expected text")]
-Positive = Annotated[Number, Field(gt=0)]
 _PATH = "expected a path; with votes of your own, keep the arena's test, truth and solution"
-File = Annotated[Text, _plain(_PATH)]
+File = Annotated[Text, plain(_PATH)]
 
 
 def in_arena(path: str) -> bool:
@@ -117,9 +107,23 @@ class CleanParams(Section):
 
 
 class TokenizeParams(Section):
-    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = (
-        1_800  # of the BPE trained for the small backbones
-    )
+    # of the BPE trained for the small backbones
+    vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = 1_800
+
+
+class WindowsParams(Section):  # of answers that don't fit: each shows another slice of them
+    most: Annotated[Count, Field(le=1_000)] = 1  # 1: off, answers are cut
+    stride: Annotated[Number, Field(gt=0, le=1)] = 0.5  # of a slice, to the next one's beginning
+    train: bool = False  # show a keyed window each epoch; false: always the first
+
+
+# The longest parts lose their ends; or what answers keep; or the same share of each part.
+Truncation = Literal["longest_first", "head", "tail", "head_tail", "proportional"]
+
+
+class TextParams(Section):
+    truncation: Truncation = "longest_first"  # of longer pairs; docs/experiments.md
+    windows: WindowsParams = WindowsParams()
 
 
 class AugmentParams(Section):
@@ -185,7 +189,7 @@ class OofParams(Section):
 class FusionParams(Section):
     members: Annotated[  # kinds of model that answer: model/reward.py, model/experts.py
         tuple[Member, ...],
-        _plain(
+        plain(
             "expected classifier, and reward and features beside it if you like, each once",
             lambda m: "classifier" in m and len({*m}) == len(m),
         ),
@@ -198,6 +202,7 @@ class CalibrateParams(Section):
 
 class InferenceParams(Section):
     dual_order: bool = True  # average both orders of every pair
+    max_length: Annotated[Whole, Field(ge=16, le=10**6)] | None = None  # null: model.max_length
 
 
 class PredictParams(Section):
@@ -208,7 +213,7 @@ class PredictParams(Section):
 class ReportParams(Section):
     cuts: Annotated[  # tokens of a short and a medium pair
         Literal["thirds"] | tuple[Count, Count],
-        _plain("expected thirds or two rising counts", lambda c: c == "thirds" or c[0] < c[1]),
+        plain("expected thirds or two rising counts", lambda c: c == "thirds" or c[0] < c[1]),
     ] = "thirds"
 
 
@@ -224,6 +229,7 @@ class Params(Section):
     simulate: SimulateParams = SimulateParams()
     clean: CleanParams = CleanParams()
     tokenize: TokenizeParams = TokenizeParams()
+    text: TextParams = TextParams()
     augment: AugmentParams = AugmentParams()
     model: ModelParams = ModelParams()
     train: TrainParams = TrainParams()
@@ -237,35 +243,26 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.oof.folds > self.data.folds:
-            raise ValueError(
-                f"oof.folds is {self.oof.folds}, more than data.folds = {self.data.folds}"
-            )
+        trained, folds = self.oof.folds, self.data.folds
+        if trained > folds:
+            raise ValueError(f"oof.folds is {trained}, more than data.folds = {folds}")
         if self.model.quantize != "none" and not self.model.lora.r:
             raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
-        if self.model.backbone in BUILT_IN and self.model.lora.r:
+        model, hidden, groups = self.model, self.model.hidden_size, self.model.groups
+        if model.backbone in BUILT_IN and model.lora.r:
+            raise ValueError(f"model.lora adapts published backbones; {model.backbone} has none")
+        if model.backbone == BAG and hidden % groups:
             raise ValueError(
-                f"model.lora adapts published backbones; {self.model.backbone} has none to adapt"
+                f"model.hidden_size is {hidden}; {BAG} needs a multiple of model.groups, {groups}"
             )
-        if self.model.backbone == BAG:
-            self._reads_bags()
+        if model.backbone == BAG and model.pooling == "cls":
+            raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
+        for name in ("activation_checkpointing", "gradient_checkpointing", "neftune_noise_alpha"):
+            if model.backbone == BAG and self.train.arguments.get(name) not in (None, False):
+                raise ValueError(f"train.arguments.{name} is for transformers, not {BAG}")
         if len(set(self.train.seeds)) < len(self.train.seeds):
             raise ValueError(f"train.seeds names a seed twice: {list(self.train.seeds)}")
         return self
-
-    def _reads_bags(self) -> None:
-        """Refuse what a bag of words has not."""
-        model = self.model
-        if model.hidden_size % model.groups:
-            raise ValueError(
-                f"model.hidden_size is {model.hidden_size}; {BAG} needs a multiple of "
-                f"model.groups, {model.groups}"
-            )
-        if model.pooling == "cls":
-            raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
-        for name in ("activation_checkpointing", "gradient_checkpointing", "neftune_noise_alpha"):
-            if self.train.arguments.get(name, False) not in (None, False):
-                raise ValueError(f"train.arguments.{name} is for transformers, not {BAG}")
 
 
 def load(path: Path | str = PARAMS) -> Params:

@@ -1,17 +1,39 @@
 """YAML files as typed, frozen models, with errors of one line that name the key."""
 
 import difflib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pairpref.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def plain(expected: str, fits: Callable[[Any], bool] = lambda value: True) -> WrapValidator:
+    """One line in plain words in place of pydantic's; and true is no number, as it is in Python."""
+
+    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
+        with suppress(ValidationError):
+            if not isinstance(value, bool) and fits(found := inner(value)):
+                return found
+        raise PydanticCustomError("plain", expected)
+
+    return WrapValidator(check)
+
+
+Whole = Annotated[int, plain("expected a whole number")]
+Number = Annotated[float, plain("expected a number")]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[Whole, Field(ge=1, le=10**7)]
+Text = Annotated[str, Field(min_length=1), plain("expected text")]
+Positive = Annotated[Number, Field(gt=0)]
 
 
 class Section(BaseModel):

@@ -57,7 +57,9 @@ def exported(n: int, folds: int) -> None:
     first = oof.drop(columns="label").iloc[: 100 * (folds > 1)].assign(fold=0)
     second = first.assign(fold=1)
     second.iloc[:50, 2:] = first.iloc[50:100, 2:].to_numpy()
-    pd.concat([first, second]).to_parquet("data/oof/by_model.parquet", index=False)
+    pd.concat([first, second]).assign(member="classifier").to_parquet(
+        "data/oof/by_model.parquet", index=False
+    )
     pd.DataFrame({"id": ids, "group": np.arange(n) // 2}).iloc[::-1].to_parquet(
         "data/clean/pairs.parquet", index=False
     )

@@ -61,7 +61,7 @@ def test_one_word_a_stage(stage):
     assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
     assert (ROOT / "stages" / f"{stage}.py").exists()
     if params := STAGES[stage].get("params"):  # what has no switch has no section
-        section = {"backbone": "model"}.get(stage, stage)
+        section = {"backbone": "model", "features": "fusion"}.get(stage, stage)
         assert section in Params.model_fields
         assert section in [str(name).split(".")[0] for name in params]
 

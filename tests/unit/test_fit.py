@@ -186,6 +186,66 @@ def test_each_epochs_steps_are_its_samplers(run, train, small_params, monkeypatc
     assert np.isfinite(fitted.orders).all()
 
 
+@pytest.fixture(scope="module")
+def late(pairs_of):
+    """Long answers of which only the end says which is better."""
+
+    def make(count: int, seed: int):
+        rng = np.random.default_rng(seed)
+        good = rng.integers(0, 2, (count, 2))
+        rows = [
+            ([7], *([*rng.choice(NOISE, 30), *[PRAISE if g else BLAME] * 3] for g in pair))
+            for pair in good
+        ]
+        labels = np.where(good[:, 0] == good[:, 1], 2, np.where(good[:, 0], 0, 1))
+        return pairs_of(rows, labels=labels, ids=[f"{seed}:{i}" for i in range(count)])
+
+    return make
+
+
+def test_late_evidence_is_seen_by_tail_and_by_windows(run, late, monkeypatch):
+    votes = late(200, seed=4)
+
+    def loss(**text: object) -> float:
+        """On the votes trained on: what is not shown cannot be learned."""
+        options = {f"text__{name}": value for name, value in text.items()}
+        small = {"model__backbone": "small-bag", "model__lr_multiplier": 1500}
+        fitted = run(on=votes, model__max_length=32, train__epochs=8, **small, **options)
+        orders = by_order(fitted.model, fitted.config, votes, Template(2, 3, 0), 64)
+        return scores(votes.labels, orders.mean(axis=0))["log_loss"]
+
+    head, tail, both = (loss(truncation=rule) for rule in ("head", "tail", "head_tail"))
+    assert max(tail, both) < 0.3 < 0.7 < head
+    windows = {"most": 4, "stride": 1.0, "train": True}
+    assert loss(windows=windows) < head - 0.1
+
+
+def test_windows_are_keyed_by_epoch_and_row(run, late, monkeypatch):
+    """With windows.train an epoch shows one window of a pair, the same in both orders."""
+    votes, shown = late(40, seed=5), []
+    original = batches.PairDataset.__getitem__
+
+    def spied(self, item):
+        if self.tokens is votes:
+            shown.append((item[0], [k % self.windows(item[0]) for k in item[2:]]))
+        return original(self, item)
+
+    monkeypatch.setattr(batches.PairDataset, "__getitem__", spied)
+    windows = {"most": 4, "stride": 0.5, "train": True}
+    run(on=votes, model__max_length=32, text__windows=windows)
+    epochs = [{row: k for row, [k] in shown[i : i + 80]} for i in (0, 80)]
+    assert len(shown) == 160 and all(len(epoch) == 40 for epoch in epochs)
+    assert all(epochs[i // 80][row] == k for i, (row, [k]) in enumerate(shown))
+    assert set(epochs[0].values()) == {0, 1, 2, 3} and epochs[0] != epochs[1]
+
+
+def test_a_length_at_inference_that_has_no_positions_is_refused(run):
+    longer = {"inference__max_length": 80}
+    assert run(train__epochs=1, **longer).config.longest == 80
+    with pytest.raises(UserError, match=r"^inference.max_length is 80: .* can't read .*=64$"):
+        run(model__pooling="cls", **longer)
+
+
 def test_augmentation_changes_what_is_learned(run):
     off, random, both = (
         weights(run(train__epochs=1, augment__ab=ab, augment__mode=mode))
@@ -309,6 +369,11 @@ def always_due(monkeypatch) -> None:
         {"model__pooling": "cls", "train__class_weights": True},
         {"member": "reward", "model__backbone": "small-bag", "train__class_weights": True},
         {"member": "reward", "model__pooling": "cls", "train__gradient_accumulation_steps": 3},
+        {
+            "model__max_length": 16,
+            "text__truncation": "tail",
+            "text__windows": {"most": 3, "train": True},
+        },
     ],
 )
 def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(run, monkeypatch, options):

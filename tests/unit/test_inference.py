@@ -11,6 +11,7 @@ from pairpref.model import classifier
 from pairpref.model.precision import dtype_of
 from pairpref.pairs import swap_probabilities
 from pairpref.text.tokenizer import Template
+from pairpref.training.batches import PairDataset
 from pairpref.training.inference import by_order, collator_for, evaluation_batch
 
 CONFIG = classifier.InferenceConfig(
@@ -219,3 +220,43 @@ def test_lower_precision_is_near_and_what_leaves_its_range_is_computed_again(
     monkeypatch.setattr(model, "forward", overflowing)
     again = by_order(model, CONFIG, tokens, template, 8, precision="bf16", say=said.append)
     assert np.array_equal(again, full) and "computed in float32" in said[0]
+
+
+WINDOWED = [
+    replace(CONFIG, max_length=24, truncation=rule, windows=4, class_weights=weights)
+    for rule, weights in (("longest_first", (1.0, 1.0, 1.0)), ("proportional", (0.5, 1.0, 2.0)))
+]
+
+
+@pytest.mark.parametrize("config", WINDOWED)
+def test_windows_obey_the_laws_of_one_input(model, tokens, template, pairs_of, config):
+    orders = by_order(model, config, tokens, template, 8)
+    other = by_order(model, config, exchanged(tokens, pairs_of), template, 8)
+    assert orders.shape == (2, 50, 3) and np.abs(orders.sum(axis=-1) - 1).max() < 1e-12
+    assert np.array_equal(swap_probabilities(other.mean(axis=0)), orders.mean(axis=0))
+    assert np.abs(by_order(model, config, tokens, template, 3) - orders).max() < 1e-6
+    shares = [by_order(model, config, tokens, template, 8, share=(k, 3)) for k in range(3)]
+    assert np.array_equal(sum(shares), orders)
+    one = by_order(model, replace(config, windows=1), tokens, template, 8)
+    differ = np.abs(orders - one).max(axis=(0, 2)) > 1e-9
+    long = tokens.lengths() + 4 > 24
+    assert not differ[~long].any() and differ[long].mean() > 0.5
+
+
+def test_a_pair_has_the_mean_of_its_windows(model, tokens, template):
+    config = WINDOWED[0]
+    dataset = PairDataset(tokens, 24, template, cut=config.cut)
+    row = int(tokens.lengths().argmax())
+    shown = [dataset[row, False, k] for k in range(dataset.windows(row))]
+    with torch.inference_mode():
+        logits = model.eval()(**collator_for(model, template)(shown))["logits"].double()
+    expected = torch.softmax(logits, dim=1).mean(dim=0).numpy()
+    assert len(shown) > 1
+    assert by_order(model, config, tokens, template, 8)[0, row] == pytest.approx(expected, abs=1e-6)
+
+
+def test_more_tokens_are_read_than_in_training(model, tokens, template):
+    short = replace(CONFIG, max_length=24, judged_length=40)
+    assert np.array_equal(
+        by_order(model, short, tokens, template, 8), by_order(model, CONFIG, tokens, template, 8)
+    )

@@ -22,30 +22,33 @@ DECLARED = {
 # Params, or all others of a section, and the stages they change. The report shows every param.
 CHANGES = {
     "data.train": "clean calibrate predict",
-    "data.folds": "clean",
+    "data.folds": "clean features",
     "data.truth": "calibrate predict",
     "data.test data.solution": "predict",
     "simulate": "simulate",
     "clean.utf8 clean.flatten": "clean train oof",
     "clean": "clean",
     "tokenize": "tokenize",
+    "text": "train oof",
     "augment": "train oof",
     "model.backbone": "backbone tokenize train oof",
     "model.revision": "backbone train oof",
     "model": "train oof",
-    "train.seeds.1": "oof",
+    "train.seeds.0": "features train oof calibrate",
+    "train.seeds.1": "features oof",
     "train": "train oof",
     "oof": "oof",
-    "fusion": "oof",
+    "fusion": "features oof calibrate",
     "calibrate": "calibrate",
     "inference": "calibrate",
+    "inference.max_length": "train oof",
     "predict": "predict",
     "report": "",
 }
 # Where work runs changes no byte of it.
 FREE = "parallel."
-# The first is read when params are loaded; the second is read for a hub name only.
-UNREAD = {"data.train", "model.revision"}
+# Read when params are loaded; for a hub name only; the last three for several members only.
+UNREAD = {"data.train", "model.revision", "data.folds", "train.seeds", "train.seeds.0"}
 
 
 def below(name: str, entry: str) -> bool:

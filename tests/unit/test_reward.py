@@ -18,6 +18,7 @@ from pairpref.monitor import Log
 from pairpref.pairs import PROBABILITIES, swap_probabilities
 from pairpref.params import BAG, SMALL, FusionParams
 from pairpref.text import tokenizer as tokenizers
+from pairpref.text.compose import Cut
 from pairpref.text.tokenizer import Template
 from pairpref.training import folds
 from pairpref.training.batches import Collator, PairDataset
@@ -27,6 +28,7 @@ from pairpref.training.fit import fit
 from pairpref.training.inference import by_order, collator_for, of_models
 from stages.calibrate import calibrate
 from stages.clean import clean
+from stages.features import features
 from stages.oof import oof
 from stages.predict import predict
 from stages.simulate import simulate
@@ -112,6 +114,30 @@ def test_each_answer_is_read_with_the_prompt_and_cut_by_itself(pairs_of):
     assert batch["input_ids"].tolist() == [cut, whole, whole, cut]
     assert batch["token_type_ids"][0].tolist() == [0, 1, 1, 1, 2, 2, 2, 2]
     assert batch["labels"].tolist() == [1, 0]
+
+
+def test_each_input_shows_the_same_window_of_both_answers(pairs_of):
+    tokens = pairs_of([([4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 15])], labels=[1])
+    dataset = PairDataset(tokens, 8, TEMPLATE, "reward", Cut(windows=9, stride=0.5))
+    shown = [dataset[0, False, k][0] for k in range(dataset.windows(0))]
+    assert [[read.ids[4:-1].tolist() for read in pair] for pair in shown] == [
+        [[6, 7, 8], [12, 13, 14]],
+        [[7, 8, 9], [12, 13, 14]],
+        [[8, 9, 10], [12, 13, 14]],
+        [[9, 10, 11], [13, 14, 15]],
+    ]
+    swapped, other = dataset[0, True, 2][0], dataset[0, False, 2][0]
+    assert [read.ids.tolist() for read in swapped] == [read.ids.tolist() for read in other[::-1]]
+
+
+def test_windows_keep_the_exchange_of_answers_exact(settings, trained, tokens, pairs_of):
+    windows = {"text__truncation": "tail", "text__windows": {"most": 3, "train": True}}
+    fitted = trained(settings(BAG, "spans", model__max_length=16, **windows))
+    other = pairs_of([(prompt, b, a) for prompt, a, b in map(tokens.pair, range(40))])
+    config = replace(fitted.config, max_length=8)
+    p, q = (by_order(fitted.model, config, of, TEMPLATE, 8)[0] for of in (tokens, other))
+    one = by_order(fitted.model, replace(config, windows=1), tokens, TEMPLATE, 8)[0]
+    assert np.array_equal(swap_probabilities(q), p) and np.abs(p - one).max() > 1e-6
 
 
 @pytest.mark.parametrize(("backbone", "pooling"), KINDS)
@@ -216,10 +242,10 @@ def test_members_that_cannot_be(members):
 
 def test_a_pipeline_with_a_second_member(here, small_params):
     params = small_params(model__backbone=BAG, fusion__members=["classifier", "reward"])
-    for body in (simulate, clean, tokenize, train, oof, calibrate, predict):
+    for body in (simulate, clean, features, tokenize, train, oof, calibrate, predict):
         body(params, Log("test"))
     members = pd.read_parquet(paths.MEMBERS)
-    assert list(members) == ["id", "fold", "member", "label", *PROBABILITIES]
+    assert list(members) == ["id", "fold", "seed", "member", "label", *PROBABILITIES]
     export = answers(pd.read_parquet(paths.UNCALIBRATED))
     own, reward = (members[members["member"] == name] for name in params.fusion.members)
     assert own[PROBABILITIES].to_numpy().tolist() == export[PROBABILITIES].to_numpy().tolist()

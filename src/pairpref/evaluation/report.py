@@ -34,6 +34,7 @@ class Votes:
     truth: np.ndarray | None  # true probabilities; shape (n, 3). None if unknown
     kinds: dict[str, np.ndarray]  # see `buckets.table`
     cuts: Interval  # tokens up to which a pair is short, and medium
+    windows: np.ndarray | None = None  # in which each was read; shape (n,). None: one each
 
     @property
     def labels(self) -> np.ndarray:
@@ -93,6 +94,8 @@ class EvaluationReport:
     confusion: np.ndarray  # counts; shape (3, 3), rows voted, columns most likely
     buckets: pd.DataFrame
     cuts: Interval
+    truncated: int  # votes longer than the model reads
+    windows: int  # in which these are read
     orders: dict[str, dict[str, float]] | None  # see `position.by_order`
     averaging: Comparison | None  # mean of both orders, with A shown first
     surprising: list[Example]  # of largest log loss
@@ -170,6 +173,7 @@ def evaluate(
     calibration = {"calibration_error": float(np.sqrt((final["error"] ** 2).mean()))}
     seeds, seeds_against = _seeds(by_seed, votes, baselines[compared[-1].name])
     orders = votes.orders
+    truncated = votes.kinds.get("truncated", np.zeros(len(labels))) == "yes"
     return EvaluationReport(
         figures={b.name: b.log_loss for b in compared} | figures | calibration,
         ci={b.name: b.ci for b in compared} | ci,
@@ -189,6 +193,8 @@ def evaluate(
         confusion=metrics.confusion(labels, votes.after),
         buckets=buckets.table(labels, votes.after, groups, votes.kinds),
         cuts=votes.cuts,
+        truncated=int(truncated.sum()),
+        windows=int((truncated if votes.windows is None else votes.windows[truncated]).sum()),
         orders=None if orders is None else position.by_order(labels, *orders),
         averaging=None if orders is None else _against(orders.mean(axis=0), orders[0], votes),
         surprising=examples(votes, losses(labels, votes.after)),

@@ -9,7 +9,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,36 +31,16 @@ from pairpref.files import write_json
 from pairpref.model import backbone, lora, weights
 from pairpref.model.bag import Bag, BagConfig
 from pairpref.model.heads import SpanHead, output
+from pairpref.model.inference_config import InferenceConfig
 from pairpref.model.reward import RewardHead, RewardModel
 from pairpref.pairs import LABELS
-from pairpref.params import BAG, SMALL, Attention, Member, ModelParams
+from pairpref.params import BAG, SMALL, Member, ModelParams
 from pairpref.text import published
 from pairpref.text.compose import FIRST, PROMPT, SECOND, SEGMENTS
 from pairpref.text.tokenizer import Template
 
 _WEIGHTS, _CONFIG, _ADAPTED = "model.safetensors", "classifier.json", "adapted.json"
 _HEADS: dict[Member, type[SpanHead]] = {"classifier": SpanHead, "reward": RewardHead}
-
-
-@dataclass(frozen=True)
-class InferenceConfig:
-    """What a saved classifier must be given to predict as it was trained to."""
-
-    pooling: str  # this and max_length: as in the params section `model`
-    max_length: int
-    single: bool  # trained on single texts, not on pairs
-    threads: int  # of the process that trained it; another number gives other last bits
-    clean: dict[str, bool]  # the switches utf8 and flatten its texts were cleaned by
-    prior: tuple[float, float, float]  # shares of A, B and tie among its training votes
-    class_weights: tuple[float, float, float]  # in its loss; its probabilities are corrected
-    attention: Attention = "auto"  # see `attention.fuse`
-    exact: bool = True  # trained by algorithms that give the same bits again
-    member: Member = "classifier"
-
-    @property
-    def ordered(self) -> bool:
-        """Whether it matters which answer is shown first."""
-        return not self.single and self.member == "classifier"
 
 
 class PairClassifier(nn.Module):

@@ -24,6 +24,7 @@ _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "u
 # SentencePiece and WordPiece fold a line break into a space: it is written as the first of these
 # that the tokenizer keeps.
 _LINE_BREAKS = ("\n", " ¶ ", " | ", " ; ")
+_CUTS = (" …", "…", " ...", "...")  # what may mark a cut, where it is one token
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerBase":
@@ -97,6 +98,7 @@ class Template:
     start: int | None
     separator: int
     pad: int
+    mark: int | None = None  # of a cut inside a part; None if the tokenizer has none
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Template":
@@ -110,7 +112,10 @@ class Template:
                 "between prompt, A and B."
             )
         pad = tokenizer.pad_token_id
-        return cls(start, separator, separator if pad is None else pad)
+        encode, unknown = tokenizer.backend_tokenizer.encode, tokenizer.unk_token_id
+        marks = (encode(cut, add_special_tokens=False).ids for cut in _CUTS)
+        mark = next((ids[0] for ids in marks if len(ids) == 1 and ids[0] != unknown), None)
+        return cls(start, separator, separator if pad is None else pad, mark)
 
 
 class Encoder:

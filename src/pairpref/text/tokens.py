@@ -54,6 +54,11 @@ class Tokens:
         prompt, a, b = (np.diff(offsets) for _, offsets in self.parts)
         return prompt + a + b
 
+    def part_lengths(self) -> list[list[int]]:
+        """Tokens of each row's parts, uncut: prompt, A and B, or the single text alone."""
+        lengths = np.stack([np.diff(offsets) for _, offsets in self.parts], axis=1)
+        return (lengths[:, 1:2] if self.single else lengths).tolist()
+
 
 def tokenize(
     frame: pd.DataFrame,

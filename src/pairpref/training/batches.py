@@ -13,17 +13,19 @@ from torch.utils.data import BatchSampler, Dataset
 
 from pairpref.pairs import swap_labels
 from pairpref.params import AugmentParams, Member
-from pairpref.text.compose import Composed, inputs
+from pairpref.text.compose import LONGEST_FIRST, Composed, Cut, inputs, windows
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 
 # Batches are cut from stretches of this many, sorted by length: nearly no padding, and the order
 # stays random at any larger scale.
 _STRETCH = 50
-_ORDER, _SIDE = 0, 1
+_ORDER, _SIDE, _WINDOW = 0, 1, 2
 _UNLABELLED, _IGNORED = -1, -100  # a row without a label; a label that the loss leaves out
 
-Item = tuple[int, bool]  # A row, and whether B is shown first. ~row: it fills an empty batch.
+# A row, and whether B is shown first; of its windows the first, or a number modulo how many it has.
+# ~row: it fills an empty batch.
+Item = tuple[int, bool] | tuple[int, bool, int]
 Example = tuple[list[Composed], int]  # What is read of a pair, and its label.
 
 
@@ -49,20 +51,26 @@ def row_keys(ids: np.ndarray) -> np.ndarray:
 
 
 class PairDataset(Dataset):
-    """Items (row, swapped) as composed inputs; the label follows the order shown.
+    """Items as composed inputs; the label follows the order shown.
 
     Args:
         tokens: tokenised rows; where labels are −1, batches have none.
         max_length: most tokens of one input.
         template: special ids.
         member: what reads them.
+        cut: what is shown of longer pairs.
     """
 
     def __init__(
-        self, tokens: Tokens, max_length: int, template: Template, member: Member = "classifier"
+        self,
+        tokens: Tokens,
+        max_length: int,
+        template: Template,
+        member: Member = "classifier",
+        cut: Cut = LONGEST_FIRST,
     ) -> None:
         self.tokens, self.max_length, self.template = tokens, max_length, template
-        self.member = member
+        self.member, self.cut, self._lengths = member, cut, tokens.part_lengths()
         labels = tokens.labels
         self._swapped_labels = np.where(labels < 0, labels, swap_labels(labels))
 
@@ -70,11 +78,16 @@ class PairDataset(Dataset):
         return len(self.tokens)
 
     def __getitem__(self, item: Item) -> Example:
-        row, swapped = item
+        row, swapped, *window = item
         row, filler = (row, False) if row >= 0 else (~row, True)
-        pair = *self.tokens.pair(row), self.max_length, self.template, swapped
+        pair = *self.tokens.pair(row), self.max_length, self.template, swapped, self.cut
         labels = self._swapped_labels if swapped else self.tokens.labels
-        return inputs(self.member, *pair), _IGNORED if filler else int(labels[row])
+        return inputs(self.member, *pair, *window), _IGNORED if filler else int(labels[row])
+
+    def windows(self, row: int) -> int:
+        """How many windows a row is shown in."""
+        how = self.max_length, self.template, self.cut, self.member
+        return windows(self._lengths[row], *how)
 
 
 class Collator:
@@ -114,9 +127,18 @@ class KeyedBatches(BatchSampler):
         batch_size: pairs a batch. With both orders shown a batch has twice as many items.
         augment: whether and how the second order is shown.
         seed: of the run.
+        windows: show a keyed window of a pair each epoch, the same in both orders.
     """
 
-    def __init__(self, tokens: Tokens, batch_size: int, augment: AugmentParams, seed: int) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        batch_size: int,
+        augment: AugmentParams,
+        seed: int,
+        windows: bool = False,
+    ) -> None:
+        self._windows = windows
         self.batch_size, self.drop_last, self.sampler = batch_size, False, None
         self._augment, self._seed, self._epoch = augment, seed, 0
         self._keys, self._lengths = row_keys(tokens.ids), tokens.lengths()
@@ -143,12 +165,21 @@ class KeyedBatches(BatchSampler):
         """Indices of the keys in this epoch's order."""
         return np.argsort(keyed(self._seed, self._epoch, _ORDER, keys), kind="stable")
 
+    def _drawn(self, purpose: int, rows: np.ndarray) -> np.ndarray:
+        return keyed(self._seed, self._epoch, purpose, self._keys[rows])
+
     def _items(self, rows: np.ndarray) -> list[Item]:
+        if not self._windows:
+            return list(self._sides(rows))
+        drawn = dict(zip(rows.tolist(), self._drawn(_WINDOW, rows).tolist(), strict=True))
+        return [(row, swapped, drawn[row]) for row, swapped in self._sides(rows)]
+
+    def _sides(self, rows: np.ndarray) -> list[tuple[int, bool]]:
         if not self._augment.ab:
             return [(int(row), False) for row in rows]
         if self._augment.mode == "both":
             return [(int(row), swapped) for swapped in (False, True) for row in rows]
-        sides = keyed(self._seed, self._epoch, _SIDE, self._keys[rows]) & np.uint64(1)
+        sides = self._drawn(_SIDE, rows) & np.uint64(1)
         return [(int(row), bool(side)) for row, side in zip(rows, sides, strict=True)]
 
 
@@ -178,8 +209,8 @@ class StepParts(BatchSampler):
         first = self._process * self._parts
         for items in self.steps:
             for part in shares(items, self._processes * self._parts)[first : first + self._parts]:
-                row, swapped = items[0]
-                yield part or [(~row, swapped)]
+                row, *shown = items[0]
+                yield part or [(~row, *shown)]
 
 
 def shares(items: list[Item], parts: int) -> list[list[Item]]:

@@ -107,6 +107,34 @@ def check(
         )
 
 
+def check_longest(
+    model: nn.Module,
+    config: InferenceConfig,
+    params: ModelParams,
+    tokenizer: PreTrainedTokenizerBase,
+    aside: Path,
+    precision: Precision = "auto",
+) -> None:
+    """Raise a UserError where a classifier can't be judged by inputs of inference.max_length."""
+    trial, training = _Trial(params, tokenizer, aside, precision), model.training
+    longest = replace(config, max_length=config.longest)
+
+    def advice() -> str:
+        return f"2 sequences of {config.longest} tokens. Lower inference.max_length"
+
+    try:
+        with failures.explained(advice):
+            problem = _failure(lambda: trial.predict(model, longest))
+    finally:
+        model.train(training)
+    if problem:
+        raise UserError(
+            f"inference.max_length is {config.longest}: model.backbone {params.backbone!r} can't "
+            f"read that many tokens ({problem}). It is trained on model.max_length="
+            f"{config.max_length}"
+        )
+
+
 class _Trial:
     """What is tried, of one backbone."""
 
@@ -160,8 +188,8 @@ class _Trial:
 
     def _everything(self, model: nn.Module, config: InferenceConfig) -> None:
         self._learn(model, config)
-        logits = self._predict(model, config)
-        if not torch.equal(self._predict(self._saved(model, config), config), logits):
+        logits = self.predict(model, config)
+        if not torch.equal(self.predict(self._saved(model, config), config), logits):
             raise ValueError("saved and loaded it gives other logits")
 
     def _learn(self, model: nn.Module, config: InferenceConfig) -> None:
@@ -178,7 +206,7 @@ class _Trial:
         with torch.no_grad():
             self._run(model, odd, [False, True], swapped=False)
 
-    def _predict(self, model: nn.Module, config: InferenceConfig) -> torch.Tensor:
+    def predict(self, model: nn.Module, config: InferenceConfig) -> torch.Tensor:
         """Logits in the other order. The short pair must have the same alone, without padding."""
         model.eval()
         with torch.no_grad():

@@ -46,7 +46,14 @@ class Fingerprint:
         """
         chosen = params.model_dump(
             mode="json",
-            include={"augment": True, "clean": {"utf8", "flatten"}, "model": True, "train": True},
+            include={
+                "augment": True,
+                "clean": {"utf8", "flatten"},
+                "inference": {"max_length"},
+                "model": True,
+                "text": True,
+                "train": True,
+            },
             exclude={"train": {"seeds": True, "resume": True, "arguments": {*_TOLD}}},
         )
         if member == "reward":

@@ -66,7 +66,8 @@ def fit(
     determinism.fix(options.threads, seed, options.exact)
     config = recipe.inference_config(params, train, member)
     augment = AugmentParams(ab=False) if member == "reward" else params.augment
-    batches = KeyedBatches(train, options.batch_size, augment, seed)
+    windows = params.text.windows.train
+    batches = KeyedBatches(train, options.batch_size, augment, seed, windows)
     lr, steps = options.lr * (params.model.lr_multiplier if small else 1), len(batches)
     arguments = training_arguments(params, seed, lr, steps * options.epochs, manager.folder)
     machine = determinism.machine(arguments.world_size)
@@ -78,6 +79,8 @@ def fit(
         checkpoint = manager.newest(machine)
         if checkpoint is None and not small:
             dry_run.check(model, config, params.model, tokenizer, aside, options.precision)
+        if checkpoint is None and config.longest > config.max_length:
+            dry_run.check_longest(model, config, params.model, tokenizer, aside, options.precision)
         attention.fuse(model, params.model.attention, log.say)
         manager.expect(sum(parameter.numel() for parameter in model.parameters()))
         template = Template.of(tokenizer)

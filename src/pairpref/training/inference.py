@@ -44,6 +44,8 @@ def by_order(
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
+    A row read in windows has the mean of their probabilities.
+
     The first order is A, B; the second is B, A, swapped back. Their mean is swap-consistent to the
     last bit: exchanging A and B exchanges their probabilities. So is a reward model's one order.
 
@@ -62,7 +64,7 @@ def by_order(
     Raises:
         UserError: memory ran out.
     """
-    dataset = PairDataset(tokens, config.max_length, template, config.member)
+    dataset = PairDataset(tokens, config.longest, template, config.member, config.cut)
     collate = collator_for(model, template)
     orders = 1 + (dual_order and config.ordered)
     # A reward model reads an answer alike in both places but for last bits: it gets fixed ones.
@@ -84,18 +86,25 @@ def by_order(
 
     with torch.inference_mode(), failures.explained(advice):
         for begin in range(number * pairs, len(tokens), processes * pairs):
-            rows = by_length[begin : begin + pairs]
+            rows = by_length[begin : begin + pairs].tolist()
+            windows = [dataset.windows(row) for row in rows]
             for order in range(orders):
                 swapped = [order == 1 or (fixed and tokens.b_sorts_first(row)) for row in rows]
-                batch = collate([dataset[int(r), s] for r, s in zip(rows, swapped, strict=True)])
-                batch.pop("labels", None)
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                with lower:
-                    logits = model(**batch)["logits"].double()
-                if lower._enabled and not logits.isfinite().all():
-                    logits, again = model(**batch)["logits"].double(), again + 1
-                p = torch.softmax(logits - correction, dim=-1).cpu().numpy()
-                result[order, rows] = np.where(np.c_[swapped], swap_probabilities(p), p)
+                of_rows = zip(rows, swapped, windows, strict=True)
+                shown = [(row, side, k) for row, side, count in of_rows for k in range(count)]
+                p = []
+                for at in range(0, len(shown), pairs):
+                    batch = collate([dataset[item] for item in shown[at : at + pairs]])
+                    batch.pop("labels", None)
+                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                    with lower:
+                        logits = model(**batch)["logits"].double()
+                    if lower._enabled and not logits.isfinite().all():
+                        logits, again = model(**batch)["logits"].double(), again + 1
+                    p.append(torch.softmax(logits - correction, dim=-1).cpu().numpy())
+                first = np.cumsum([0, *windows[:-1]])
+                mean = np.add.reduceat(np.concatenate(p), first) / np.c_[windows]
+                result[order, rows] = np.where(np.c_[swapped], swap_probabilities(mean), mean)
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result
@@ -122,8 +131,12 @@ def of_models(
     answers = []
     for folder in folders:
         model, config = classifier.load(folder)
-        both = ", both orders" if dual_order and config.ordered else ""
-        say(f"{len(tokens):,} pairs by {folder}{both}")
+        how = ", both orders" if dual_order and config.ordered else ""
+        if config.judged_length:
+            how += f", up to {config.longest} tokens (trained on {config.max_length})"
+        if config.windows > 1:
+            how += f", up to {config.windows} windows"
+        say(f"{len(tokens):,} pairs by {folder}{how}")
         attention.fuse(model.to(best_device()), config.attention, say)
         asked = model, config, tokens, template, batch_size, dual_order
         answers.append(by_order(*asked, precision=precision, say=say).mean(axis=0))

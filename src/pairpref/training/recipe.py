@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pairpref.model.classifier import InferenceConfig
+from pairpref.model.inference_config import InferenceConfig
 from pairpref.pairs import LABELS
 from pairpref.params import Member, Params
 from pairpref.text.tokens import Tokens
@@ -26,6 +26,10 @@ def inference_config(
         attention=params.model.attention,
         exact=determinism.is_exact(params.train.exact),
         member=member,
+        truncation=params.text.truncation,
+        windows=params.text.windows.most,
+        stride=params.text.windows.stride,
+        judged_length=params.inference.max_length,
     )
 
 

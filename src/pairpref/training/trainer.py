@@ -60,13 +60,14 @@ class PairTrainer(ExactTrainer):
         self.answers: dict[int, np.ndarray] = {}  # of the epochs judged here, by their last step
         patience = params.train.patience
         stop_early = [EarlyStoppingCallback(patience, params.train.min_delta)] if patience else []
+        read = template, config.member, config.cut
         super().__init__(
             manager,
             model=model,
             args=arguments,
             data_collator=collator_for(model, template),
-            train_dataset=PairDataset(train, config.max_length, template, config.member),
-            eval_dataset=PairDataset(validation, config.max_length, template, config.member),
+            train_dataset=PairDataset(train, config.max_length, *read),
+            eval_dataset=PairDataset(validation, config.longest, *read),
             compute_loss_func=self._loss,
             callbacks=[*stop_early, Progress(self)],
         )
@@ -162,7 +163,7 @@ class PairTrainer(ExactTrainer):
         step, options = self.state.global_step if step is None else step, self.params.train
         self.steps.set_epoch(step // len(self.steps))
         items = next(part for i, part in enumerate(self.steps) if i == step % len(self.steps))
-        rows = ", ".join(dict.fromkeys(str(self.ids[row]) for row, _ in items))
+        rows = ", ".join(dict.fromkeys(str(self.ids[row]) for row, *_ in items))
         raise UserError(
             f"Training broke down in epoch {step // len(self.steps) + 1}, step {step + 1} of "
             f"{self.state.max_steps}: {how}. Rows of this step: {rows}. Lower train.lr (now "
@@ -213,7 +214,7 @@ class PairTrainer(ExactTrainer):
                 self.config,
                 self.validation,
                 self.template,
-                evaluation_batch(self.config.max_length),
+                evaluation_batch(self.config.longest),
                 share=(rank, world),
                 precision=self.params.train.precision,
                 say=self.log_file.say,

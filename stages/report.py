@@ -103,7 +103,7 @@ def _members(params: Params, ids: pd.Series) -> dict[str, np.ndarray]:
 
 
 def _longest(params: Params) -> int:
-    return params.inference.max_length or params.model.max_length
+    return params.inference.other_length or params.model.max_length
 
 
 def _lengths(params: Params) -> pd.DataFrame:

@@ -202,7 +202,12 @@ class CalibrateParams(Section):
 
 class InferenceParams(Section):
     dual_order: bool = True  # average both orders of every pair
-    max_length: Annotated[Whole, Field(ge=16, le=10**6)] | None = None  # null: model.max_length
+    max_length: Literal["trained"] | Annotated[Whole, Field(ge=16, le=10**6)] = "trained"
+
+    @property
+    def other_length(self) -> int | None:
+        """Tokens of a pair, if not model.max_length."""
+        return None if self.max_length == "trained" else self.max_length
 
 
 class PredictParams(Section):

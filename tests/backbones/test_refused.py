@@ -286,7 +286,7 @@ class TestMended:
         reward = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels)
         reward.save_pretrained(folder)
         model = build(folder, "cls")
-        assert model.classifier.out_features == 3 and f"for {labels} labels" in build.said[0]
+        assert model.classifier.out_features == 3 and f"gives {labels} numbers" in build.said[0]
         assert torch.equal(
             model.bert.embeddings.word_embeddings.weight,
             reward.bert.embeddings.word_embeddings.weight,

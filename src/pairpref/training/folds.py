@@ -168,10 +168,10 @@ def _train(
         f"{member}, fold {fold}, seed {seed}: training on {len(train):,} votes, "
         f"evaluating on {len(validation):,}"
     )
-    if params.inference.max_length:
+    if params.inference.other_length:
         log.say(
             f"inputs of up to {params.model.max_length} tokens in training, of up to "
-            f"{params.inference.max_length} when judged (inference.max_length)"
+            f"{params.inference.other_length} when judged (inference.max_length)"
         )
     tokenizer = tokenizers.load(str(paths.TOKENIZER))
     fitted = fit(train, validation, params, tokenizer, seed, manager, log, member)

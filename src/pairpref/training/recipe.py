@@ -29,7 +29,7 @@ def inference_config(
         truncation=params.text.truncation,
         windows=params.text.windows.most,
         stride=params.text.windows.stride,
-        judged_length=params.inference.max_length,
+        judged_length=params.inference.other_length,
     )
 
 

@@ -64,18 +64,18 @@ def features(params: Params, log: Log) -> None:
     held_out = [np.asarray(parts.get(split, folds) == number) for split, number, _ in jobs]
     _, number = np.unique(groups, return_inverse=True)
     place = np.random.default_rng(first).permutation(number.max() + 1)[number]
-    kept = [
-        split not in _SHARES or place <= np.quantile(place[folds != 0], _SHARES[split])
-        for split, _, _ in jobs
+    rest = [
+        ~out & (place <= np.quantile(place[~out], _SHARES.get(job[0], 1)))
+        for job, out in zip(jobs, held_out, strict=True)
     ]
-    runs = list(zip(jobs, held_out, kept, strict=True))
-    asked = ((found, labels, out, job[2], some) for job, out, some in runs)
+    runs = list(zip(jobs, rest, held_out, strict=True))
+    asked = ((found, labels, some, out, job[2]) for job, some, out in runs)
     tables, curve, fitted = [], {}, Experts({}, {})
     results = log.track(each(experts.judge, asked, params.parallel), len(jobs), "fits")
-    for ((split, part, seed), out, some), result in zip(runs, results, strict=True):
+    for ((split, part, seed), some, out), result in zip(runs, results, strict=True):
         fitted, p = result
-        if split in _SHARES or (split == "home" and part == 0 and seed == first):
-            curve[split] = int((some & ~out).sum()), losses(labels[out], experts.pooled(p))
+        if split in _SHARES or (split, part, seed) == jobs[0]:
+            curve[split] = int(some.sum()), losses(labels[out], experts.pooled(p))
         for member, of_member in p.items() if split not in _SHARES else ():
             table = pd.DataFrame(of_member, columns=PROBABILITIES)
             named = {"id": pairs["id"][out].to_numpy(), "split": split, "part": part, "seed": seed}

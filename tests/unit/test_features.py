@@ -81,8 +81,10 @@ def votes() -> tuple[Features, np.ndarray]:
 def test_experts_learn_and_swapped_answers_swap_their_probabilities(votes):
     features, labels = votes
     held_out = np.arange(len(labels)) % 5 == 0
-    _, found = experts.judge(features, labels, held_out, seed=0)
-    fitted, swapped = experts.judge(features.swapped(), swap_labels(labels), held_out, seed=0)
+    _, found = experts.judge(features, labels, ~held_out, held_out, seed=0)
+    fitted, swapped = experts.judge(
+        features.swapped(), swap_labels(labels), ~held_out, held_out, seed=0
+    )
     assert list(found) == list(experts.EXPERTS)
     for p in found.values():
         assert np.allclose(p.sum(axis=1), 1)
@@ -171,8 +173,7 @@ def test_the_learning_curve_is_of_nested_whole_groups_and_one_fold(
     votes = {"id": [f"v{i}" for i in range(n)], "prompt": texts, "response_a": texts}
     votes |= {"response_b": texts[::-1], "label": rng.integers(3, size=n), "group": group}
 
-    def judge(features, labels, held_out, seed, kept):
-        rest = ~held_out & kept
+    def judge(features, labels, rest, held_out, seed):
         seen.append((rest, held_out))
         a = 0.3 + 0.5 * rest.mean()
         p = np.tile([a, 0.9 - a, 0.1], (held_out.sum(), 1))

@@ -16,6 +16,7 @@ MOST = 5  # features that are listed
 SHUFFLES = 5  # of the targets, to count what is named by chance
 _LIMIT = 4.0  # standard deviations from the mean, so that no odd text decides alone
 _LEAST = 1e-6
+_ROW = ("target", "feature", "home", "home_error", "away", "away_error")
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,9 @@ def find(questions: list[Question]) -> dict[str, Any]:
             away, away_error = explained(x, y, q.clusters, q.groups)
             named = (home > AT_HOME * home_error) & (away < AWAY * away_error + _LEAST)
             by_chance += int(named.sum()) * (y is not q.y)
-        figures = {"home": home, "home_error": home_error, "away": away, "away_error": away_error}
-        rows += [
-            {"target": q.target, "feature": q.names[i]}
-            | {name: float(of[i]) for name, of in figures.items()}
-            for i in np.flatnonzero(named)
-        ]
+        shares = np.stack([home, home_error, away, away_error], axis=1)[named].tolist()
+        names = zip(np.compress(named, q.names).tolist(), shares, strict=True)
+        rows += [dict(zip(_ROW, (q.target, name, *of), strict=True)) for name, of in names]
     return {
         "comparisons": sum(len(q.names) for q in questions),
         "by_chance": by_chance / SHUFFLES,

@@ -51,7 +51,8 @@ def report(params: Params, log: Log) -> None:
         _members(params, ids["id"]),
         training=pd.read_csv(paths.TRAINING_CURVES),
         calibrator=Calibrator.load(paths.CALIBRATOR),
-        calibration=json.loads(paths.CALIBRATION.read_text("utf-8")),
+        calibration=json.loads(paths.CALIBRATION.read_text("utf-8"))
+        | json.loads(paths.FEATURES_FIGURES.read_text("utf-8")),
         clean=json.loads(paths.CLEAN_COUNTS.read_text("utf-8")),
         test=json.loads(paths.TEST_SCORES.read_text("utf-8")),
     )

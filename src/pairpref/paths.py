@@ -21,6 +21,7 @@ MEMBERS = Path("data/oof/members.parquet")
 SEEDS = Path("data/oof/seeds.parquet")
 SEED_SCORES = Path("data/oof/seeds.json")
 FEATURES_OOF = Path("data/oof/features.parquet")
+FEATURES_FIGURES = Path("data/oof/features.json")
 OOF = Path("data/oof/oof.parquet")
 CALIBRATION = Path("data/oof/calibration.json")
 

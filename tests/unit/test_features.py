@@ -1,5 +1,7 @@
 """Counted features, and the experts that are fitted to them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
+from pairpref import paths
 from pairpref.errors import UserError
 from pairpref.model import experts
 from pairpref.model.experts import Experts
 from pairpref.model.forest import TREES, Forest
+from pairpref.monitor import Log
 from pairpref.pairs import swap_labels, swap_probabilities
 from pairpref.text import counts
 from pairpref.text.features import Features
+from stages.features import features as stage
 
 
 def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
@@ -76,8 +81,10 @@ def votes() -> tuple[Features, np.ndarray]:
 def test_experts_learn_and_swapped_answers_swap_their_probabilities(votes):
     features, labels = votes
     held_out = np.arange(len(labels)) % 5 == 0
-    _, found = experts.judge(features, labels, held_out, seed=0)
-    fitted, swapped = experts.judge(features.swapped(), swap_labels(labels), held_out, seed=0)
+    _, found = experts.judge(features, labels, ~held_out, held_out, seed=0)
+    fitted, swapped = experts.judge(
+        features.swapped(), swap_labels(labels), ~held_out, held_out, seed=0
+    )
     assert list(found) == list(experts.EXPERTS)
     for p in found.values():
         assert np.allclose(p.sum(axis=1), 1)
@@ -142,3 +149,52 @@ def test_clusters_keep_prompt_groups_together(votes):
     found = experts.clusters(features, groups)
     assert 1 < len(np.unique(found)) <= experts.CLUSTERS
     assert (pd.Series(found).groupby(groups).nunique() == 1).all()
+
+
+def test_the_pool_of_experts_lies_between_them_and_swaps(votes):
+    features, labels = votes
+    found = Experts.fit(features, labels, seed=0).predict(features)
+    p, all_ties = experts.pooled(found), np.stack([of[:, 2] for of in found.values()])
+    assert np.allclose(p.sum(axis=1), 1)
+    assert (p[:, 2] >= np.clip(all_ties.min(axis=0), 0.001, 1) - 1e-9).all()
+    assert (p[:, 2] <= np.clip(all_ties.max(axis=0), 0, 0.999) + 1e-9).all()
+    back = experts.pooled({name: swap_probabilities(of) for name, of in found.items()})
+    assert np.allclose(back, swap_probabilities(p))
+
+
+def test_the_learning_curve_is_of_nested_whole_groups_and_one_fold(
+    small_params, tmp_path, monkeypatch
+):
+    """Each fit says how many votes it saw: the more it saw, the surer it is of A."""
+    n, seen = 600, []
+    rng = np.random.default_rng(0)
+    group = rng.integers(200, size=n)
+    texts = [" ".join(["word"] * k) for k in rng.integers(1, 30, size=n)]
+    votes = {"id": [f"v{i}" for i in range(n)], "prompt": texts, "response_a": texts}
+    votes |= {"response_b": texts[::-1], "label": rng.integers(3, size=n), "group": group}
+
+    def judge(features, labels, rest, held_out, seed):
+        seen.append((rest, held_out))
+        a = 0.3 + 0.5 * rest.mean()
+        p = np.tile([a, 0.9 - a, 0.1], (held_out.sum(), 1))
+        return Experts({}, {}), dict.fromkeys(experts.EXPERTS, p)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experts, "judge", judge)
+    paths.PAIRS.parent.mkdir(parents=True)
+    pd.DataFrame(votes | {"fold": group % 3}).to_parquet(paths.PAIRS)
+    members = ["classifier", "features"]
+    stage(small_params(fusion__members=members, data__folds=3, parallel__jobs=1), Log("test"))
+    found = json.loads(paths.FEATURES_FIGURES.read_text("utf-8"))
+    (all_, out), (quarter, _), (half, _) = seen[0], *seen[-3:-1]
+    assert np.array_equal(out, group % 3 == 0) and (quarter <= half).all() and (half <= all_).all()
+    for rest, share in ((quarter, 0.25), (half, 0.5)):
+        assert rest.sum() == pytest.approx(share * all_.sum(), abs=10)
+        assert not set(group[rest]) & set(group[all_ & ~rest])
+    assert found["learning"]["votes"] == [quarter.sum(), half.sum(), all_.sum()]
+    assert found["learning"]["last"]["votes"] == out.sum()
+    answer, pair, prompt = map(len, counts.names())
+    assert found["shortcuts"]["comparisons"] == 3 * answer + pair + prompt
+    assert not found["shortcuts"]["named"]
+    splits = pd.read_parquet(paths.FEATURES_OOF)["split"]
+    assert set(splits) == {"home", "away"}

@@ -273,6 +273,50 @@ def test_order_is_told_as_it_is():
     assert "The final answer is the average." in said
 
 
+def with_features(low: float, named: int = 2) -> EvaluationReport:
+    """Of two members; the last doubling of votes brought -0.02, by an interval from `low`."""
+    found, row = report(), {"target": "tie", "feature": "prompt: non_ascii"}
+    row |= {"home": 0.0202, "home_error": 0.0024, "away": -0.0069, "away_error": 0.0016}
+    high = 0.02 if low < -0.05 else -0.01
+    last = {
+        "difference": -0.02,
+        "ci": [low, high],
+        "verdict": "not shown" if high > 0 else "better",
+    }
+    members = {name: {"winner": 0.4, "tie": 0.5} for name in ("classifier", "features.trees")}
+    both = [replace(found.baselines[-1], name=name) for name in members]
+    counted = {
+        "learning": {"votes": [500, 999, 2001], "log_loss": [1.06, 1.04, 1.02], "last": last},
+        "shortcuts": {
+            "comparisons": 303,
+            "by_chance": 0.2,
+            "count": 2 * named,
+            "named": [row] * named,
+        },
+    }
+    calibration = found.calibration | {"members": members} | counted
+    return replace(found, members=both, calibration=calibration)
+
+
+def test_what_more_votes_would_bring_is_told():
+    title = "What does each member add?"
+    said = section(with_features(-0.03), title)
+    assert "as many votes again would lower it by at most about 0.0200" in said
+    assert "| 2,001 | 1.0200 |" in said
+    said = section(with_features(-0.06), title)
+    assert "it is open" in said and "by more than 0.0600" in said
+
+
+def test_features_that_may_be_shortcuts_are_listed():
+    title = "What does each member add?"
+    said = " ".join(section(with_features(-0.03), title).split())
+    assert "4 of 303 comparisons, and for 0.2 of them when" in said and "the first 2 of" in said
+    assert "| prompt: non ascii | a tie | 2.0 % ± 0.2 % | -0.7 % ± 0.2 % |" in said
+    none = section(with_features(-0.03, named=0), title)
+    assert "0 of 303" in none and "counts.py" not in none and "non ascii" not in none
+    assert "303 comparisons" in page.html(content(with_features(-0.03, named=0)))
+
+
 def test_calibration_says_what_few_votes_bear_and_what_all_models_together_get():
     title = "Can the probabilities be taken at their word?"
     said = section(report(), title)

@@ -101,7 +101,7 @@ class EvaluationReport:
     surprising: list[Example]  # of largest log loss
     hardest: list[Example]  # of largest entropy of the model's probabilities
     calibrator: Calibrator
-    calibration: dict[str, Any]  # data/oof/calibration.json
+    calibration: dict[str, Any]  # data/oof/calibration.json and features.json
     clean: dict[str, int]  # data/clean/counts.json
     test: dict[str, float]  # data/test.json
     training: pd.DataFrame  # plots/train.csv

@@ -177,15 +177,23 @@ class Experts:
 
 
 def judge(
-    features: Features, labels: np.ndarray, held_out: np.ndarray, seed: int
+    features: Features, labels: np.ndarray, rest: np.ndarray, held_out: np.ndarray, seed: int
 ) -> tuple[Experts, dict[str, np.ndarray]]:
-    """Experts fitted to all votes but those held out, and what they say of these.
+    """Experts fitted to some votes, and what they say of others.
 
     Args:
-        held_out: bool, shape (n,).
+        rest, held_out: bool, shape (n,): the votes fitted to, and the others.
     """
-    fitted = Experts.fit(features.take(~held_out), labels[~held_out], seed)
+    fitted = Experts.fit(features.take(rest), labels[rest], seed)
     return fitted, fitted.predict(features.take(held_out))
+
+
+def pooled(answers: dict[str, np.ndarray]) -> np.ndarray:
+    """The mean of the experts' log-odds in each head, from p by member name; shape (n, 3)."""
+    p = {name: np.clip(answers[member], 0.001, 0.999) for member, name in EXPERTS.items()}
+    w = expit(np.mean([np.log(p[name][:, 0] / p[name][:, 1]) for name in _WINNERS], axis=0))
+    t = expit(np.mean([logit(p[name][:, TIE]) for name in _TIES], axis=0))
+    return np.stack([(1 - t) * w, (1 - t) * (1 - w), t], axis=1)
 
 
 def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The report's tables as frames of ready-to-print strings, by the names the templates use."""
 
+from typing import Any
+
 import pandas as pd
 
 from pairpref.evaluation import buckets
@@ -12,7 +14,7 @@ def tables(
     report: EvaluationReport, params: dict[str, object], defaults: dict[str, object]
 ) -> dict[str, pd.DataFrame]:
     """Every table; "changed" only if a param differs from its default, "order" only of pairs,
-    "members" only of several.
+    "members" only of several, "learning" and "shortcuts" only of the features member.
 
     Args:
         params, defaults: dotted key to value.
@@ -49,6 +51,16 @@ def tables(
     }
     if report.members:
         found["members"] = _members(report)
+    if learning := report.calibration.get("learning"):
+        found["learning"] = pd.DataFrame(
+            [
+                (f"{votes:,}", num(loss, ".4f"))
+                for votes, loss in zip(learning["votes"], learning["log_loss"], strict=True)
+            ],
+            columns=["votes fitted to", "log loss, features, fold 0"],
+        )
+    if suspects := report.calibration.get("shortcuts", {}).get("named"):
+        found["shortcuts"] = pd.DataFrame(map(_shortcut, suspects))
     if report.orders:
         found["order"] = pd.DataFrame([_order(*item) for item in report.orders.items()])
     changed = [
@@ -103,6 +115,15 @@ def _members(report: EvaluationReport) -> pd.DataFrame:
         }
         for member in report.members
     ).replace("nan", "")
+
+
+def _shortcut(row: dict[str, Any]) -> dict[str, str]:
+    places = {"home": "at home", "away": "away from home"}
+    shares = {
+        f"variance explained {place}": f"{num(row[key], '.1%')} ± {num(row[f'{key}_error'], '.1%')}"
+        for key, place in places.items()
+    }
+    return {"feature": _spoken(row["feature"]), "target": words().targets[row["target"]]} | shares
 
 
 def _reliability(report: EvaluationReport) -> pd.DataFrame:

@@ -75,6 +75,8 @@ def fit(
         aside = manager.folder / whole.ASIDE / f"dry-run-{arguments.process_index}"
         with failures.explained(lambda: f"model.backbone {backbone} alone. Choose a smaller one"):
             model = dry_run.build(config, params.model, tokenizer, aside, log.say)
+            if isinstance(model, classifier.PairClassifier) and train.features is not None:
+                model.head.counted.fit(train.features)
             model.to(arguments.device)
         checkpoint = manager.newest(machine)
         if checkpoint is None and not small:

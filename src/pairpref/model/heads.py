@@ -20,6 +20,7 @@ class Counted(nn.Module):
 
     mean: torch.Tensor
     deviation: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,16 +28,23 @@ class Counted(nn.Module):
         # Buffers, so that they are saved with the weights.
         self.register_buffer("mean", torch.zeros(WIDTH))
         self.register_buffer("deviation", torch.ones(WIDTH))
+        self.register_buffer("scale", torch.ones(()))
 
-    def fit(self, features: Features) -> None:
-        """Standardise by the mean and the deviation of these pairs from now on."""
+    def fit(self, features: Features, scale: float = 1.0) -> None:
+        """Standardise by the mean and the deviation of these pairs from now on.
+
+        Args:
+            scale: of the result, below 1 where weights are trained at a high rate: a step of many
+                weights together would move the layer too far.
+        """
+        self.scale.fill_(scale)
         mean, deviation = map(torch.from_numpy, features.moments())
         self.mean.copy_(mean)
         self.deviation.copy_(deviation.masked_fill(deviation < _ALIKE, torch.inf))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         standard = ((features - self.mean) / self.deviation).clamp(-_LIMIT, _LIMIT)
-        return functional.gelu(self.layer(standard))
+        return functional.gelu(self.layer(standard * self.scale))
 
 
 class SpanHead(nn.Module):

@@ -1,10 +1,11 @@
-"""python -m stages.features: the member that counts instead of reading, out of fold and whole.
+"""python -m stages.features: what is counted in each pair, and the member that only counts.
 
 Reads data/clean/pairs.parquet. Writes data/features.parquet (what is counted, a row a vote in their
 order), models/features.safetensors (experts fitted to all votes) and data/oof/features.parquet:
 each vote by experts fitted to the other folds ("home"; of fold 0 with every seed) and by experts
 fitted to other clusters of prompts ("away"). And data/oof/features.json: what more votes bring, and
-which features may be shortcuts. All are empty unless fusion.members has features.
+which features may be shortcuts. All are empty unless fusion.members has features; the first is not
+if model.features is on.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,14 +36,15 @@ _COLUMNS = ["id", "split", "part", "seed", "member", *PROBABILITIES]
 
 def features(params: Params, log: Log) -> None:
     pairs = pd.read_parquet(paths.PAIRS, columns=["id", *TEXTS, "label", "group", "fold"])
-    if "features" not in params.fusion.members:
+    is_member = "features" in params.fusion.members
+    if not is_member and not params.model.features:
         _write(Features.of(pairs.iloc[:0]), Experts({}, {}), pd.DataFrame(columns=_COLUMNS), {})
-        log.say("fusion.members has no features: nothing is counted")
+        log.say("fusion.members has no features and model.features is off: nothing is counted")
         return
     if pairs["response_b"].isna().all():
         raise UserError(
-            "the votes are single texts, but the member features compares two answers. Leave it "
-            "out: -S fusion.members=[classifier]"
+            "the votes are single texts, but features compare two answers. Leave them out: "
+            "-S fusion.members=[classifier] -S model.features=false"
         )
 
     def count(job: Callable, shards: Iterable[tuple]) -> Iterator:
@@ -50,6 +52,14 @@ def features(params: Params, log: Log) -> None:
         return log.track(each(job, shards, params.parallel), total, unit)
 
     found = Features.of(pairs, count)
+    numbers = (
+        f"{found.a.shape[1]} numbers of each answer, {found.pair.shape[1]} of both and "
+        f"{found.prompt.shape[1]} of the prompt"
+    )
+    if not is_member:
+        _write(found, Experts({}, {}), pd.DataFrame(columns=_COLUMNS), {})
+        log.say(f"{numbers}, for the classifier")
+        return
     labels, folds, groups = (pairs[name].to_numpy() for name in ("label", "fold", "group"))
     cluster = experts.clusters(found, groups)
     first, *others = params.train.seeds
@@ -86,10 +96,7 @@ def features(params: Params, log: Log) -> None:
         "shortcuts": find(_questions(found, labels, folds, cluster, groups)),
     }
     _write(found, fitted, oof, figures)
-    log.say(
-        f"{found.a.shape[1]} numbers of each answer, {found.pair.shape[1]} of both and "
-        f"{found.prompt.shape[1]} of the prompt; {len(experts.EXPERTS)} experts"
-    )
+    log.say(f"{numbers}; {len(experts.EXPERTS)} experts")
 
 
 def _learning(curve: list[tuple[int, np.ndarray]], groups: np.ndarray) -> dict[str, Any]:

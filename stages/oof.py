@@ -103,7 +103,7 @@ def _by_model(export: pd.DataFrame, params: Params) -> pd.DataFrame:
     if len(members["classifier"]) < 2:
         return empty
     determinism.fix(params.train.threads, params.train.seeds[0])
-    tokens = token_files.load(paths.TOKENS)
+    tokens = token_files.load(paths.TOKENS, paths.FEATURES if params.model.features else None)
     template = tokenizers.Template.of(tokenizers.load(str(paths.TOKENIZER)))
     some = export["id"].sample(min(_SHARED, len(export)), random_state=0)
     tokens = tokens.take(np.flatnonzero(np.isin(tokens.ids, some)))

@@ -106,8 +106,7 @@ class CleanParams(Section):
     max_bad_share: Share = 0.02  # share of unusable rows that stops the run
 
 
-class TokenizeParams(Section):
-    # of the BPE trained for the small backbones
+class TokenizeParams(Section):  # of the BPE trained for the small backbones
     vocab_size: Annotated[Whole, Field(ge=300, le=10**6)] = 1_800
 
 
@@ -150,6 +149,7 @@ class ModelParams(Section):
     backbone: Text = BAG  # or SMALL, both from random weights; or a hub name or a local folder
     revision: Text = "main"  # branch, tag or commit of a hub name
     pooling: Literal["spans", "cls"] = "spans"  # means of prompt, A, B; or the backbone's head
+    features: bool = False  # the head of spans is told what can be counted in each answer
     max_length: Annotated[Whole, Field(ge=16, le=10**6)] = 512  # tokens in a composed pair
     hidden_size: Annotated[Whole, Field(ge=8, le=10**6)] = 32  # of both small ones
     layers: Count = 1  # of small-deberta-v2
@@ -222,9 +222,7 @@ class ReportParams(Section):
     ] = "thirds"
 
 
-class ParallelParams(Section):
-    """Where folds and shards of text run. It changes the time and nothing else."""
-
+class ParallelParams(Section):  # where folds and shards of text run; changes nothing but the time
     backend: Literal["loky", "ray"] = "loky"  # processes of this machine, or of a Ray cluster
     jobs: Processors = 2  # processes; 1: the stage's own, whatever the backend
 
@@ -248,9 +246,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        trained, folds = self.oof.folds, self.data.folds
-        if trained > folds:
-            raise ValueError(f"oof.folds is {trained}, more than data.folds = {folds}")
+        if (trained := self.oof.folds) > self.data.folds:
+            raise ValueError(f"oof.folds is {trained}, more than data.folds = {self.data.folds}")
         if self.model.quantize != "none" and not self.model.lora.r:
             raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
         model, hidden, groups = self.model, self.model.hidden_size, self.model.groups
@@ -262,6 +259,8 @@ class Params(Section):
             )
         if model.backbone == BAG and model.pooling == "cls":
             raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
+        if model.features and model.pooling == "cls":
+            raise ValueError("model.features goes into the head of model.pooling=spans, not of cls")
         for name in ("activation_checkpointing", "gradient_checkpointing", "neftune_noise_alpha"):
             if model.backbone == BAG and self.train.arguments.get(name) not in (None, False):
                 raise ValueError(f"train.arguments.{name} is for transformers, not {BAG}")

@@ -9,6 +9,7 @@ More than 2 % of them are an error, unless --keep-going is given.
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from pairpref.pairs import WINNERS
 from pairpref.parallel import ALONE, each
 from pairpref.params import CleanParams, ParallelParams, Precision, PredictParams
 from pairpref.paths import MODELS
+from pairpref.text.features import Features
 
 BATCH_SIZE = PredictParams().batch_size
 MAX_BAD_SHARE = CleanParams().max_bad_share
@@ -93,13 +95,18 @@ def predict(
         )
     calibrator = Calibrator.load(bundle / bundles.CALIBRATOR)
     fusion = Fusion.load(bundle / bundles.FUSION)
+    features = None
+    if config.features or len(members) < len(fusion.members):
+        features = Features.of(frame[usable], lambda job, shards: each(job, shards, parallel))
+    if config.features:
+        tokens = replace(tokens, features=features)
     asked = tokens, template, batch_size, calibrator.dual_order, precision, say
     p = np.tile(np.asarray(config.prior), (len(frame), 1))
     answers = {name: of_models(folders, *asked) for name, folders in members.items()}
     if fusion.members == ("classifier",):
         p[usable] = calibrator.pool(answers["classifier"])
     else:
-        p[usable] = _fused(fusion, answers, frame[usable], bundle, parallel, say)
+        p[usable] = _fused(fusion, answers, features, bundle, say)
     submission = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)
     submission.insert(0, "id", frame["id"])
     return submission
@@ -108,20 +115,17 @@ def predict(
 def _fused(
     fusion: Fusion,
     trained: dict[str, np.ndarray],
-    frame: pd.DataFrame,
+    features: Features | None,
     bundle: Path,
-    parallel: ParallelParams,
     say: Callable[[str], object],
 ) -> np.ndarray:
     """The pool of all members, shape (n, 3), from the trained ones' p, (models, n, 3) each."""
     factors = dict(zip(fusion.members, fusion.sharpening, strict=True))
     answers = {name: pooled(p, factors[name]) for name, p in trained.items()}
-    if len(answers) < len(fusion.members):
+    if features is not None and len(answers) < len(fusion.members):
         from pairpref.model.experts import Experts
-        from pairpref.text.features import Features
 
-        say(f"{len(frame):,} pairs by {bundle / bundles.EXPERTS}")
-        features = Features.of(frame, lambda job, shards: each(job, shards, parallel))
+        say(f"{len(features):,} pairs by {bundle / bundles.EXPERTS}")
         answers |= Experts.load(bundle / bundles.EXPERTS).predict(features)
     return fusion.apply(np.stack([answers[name] for name in fusion.members]))
 

@@ -32,6 +32,7 @@ CHANGES = {
     "text": "train oof",
     "augment": "train oof",
     "model.backbone": "backbone tokenize train oof",
+    "model.features": "features train oof",
     "model.revision": "backbone train oof",
     "model": "train oof",
     "train.seeds.0": "features train oof calibrate",

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class PairClassifier(nn.Module):
     """A head on whatever reads the parts of a pair: a `SpanHead`, or a `RewardHead`.
 
     Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
-    (batch, tokens). Gives `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
+    (batch, tokens), and `features` if its head has a layer for them (`heads.Counted`). Gives
+    `logits`, (batch, 3), and for `labels`, (batch,), the mean `loss`.
     """
 
     head: SpanHead
@@ -64,14 +66,16 @@ class PairClassifier(nn.Module):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
         labels: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        return output(self.head(*self.parts(input_ids, attention_mask, token_type_ids)), labels)
+        parts = self.parts(input_ids, attention_mask, token_type_ids)
+        return output(self.head(*parts, features), labels)
 
 
 class SpanClassifier(PairClassifier):
     """Means of the last layer of the part of a backbone that reads text."""
 
-    def __init__(self, model: PreTrainedModel, head: type[SpanHead] = SpanHead) -> None:
+    def __init__(self, model: PreTrainedModel, head: Callable[..., SpanHead] = SpanHead) -> None:
         super().__init__()
         self.backbone, self.config = backbone.reader(model)
         # Processes that train together ask for a gradient of every weight that can have one.
@@ -102,7 +106,7 @@ class SpanClassifier(PairClassifier):
 class BagClassifier(PairClassifier):
     """Weighted means of word vectors (`model.bag`)."""
 
-    def __init__(self, config: BagConfig, head: type[SpanHead] = SpanHead) -> None:
+    def __init__(self, config: BagConfig, head: Callable[..., SpanHead] = SpanHead) -> None:
         super().__init__()
         self.config, self.bag = config, Bag(config)
         self.head = head(config.hidden_size + 1)
@@ -134,11 +138,12 @@ def build(
     """
     if params.backbone == BAG:
         sizes = {name: getattr(params, name) for name in ("hidden_size", "groups", "dropout")}
-        return BagClassifier(BagConfig(vocab_size=len(tokenizer), **sizes), _HEADS[member])
+        bag = BagConfig(vocab_size=len(tokenizer), **sizes)
+        return BagClassifier(bag, _head(member, params.features))
     if params.backbone == SMALL:
         config = _small_config(params, tokenizer)
         small = backbone.from_config(config, params.pooling, _labels(member))
-        return _adapted(_headed(small, params.pooling, member), params)
+        return _adapted(_headed(small, params.pooling, member, params.features), params)
     words = max(tokenizer.get_vocab().values()) + 1
     return _published(params, words, Template.of(tokenizer).pad, say, path, revision, member)
 
@@ -154,7 +159,7 @@ def _published(
 ) -> nn.Module:
     model = backbone.load(params, words, pad, say, path, revision, _labels(member))
     try:
-        return _adapted(_headed(model, params.pooling, member), params)
+        return _adapted(_headed(model, params.pooling, member, params.features), params)
     except UserError:
         raise
     except Exception as error:  # a model that reads more than text may raise anything
@@ -200,11 +205,11 @@ def load(folder: Path) -> tuple[nn.Module, InferenceConfig]:
             found = sources.found(params)
             model = _published(params, words, pad, lambda _: None, *found, config.member)
         elif isinstance(of_backbone, BagConfig):
-            model = BagClassifier(of_backbone, _HEADS[config.member])
+            model = BagClassifier(of_backbone, _head(config.member, config.features))
         else:
             labels = _labels(config.member)
             model = backbone.from_config(of_backbone, config.pooling, labels)
-            model = _headed(model, config.pooling, config.member)
+            model = _headed(model, config.pooling, config.member, config.features)
         weights.put(model, load_file(folder / _WEIGHTS))
     return model.eval(), config
 
@@ -224,10 +229,14 @@ def _saved(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: not a saved classifier ({reason}). Train it again.") from None
 
 
-def _headed(model: PreTrainedModel, pooling: str, member: Member) -> nn.Module:
+def _headed(model: PreTrainedModel, pooling: str, member: Member, features: bool) -> nn.Module:
     if pooling == "cls":
         return RewardModel(model) if member == "reward" else model
-    return SpanClassifier(model, _HEADS[member])
+    return SpanClassifier(model, _head(member, features))
+
+
+def _head(member: Member, features: bool) -> Callable[..., SpanHead]:
+    return partial(_HEADS[member], features=features)
 
 
 def _labels(member: Member) -> int:

@@ -23,6 +23,7 @@ class InferenceConfig:
     truncation: str = "longest_first"  # this and the next two: as in the params section `text`
     windows: int = 1
     stride: float = 0.5
+    features: bool = False  # given what is counted in a pair (see `heads.Counted`)
     judged_length: int | None = None  # most tokens when it predicts; None: max_length
 
     @property

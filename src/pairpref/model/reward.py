@@ -26,15 +26,23 @@ class RewardHead(SpanHead):
 
     The answer is compared with the prompt as in `SpanHead`. c depends on both results z by their
     absolute difference and their product: a tie of two good answers differs from one of two bad.
+    Features are those of `SpanHead`, (n, 2, WIDTH).
     """
 
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__(hidden, dropout)
+    def __init__(self, hidden: int, dropout: float = 0.0, features: bool = False) -> None:
+        super().__init__(hidden, dropout, features)
         self.out = nn.Linear(hidden, 1)
         self.tie = nn.Linear(2 * hidden, 1)
 
-    def forward(self, prompt: torch.Tensor, answer: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        z = self.dropout(self.compared(prompt, answer)).unflatten(0, (-1, 2))
+    def forward(
+        self,
+        prompt: torch.Tensor,
+        answer: torch.Tensor,
+        _: torch.Tensor,
+        features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        of_answer = None if features is None else features.flatten(0, 1)
+        z = self.dropout(self.compared(prompt, answer, of_answer)).unflatten(0, (-1, 2))
         a, b = z.unbind(dim=1)
         tie = self.tie(torch.cat([(a - b).abs(), a * b], dim=-1))
         return davidson(self.out(z).squeeze(-1), tie.squeeze(-1))

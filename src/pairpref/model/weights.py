@@ -1,4 +1,7 @@
-"""A model's weights as safetensors keep them: tied ones once, and of adapters no frozen ones."""
+"""A model's weights as safetensors keep them: tied ones once, and of adapters no frozen ones.
+
+What is computed from the votes and never trained, in the head (`heads.Counted`), is not frozen.
+"""
 
 import torch
 from torch import nn
@@ -30,7 +33,11 @@ def _frozen(model: nn.Module) -> set[str]:
     state = model.state_dict(keep_vars=True)
     if not any(".lora_" in name for name in state):
         return set()
-    return {name for name, tensor in state.items() if not tensor.requires_grad}
+    return {
+        name
+        for name, tensor in state.items()
+        if not tensor.requires_grad and not name.startswith("head.")
+    }
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pairpref.pairs import TEXTS
 from pairpref.text import counts
 
 SHARD = 500  # rows
+WIDTH = sum(map(len, counts.names()))  # numbers of an answer, with those of the pair and the prompt
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,25 @@ class Features:
     def swapped(self) -> Self:
         """With A and B exchanged."""
         return replace(self, a=self.b, b=self.a)
+
+    def shown(self, row: int, swapped: bool) -> np.ndarray:
+        """Of the first and of the second answer shown, each with those of the pair and the prompt.
+
+        Returns:
+            float32 of shape (2, WIDTH).
+        """
+        answers = (self.b, self.a) if swapped else (self.a, self.b)
+        both = self.pair[row], self.prompt[row]
+        return np.stack([np.concatenate([answer[row], *both]) for answer in answers])
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of all that `shown` gives; float64, shape (WIDTH,) each."""
+        parts = np.concatenate([self.a, self.b]), self.pair, self.prompt
+        mean, deviation = (
+            np.concatenate([figure(part, axis=0, dtype=np.float64) for part in parts])
+            for figure in (np.mean, np.std)
+        )
+        return mean, deviation
 
     def save(self, path: Path) -> None:
         """Write a column a feature: a.words, b.words, pair.equal, prompt.words, …"""

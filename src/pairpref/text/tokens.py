@@ -12,6 +12,7 @@ import pyarrow as pa
 from pairpref.files import naming
 from pairpref.pairs import TEXTS
 from pairpref.text import tokenizer as tokenizers
+from pairpref.text.features import Features
 
 SHARD = 1_000  # rows
 _PARTS = ("prompt", "a", "b")
@@ -29,6 +30,7 @@ class Tokens:
     labels: np.ndarray  # this and the others: int64, shape (n,)
     groups: np.ndarray
     folds: np.ndarray
+    features: Features | None = None  # what is counted in the rows, for who reads and counts
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,7 +49,8 @@ class Tokens:
         """The given rows (integers, shape (m,)), in that order."""
         parts = tuple(_unpacked(_packed(part).take(pa.array(rows))) for part in self.parts)
         columns = {name: getattr(self, name)[rows] for name in ("ids", "labels", "groups", "folds")}
-        return replace(self, parts=parts, **columns)
+        counted = None if self.features is None else self.features.take(rows)
+        return replace(self, parts=parts, **columns, features=counted)
 
     def lengths(self) -> np.ndarray:
         """Tokens of each row's three parts together, uncut; shape (n,)."""
@@ -99,15 +102,16 @@ def save(tokens: Tokens, folder: Path) -> None:
         Dataset(pa.table(columns), fingerprint="pairpref").save_to_disk(folder)
 
 
-def load(folder: Path) -> Tokens:
-    """Read what `save` wrote."""
+def load(folder: Path, features: Path | None = None) -> Tokens:
+    """Read what `save` wrote, and the rows' features from a file of theirs."""
     shards = (pa.memory_map(str(path)) for path in sorted(folder.glob("*.arrow")))
     table = pa.concat_tables(pa.ipc.open_stream(shard).read_all() for shard in shards)
     table = table.combine_chunks()
     parts = tuple(_unpacked(table[name].combine_chunks()) for name in _PARTS)
     single = bool(len(table)) and table["single"][0].as_py()
-    numbers = (table[name].to_numpy() for name in ("label", "group", "fold"))
-    return Tokens(table["id"].to_numpy(), parts, single, *numbers)
+    labels, groups, folds = (table[name].to_numpy() for name in ("label", "group", "fold"))
+    counted = Features.load(features) if features else None
+    return Tokens(table["id"].to_numpy(), parts, single, labels, groups, folds, counted)
 
 
 def _packed(part: Part) -> pa.LargeListArray:

@@ -26,7 +26,8 @@ _UNLABELLED, _IGNORED = -1, -100  # a row without a label; a label that the loss
 # A row, and whether B is shown first; of its windows the first, or a number modulo how many it has.
 # ~row: it fills an empty batch.
 Item = tuple[int, bool] | tuple[int, bool, int]
-Example = tuple[list[Composed], int]  # What is read of a pair, and its label.
+# What is read of a pair, its label and, for a model that counts, the features as they are shown.
+Example = tuple[list[Composed], int] | tuple[list[Composed], int, np.ndarray]
 
 
 def keyed(seed: int, epoch: int, purpose: int, keys: np.ndarray) -> np.ndarray:
@@ -54,7 +55,8 @@ class PairDataset(Dataset):
     """Items as composed inputs; the label follows the order shown.
 
     Args:
-        tokens: tokenised rows; where labels are −1, batches have none.
+        tokens: tokenised rows; where labels are −1, batches have none. With features these are
+            given, too.
         max_length: most tokens of one input.
         template: special ids.
         member: what reads them.
@@ -82,7 +84,9 @@ class PairDataset(Dataset):
         row, filler = (row, False) if row >= 0 else (~row, True)
         pair = *self.tokens.pair(row), self.max_length, self.template, swapped, self.cut
         labels = self._swapped_labels if swapped else self.tokens.labels
-        return inputs(self.member, *pair, *window), _IGNORED if filler else int(labels[row])
+        read = inputs(self.member, *pair, *window), _IGNORED if filler else int(labels[row])
+        counted = self.tokens.features
+        return read if counted is None else (*read, counted.shown(row, swapped))
 
     def windows(self, row: int) -> int:
         """How many windows a row is shown in."""
@@ -103,7 +107,7 @@ class Collator:
         self.shape = (0, 0)
 
     def __call__(self, items: list[Example]) -> dict[str, torch.Tensor]:
-        rows = [composed for of_pair, _ in items for composed in of_pair]
+        rows = [composed for of_pair, *_ in items for composed in of_pair]
         ids = np.full((len(rows), max(len(row.ids) for row in rows)), self.pad, dtype=np.int64)
         mask, segments = np.zeros_like(ids), np.zeros_like(ids)
         for i, (row_ids, row_segments) in enumerate(rows):
@@ -113,7 +117,9 @@ class Collator:
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self.segments:
             batch["token_type_ids"] = torch.from_numpy(segments)
-        labels = [label for _, label in items]
+        labels, features = [item[1] for item in items], [item[2] for item in items if len(item) > 2]
+        if features:
+            batch["features"] = torch.from_numpy(np.stack(features))
         if labels[0] != _UNLABELLED:
             batch["labels"] = torch.tensor(labels)
         return batch

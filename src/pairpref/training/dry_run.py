@@ -26,9 +26,11 @@ from pairpref.model.classifier import InferenceConfig
 from pairpref.model.precision import autocast, best_device
 from pairpref.params import ModelParams, Precision
 from pairpref.text.compose import inputs
+from pairpref.text.features import WIDTH
 from pairpref.text.published import one_line
 from pairpref.text.tokenizer import Template
 from pairpref.training import failures
+from pairpref.training.batches import Example
 from pairpref.training.inference import collator_for
 
 _SHORTEST = 16
@@ -177,14 +179,16 @@ class _Trial:
     def other_pooling(self, config: InferenceConfig, device: torch.device) -> str | None:
         """The other pooling, if it passes."""
         pooling = "cls" if config.pooling == "spans" else "spans"
-        params = self._params.model_copy(update={"pooling": pooling})
+        params = self._params.model_copy(update={"pooling": pooling, "features": False})
 
         def everything() -> None:
             rest = self._tokenizer, lambda _: None, *source(params), config.member
             model = classifier.build(params, *rest)
-            self._everything(model.to(device), replace(config, pooling=pooling))
+            self._everything(model.to(device), replace(config, pooling=pooling, features=False))
 
-        return f"It can with -S model.pooling={pooling}" if _failure(everything) is None else None
+        off = " -S model.features=false" if self._params.features else ""
+        works = _failure(everything) is None
+        return f"It can with -S model.pooling={pooling}{off}" if works else None
 
     def _everything(self, model: nn.Module, config: InferenceConfig) -> None:
         self._learn(model, config)
@@ -239,14 +243,15 @@ class _Trial:
     ) -> dict[str, torch.Tensor]:
         """The model's output for a batch of pairs, some of them short."""
         length, single = config.max_length, config.single
-        items = []
+        items: list[Example] = []
         for short in shorts:
             # One long part alone fills the input to the last token: several are cut alike.
             sizes = (1, 1, 1) if short else (length, length if single else 1, 1)
             prompt, a, b = (np.resize(self._words, size) for size in sizes)
             parts = prompt, a, None if single else b
             read = inputs(config.member, *parts, length, self._template, swapped)
-            items.append((read, int(short)))
+            counted = (np.zeros((2, WIDTH), np.float32),) if config.features else ()
+            items.append((read, int(short), *counted))
         device = next(model.parameters()).device
         batch = collator_for(model, self._template)(items)
         with _InRange(), autocast(self._precision, device):

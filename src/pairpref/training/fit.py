@@ -75,6 +75,9 @@ def fit(
         aside = manager.folder / whole.ASIDE / f"dry-run-{arguments.process_index}"
         with failures.explained(lambda: f"model.backbone {backbone} alone. Choose a smaller one"):
             model = dry_run.build(config, params.model, tokenizer, aside, log.say)
+            if isinstance(model, classifier.PairClassifier) and train.features is not None:
+                scale = params.model.lr_multiplier**-0.5 if small else 1.0
+                model.head.counted.fit(train.features, scale)
             model.to(arguments.device)
         checkpoint = manager.newest(machine)
         if checkpoint is None and not small:

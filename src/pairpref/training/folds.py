@@ -72,7 +72,8 @@ def train_fold(
             are to be swapped or compared, another process is at the same training, or it broke
             down.
     """
-    tokens = token_files.load(paths.TOKENS)
+    counted = (paths.FEATURES,) if params.model.features else ()
+    tokens = token_files.load(paths.TOKENS, *counted)
     if tokens.single and params.augment.ab:
         raise UserError(
             "the votes are single texts, which have no A and B to swap. Switch augment.ab off: "
@@ -84,7 +85,7 @@ def train_fold(
             "-S fusion.members=[classifier]"
         )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
-    data = (paths.TOKENS, paths.TOKENIZER)
+    data = (paths.TOKENS, paths.TOKENIZER, *counted)
     manager = CheckpointManager(Fingerprint.of(fold, seed, params, data, member), log)
     processes = PartialState(cpu=not torch.cuda.is_available())
     lock = manager.open(params.train.resume) if processes.is_main_process else None

@@ -29,6 +29,7 @@ def inference_config(
         truncation=params.text.truncation,
         windows=params.text.windows.most,
         stride=params.text.windows.stride,
+        features=params.model.features,
         judged_length=params.inference.other_length,
     )
 

@@ -45,10 +45,10 @@ class Mechanism:
 _BIASED = {"simulate.better_first": 0.7, "simulate.judge.order_effect": 1.5}
 _FAIR = {"simulate.better_first": 0.5, "simulate.judge.order_effect": 0.0}
 _BIAS, _NO_BIAS = "A better in 70 %, and favoured", "no preference for A"
-# Most pairs are twice as long as what is read, and the last third of an answer decides.
+# Most long pairs don't fit, most short ones do. The last third of a long answer decides.
 _LATE = {"simulate.long_answers": 1.0, "simulate.late_evidence": 1.0}
 _SHORT = {"simulate.long_answers": 0.0}
-_CUT = {"model.max_length": 160}
+_CUT = {"model.max_length": 96, "simulate.several_turns": 0.0}
 _LONG_TRAINING, _SHORT_TRAINING = {"train.epochs": 12}, {"train.epochs": 2}
 _DAMAGE = ("simulate.mojibake", "simulate.html_entities", "simulate.control_characters")
 _LENGTH = {"simulate.judge.length": 4.0}

@@ -265,6 +265,7 @@ def table_lines(found: pd.DataFrame, runs: list[Run]) -> Iterator[str]:
                     interval = f"{g.mean:+.3f} ({g.ci[0]:+.3f} to {g.ci[1]:+.3f})"
                     end = f"{expected} | {g.found(expected)} | {g.power:.3f} | {g.seeds} |"
                     yield f"{start} {interval} | {end}"
+    yield f"\n{len(found)} of {len(runs)} runs; {found['seconds'].median():.0f} s each, median."
 
 
 def write(page: Path, table: str) -> None:
@@ -281,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--rows", type=int, help="votes to learn from, if not as in benchmarks/mechanism_table.py")
     add("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     add("--out", type=Path, default=Path("work/mechanisms.csv"), help="(default: %(default)s)")
-    add("--table", action="store_true", help="run nothing; print the table, write it to the page")
+    add("--table", action="store_true", help="run nothing; print the table, and write a whole one")
     add("--page", type=Path, default=PAGE, help="where --table writes it (default: %(default)s)")
     asked = parser.parse_args(argv)
     runs = planned(asked.only or list(MECHANISMS), asked.seeds, asked.rows)
@@ -289,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{len(failed)} failed; the same command tries them again")
     table = "\n".join(table_lines(measured(asked.out), runs))
     print(table)
-    if asked.table:
+    if asked.table and not asked.only:
         write(asked.page, table)
 
 

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -46,6 +45,7 @@ from stages.predict import predict
 
 PAGE = ROOT / "docs" / "mechanisms.md"
 POWER = 2.8  # standard errors: of a true difference of so many, 80 % are shown if seeds are many
+_DEFAULTS = raw(ROOT / paths.PARAMS)
 _KEY = ["mechanism", "knob", "switch", "seed", "params"]
 _FIGURES = ["information_captured", "expected_log_loss", "log_loss", "f1_macro", "claimed"]
 _COLUMNS = [*_KEY, "seconds", *_FIGURES, "overclaim"]
@@ -116,13 +116,8 @@ class Gain:
         return "shown" if low > 0 else "against" if high < 0 else "not shown"
 
 
-@cache
-def _defaults() -> dict:
-    return raw(ROOT / paths.PARAMS)
-
-
 def _params(changes: dict[str, object]) -> Params:
-    found = deepcopy(_defaults())
+    found = deepcopy(_DEFAULTS)
     for name, value in changes.items():
         *sections, key = name.split(".")
         section = found

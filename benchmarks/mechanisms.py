@@ -245,6 +245,7 @@ def table_lines(found: pd.DataFrame, runs: list[Run]) -> Iterator[str]:
     """The Markdown table, of runs with the params of today only."""
     keys = pd.DataFrame([run.key for run in runs], columns=_KEY)
     found = found.merge(keys, on=_KEY).drop_duplicates(_KEY, keep="last")
+    seeds = max(run.seed for run in runs)  # fewer are no measurement yet
     yield "| switch | votes | gain in | 95 % interval | expected | found | power | seeds |"
     yield "|---|---|---|---|---|---|---|---|"
     for name in dict.fromkeys(run.mechanism for run in runs):
@@ -254,7 +255,8 @@ def table_lines(found: pd.DataFrame, runs: list[Run]) -> Iterator[str]:
                 rows = found[(found["mechanism"] == name) & (found["knob"] == knob)]
                 votes = of.votes if knob == "on" else of.others
                 start = f"| {of.switch} (`{name}`) | {votes} | {metric.replace('_', ' ')} |"
-                if (g := gain(rows, metric)) is None:
+                g = gain(rows, metric)
+                if g is None or g.seeds < seeds:
                     yield f"{start} | {expected} | not measured | | |"
                 else:
                     interval = f"{g.mean:+.3f} ({g.ci[0]:+.3f} to {g.ci[1]:+.3f})"

@@ -1,6 +1,7 @@
 """Runs a command as a child and measures its time, and its memory with that of its children."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -23,11 +24,13 @@ class Watched:
 
     Attributes:
         seconds: wall time.
+        cpu_seconds: user and system time of all its processes.
         peak_mib: most resident memory of any one of its processes at any look (every 0.1 s).
         peak_mib_together: most of all its processes together; what they share counts once each.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     peak_mib_together: float
 
@@ -65,7 +68,7 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), _cpu_of_ended_children()
     process = subprocess.Popen(command, cwd=folder, env=env, stdout=sys.stderr)
     one, together, ended = [0.0], [0.0], threading.Event()
 
@@ -87,7 +90,13 @@ def run(command: Sequence[str], folder: Path, env: dict[str, str]) -> Watched:
         looking.join()
     if code:
         raise subprocess.CalledProcessError(code, command)
-    return Watched(time.perf_counter() - began, max(one), max(together))
+    seconds, cpu_seconds = time.perf_counter() - began, _cpu_of_ended_children() - cpu_began
+    return Watched(seconds, cpu_seconds, max(one), max(together))
+
+
+def _cpu_of_ended_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _sizes(pid: int) -> Iterator[float]:

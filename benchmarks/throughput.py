@@ -2,9 +2,10 @@
 
 Speed and memory of the stages that train nothing, on as many votes as Kaggle's file holds.
 
-Also the size of the page, and if there is a browser, how long it takes to open; with --simulate,
-how fast the arena is made and whether its memory stays bounded. The model that is calibrated and
-reported on is made up: the truth with noise.
+Cleaning and tokenising are also compared with the bare tokenizer: the same texts, one process, no
+files. Also the size of the page, and if there is a browser, how long it takes to open; with
+--simulate, how fast the arena is made and whether its memory stays bounded. The model that is
+calibrated and reported on is made up: the truth with noise.
 
 Every answer is long and every conversation has two or three turns (`LIKE_KAGGLE`), as long as the
 params allow; the length is printed (Kaggle's answers have about 1,300 characters). But nearly every
@@ -25,16 +26,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from tokenizers import Tokenizer
 
 from benchmarks import resource_usage
 from benchmarks.resource_usage import ROOT, Watched
 from pairpref.evaluation import truth
 from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
-from pairpref.paths import PAIRS
+from pairpref.paths import PAIRS, TOKENIZER
 
 LIKE_KAGGLE = {"long_answers": 1.0, "several_turns": 1.0}
 ROWS = 57_477
+_BATCH = 3_000  # texts; a batch of all of them would need many GiB
 
 
 def stage(name: str, folder: Path) -> Watched:
@@ -48,6 +51,17 @@ def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
     params = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))
     params["simulate"] |= {"rows": rows, "test_rows": 1, **knobs}
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def bare(folder: Path) -> tuple[float, float]:
+    """Seconds and CPU seconds that the trained tokenizer needs for all cleaned texts."""
+    pairs = pd.read_parquet(folder / PAIRS, columns=TEXTS)
+    texts = [text for name in TEXTS for text in pairs[name]]
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER / "tokenizer.json"))
+    began, cpu_began = time.perf_counter(), time.process_time()
+    for begin in range(0, len(texts), _BATCH):
+        tokenizer.encode_batch(texts[begin : begin + _BATCH])
+    return time.perf_counter() - began, time.process_time() - cpu_began
 
 
 def pretend(folder: Path) -> None:
@@ -101,7 +115,8 @@ def opening(page: Path, times: int = 5) -> float | None:
 def row(name: str, rows: int, size: float, run: Watched) -> str:
     return (
         f"{name:10} {rows:>9,} rows {size / 2**20:7.0f} MiB {run.seconds:7.1f} s "
-        f"{rows / run.seconds:7,.0f} rows/s {run.peak_mib:6,.0f} MiB in any process "
+        f"{run.cpu_seconds:7.1f} s of CPU {rows / run.seconds:7,.0f} rows/s "
+        f"{run.peak_mib:6,.0f} MiB in any process "
         f"{run.peak_mib_together:6,.0f} MiB in all"
     )
 
@@ -122,19 +137,24 @@ def main() -> None:
         prepare(folder, asked.rows, LIKE_KAGGLE)
         stage("simulate", folder)
         size = (folder / ARENA / "train.csv").stat().st_size
-        lines += [
-            row(word, asked.rows, size, stage(word, folder))
-            for word in ("clean", "baselines", "tokenize")
-        ]
+        runs = {word: stage(word, folder) for word in ("clean", "tokenize")}
+        lines += [row(word, asked.rows, size, run) for word, run in runs.items()]
+        seconds, cpu = bare(folder)
+        lines.append(
+            f"clean and tokenize: {sum(run.seconds for run in runs.values()) / seconds:.1f} times "
+            f"the bare tokenizer's {seconds:.1f} s, in CPU time "
+            f"{sum(run.cpu_seconds for run in runs.values()) / cpu:.1f} times its {cpu:.1f} s"
+        )
+        lines.append(row("baselines", asked.rows, size, stage("baselines", folder)))
         pretend(folder)
         lines += [
             row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")
         ]
         page = folder / "report/index.html"
-        seconds = opening(page)
+        opened = opening(page)
         lines.append(
             f"page: {page.stat().st_size / 1e6:.1f} MB"
-            + ("" if seconds is None else f", open {seconds:.1f} s after an empty one")
+            + ("" if opened is None else f", open {opened:.1f} s after an empty one")
         )
         pairs = pd.read_parquet(folder / PAIRS, columns=TEXTS)
         prompt, *answers = (pairs[text].str.len().mean() for text in TEXTS)

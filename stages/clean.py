@@ -57,7 +57,7 @@ def clean(params: Params, log: Log) -> None:
     pairs = pa.concat_tables([*tables, _table(batch)])
     _refuse_too_many(rejected, len(pairs), params)
     log.say(f"{len(pairs):,} rows kept, {len(rejected):,} in quarantine; grouping their prompts")
-    group = groups.group(keys, params.clean.near_duplicate)
+    group = groups.group(keys, params.clean.near_duplicate, params.parallel)
     fold = folds.assign(pairs["label"].to_numpy(), group, params.data.folds, seed=0)
     pairs = pairs.append_column("group", pa.array(group)).append_column("fold", pa.array(fold))
     counts = _counts(rejected, keys, group, found)

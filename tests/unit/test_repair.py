@@ -2,12 +2,13 @@
 
 from random import Random
 
+import ftfy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairpref.data.arena import damage, vote
-from pairpref.data.repair import repair, repair_and_explain
+from pairpref.data.repair import _decoded, repair, repair_and_explain
 from pairpref.params import JudgeParams, SimulateParams
 
 ARENA = SimulateParams(
@@ -91,6 +92,12 @@ def test_repairing_twice_is_repairing_once(text):
     once, kinds = repair_and_explain(text)
     assert repair_and_explain(once) == (once, set())
     assert bool(kinds) == (once != text)
+
+
+@settings(max_examples=400)
+@given(TEXTS)
+def test_no_mojibake_that_ftfy_finds_is_skipped(text):
+    assert _decoded(text) == "\n".join(map(ftfy.fix_encoding, text.split("\n")))
 
 
 @settings(max_examples=400)

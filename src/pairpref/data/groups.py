@@ -10,13 +10,18 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
+from pairpref.parallel import ALONE, each
+from pairpref.params import ParallelParams
+
 SHINGLE = 5  # characters
 _PERMUTATIONS = 128
+_SHARD = 500  # prompts
 # Hashing aims a little below the wanted similarity and weighs missed candidates far above false
 # ones, which are verified. It then finds 98 % of the pairs at similarity 0.8.
 _AIM = 0.95
@@ -33,7 +38,9 @@ def normalise(prompt: str) -> str:
     return _FOLDED.sub(" ", text).strip() or text.strip()
 
 
-def group(normalised: Sequence[str], similarity: float) -> np.ndarray:
+def group(
+    normalised: Sequence[str], similarity: float, parallel: ParallelParams = ALONE
+) -> np.ndarray:
     """The group of each row.
 
     Args:
@@ -46,7 +53,7 @@ def group(normalised: Sequence[str], similarity: float) -> np.ndarray:
     """
     distinct = list(dict.fromkeys(normalised))
     joined = DisjointSet(distinct)
-    for one, other in _candidates(distinct, similarity):
+    for one, other in _candidates(distinct, similarity, parallel):
         if not joined.connected(one, other) and jaccard(one, other) >= similarity:
             joined.merge(one, other)
     first: dict[str, int] = {}
@@ -67,11 +74,18 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def _candidates(texts: Sequence[str], similarity: float) -> Iterator[tuple[str, str]]:
+def _candidates(
+    texts: Sequence[str], similarity: float, parallel: ParallelParams
+) -> Iterator[tuple[str, str]]:
     index = MinHashLSH(threshold=_AIM * similarity, num_perm=_PERMUTATIONS, weights=_WEIGHTS)
-    encoded = ([shingle.encode() for shingle in shingles(text)] for text in texts)
-    sketches = MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32)
+    shards = ((texts[begin : begin + _SHARD],) for begin in range(0, len(texts), _SHARD))
+    sketches = chain.from_iterable(each(_sketches, shards, parallel))
     for text, sketch in zip(texts, sketches, strict=True):
         for similar in index.query(sketch):
             yield text, similar
         index.insert(text, sketch, check_duplication=False)
+
+
+def _sketches(texts: Sequence[str]) -> list[MinHash]:
+    encoded = ([shingle.encode() for shingle in shingles(text)] for text in texts)
+    return list(MinHash.generator(encoded, num_perm=_PERMUTATIONS, hashfunc=zlib.crc32))

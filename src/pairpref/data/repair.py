@@ -13,10 +13,15 @@ from html.entities import html5
 import ftfy
 from ftfy import fixes
 from ftfy.badness import is_bad
+from ftfy.chardata import CONTROL_CHARS
 
 _PLAIN = re.compile(r"[\t\n -%'-~]*")
 _C0 = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _C1 = re.compile(r"[\x80-\x9f]")
+_FTFY_CONTROLS = re.compile(f"[{''.join(map(chr, CONTROL_CHARS))}]")  # faster than str.translate
+# ASCII with three ASCII characters on either side, where `is_bad` finds nothing: its patterns need
+# a letter beyond ASCII, and reach at most two characters further.
+_HARMLESS = re.compile(r"(?<=[\0-\x7f]{3})[\0-\t\x0b-\x7f]+(?=[\0-\x7f]{3})")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
@@ -48,14 +53,17 @@ def repair_and_explain(text: str, utf8: bool = True) -> tuple[str, set[str]]:
 
 
 def _decoded(text: str) -> str:
+    if text.isascii():
+        return text
     # Line by line: ftfy gives up on a text with any character that does not fit the wrong code page
-    # `is_bad` is what ftfy asks first; asked here, it costs a tenth.
-    lines = text.split("\n")
-    return "\n".join(ftfy.fix_encoding(line) if is_bad(line) else line for line in lines)
+    # `is_bad` is what ftfy asks first, and slow: asked here, it sees little of a line.
+    seen = _HARMLESS.sub("", text).split("\n")
+    lines = zip(text.split("\n"), seen, strict=True)
+    return "\n".join(ftfy.fix_encoding(line) if is_bad(part) else line for line, part in lines)
 
 
 def _without_c1(text: str) -> str:
-    return _C1.sub("", fixes.remove_control_chars(fixes.fix_c1_controls(text)))
+    return _C1.sub("", _FTFY_CONTROLS.sub("", fixes.fix_c1_controls(text)))
 
 
 def _unescaped(entity: re.Match[str]) -> str:

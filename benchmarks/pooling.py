@@ -25,11 +25,11 @@ from pairpref.evaluation.calibration import Calibrator, logits, sharpening
 from pairpref.model import classifier
 from pairpref.model.precision import best_device
 from pairpref.params import PARAMS, Params, load
-from pairpref.paths import MODELS
+from pairpref.paths import CALIBRATOR, MODELS
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.tokens import tokenize
 from pairpref.training.inference import by_order
-from stages.calibrate import CALIBRATOR, calibrate
+from stages.calibrate import calibrate
 from stages.clean import clean
 from stages.oof import oof
 from stages.simulate import simulate
@@ -68,7 +68,7 @@ def trained(seed: int, rows: int, test_rows: int) -> Params:
     """Run all stages before predict in this folder; the params they ran with."""
     raw = load(ROOT / PARAMS).model_dump(mode="json")
     raw["simulate"] |= {"seed": seed, "rows": rows, "test_rows": test_rows}
-    raw["data"]["seed"], raw["train"]["seeds"], raw["parallel"]["jobs"] = seed, [seed], 1
+    raw["train"]["seeds"], raw["parallel"]["jobs"] = [seed], 1
     params = Params.model_validate(raw)
     for stage in STAGES:
         stage(params, Aside(stage.__name__))

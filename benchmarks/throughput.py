@@ -33,7 +33,7 @@ from benchmarks.resource_usage import ROOT, Watched
 from pairpref.evaluation import truth
 from pairpref.pairs import ORDERS, TEXTS
 from pairpref.params import ARENA, PARAMS
-from pairpref.paths import PAIRS, TOKENIZER
+from pairpref.paths import PAIRS, TOKENIZER, VERSIONS
 
 LIKE_KAGGLE = {"long_answers": 1.0, "several_turns": 1.0}
 ROWS = 57_477
@@ -51,6 +51,7 @@ def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
     params = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))
     params["simulate"] |= {"rows": rows, "test_rows": 1, **knobs}
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+    shutil.copytree(ROOT / VERSIONS, folder / VERSIONS)
 
 
 def bare(folder: Path) -> tuple[float, float]:
@@ -79,6 +80,9 @@ def pretend(folder: Path) -> None:
     table.iloc[:0].to_parquet(folder / "data/oof/by_model.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
     (folder / "data/test.json").write_text(json.dumps({"n": 0}))
+    for path, text in (("oof/manifest.json", {}), ("train/classifier.json", {"exact": True})):
+        (folder / "models" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "models" / path).write_text(json.dumps(text))
     (folder / "plots/train.csv").write_text(
         "epoch,train_loss,validation_loss,log_loss,accuracy,f1_macro\n1,1,1,1,.5,.5\n"
     )
@@ -131,43 +135,40 @@ def main() -> None:
     )
     asked = parser.parse_args()
 
-    lines = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, asked.rows, LIKE_KAGGLE)
         stage("simulate", folder)
         size = (folder / ARENA / "train.csv").stat().st_size
         runs = {word: stage(word, folder) for word in ("clean", "tokenize")}
-        lines += [row(word, asked.rows, size, run) for word, run in runs.items()]
+        for word, run in runs.items():
+            print(row(word, asked.rows, size, run))
         seconds, cpu = bare(folder)
-        lines.append(
+        print(
             f"clean and tokenize: {sum(run.seconds for run in runs.values()) / seconds:.1f} times "
             f"the bare tokenizer's {seconds:.1f} s, in CPU time "
             f"{sum(run.cpu_seconds for run in runs.values()) / cpu:.1f} times its {cpu:.1f} s"
         )
-        lines.append(row("baselines", asked.rows, size, stage("baselines", folder)))
+        print(row("baselines", asked.rows, size, stage("baselines", folder)))
         pretend(folder)
-        lines += [
-            row(word, asked.rows, size, stage(word, folder)) for word in ("calibrate", "report")
-        ]
+        for word in ("calibrate", "report"):
+            print(row(word, asked.rows, size, stage(word, folder)))
         page = folder / "report/index.html"
         opened = opening(page)
-        lines.append(
+        print(
             f"page: {page.stat().st_size / 1e6:.1f} MB"
             + ("" if opened is None else f", open {opened:.1f} s after an empty one")
         )
         pairs = pd.read_parquet(folder / PAIRS, columns=TEXTS)
         prompt, *answers = (pairs[text].str.len().mean() for text in TEXTS)
-        lines.append(f"characters: {prompt:,.0f} a prompt, {sum(answers) / 2:,.0f} an answer")
+        print(f"characters: {prompt:,.0f} a prompt, {sum(answers) / 2:,.0f} an answer")
     if asked.simulate:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             prepare(folder, asked.simulate, {})
             run = stage("simulate", folder)
-            lines.append(
-                row("simulate", asked.simulate, (folder / ARENA / "train.csv").stat().st_size, run)
-            )
-    print("\n".join(lines))
+            size = (folder / ARENA / "train.csv").stat().st_size
+            print(row("simulate", asked.simulate, size, run))
 
 
 if __name__ == "__main__":

@@ -30,3 +30,10 @@ def test_the_cost_of_checkpoints_is_measured(repository):
     done = repository.run(sys.executable, "-m", "benchmarks.checkpointing", "--runs", "1")
     assert done.returncode == 0, done.stdout
     assert re.search(r"with checkpoints [\d.]+ s, [1-9]\d* saved", done.stdout), done.stdout
+
+
+def test_the_stages_that_train_nothing_are_measured(repository):
+    done = repository.run(sys.executable, "-m", "benchmarks.throughput", "--rows", "400")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"[\d.]+ times the bare tokenizer's [\d.]+ s", done.stdout), done.stdout
+    assert "\nreport " in done.stdout and "\npage: " in done.stdout, done.stdout

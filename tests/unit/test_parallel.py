@@ -253,6 +253,6 @@ def test_stages_write_the_same_bytes(small_params, here, parallel, monkeypatch):
     folds = {"data__folds": 3, "oof__folds": 3}
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1, **folds))
-    assert len(alone) == 24
+    assert len(alone) == 25
     many = {"parallel__jobs": parallel.jobs, "parallel__backend": parallel.backend}
     assert outs(small_params(**many, **folds)) == alone

@@ -8,7 +8,7 @@ is left out: it tells where a vote comes from, not how good an answer is.
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from itertools import pairwise, takewhile
 from math import log1p
 
@@ -85,6 +85,10 @@ _CHOICES = re.compile(r"\n\s*\(?[A-D][).] ")
 _WINDOW = 8_000  # bytes of a text that another is compressed with
 _SETS = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _STOP = _SETS["stop"]
+_KINDS = {
+    sign: [name for name, signs in _SIGNS.items() if sign in signs]
+    for sign in "".join(_SIGNS.values())
+}
 _ASKED = {name: frozenset(words.split()) for name, words in _ASKS.items()}
 _FOUND = {name: re.compile(pattern) for name, pattern in _PHRASES.items()}
 
@@ -102,6 +106,7 @@ class _Text:
         self.bigrams = set(pairwise(self.words))
         self.numbers = {word for word in self.unique if word[0].isdigit()}
         self.signs = Counter(self.text)
+        self.marks, self.scripts, self.non_ascii = self._signs()
         self.lines = [line.strip() for line in self.text.split("\n")]
         self.sentences = [part for part in _SENTENCES.split(self.text) if part.strip()]
         self.bytes = self.text.encode("utf-8", "replace")
@@ -114,19 +119,23 @@ class _Text:
         )
         return len(packer.compress(self.bytes)) + len(packer.flush())
 
-    def count(self, words: Iterable[str]) -> int:
-        return sum(self.counts[word] for word in words if word in self.counts)
+    def count(self, words: Set[str]) -> int:
+        """How many of its words are among others."""
+        return sum(map(self.counts.__getitem__, self.unique & words))
 
-    def scripts(self) -> dict[str, int]:
-        """Letters of each script."""
-        found = dict.fromkeys(("latin", *_SCRIPTS), 0)
+    def _signs(self) -> tuple[dict[str, int], np.ndarray, int]:
+        """Characters of each kind of `_SIGNS`, letters of each script, and those beyond ASCII."""
+        marks, scripts, others = dict.fromkeys(_SIGNS, 0), dict.fromkeys(("latin", *_SCRIPTS), 0), 0
         for sign, n in self.signs.items():
+            for name in _KINDS.get(sign, ()):
+                marks[name] += n
+            others += n * (sign > "\x7f")
             if sign < "\u0250":
-                found["latin"] += n * sign.isalpha()
+                scripts["latin"] += n * sign.isalpha()
             else:
                 for name, ranges in _SCRIPTS.items():
-                    found[name] += n * any(low <= sign <= high for low, high in ranges)
-        return found
+                    scripts[name] += n * any(low <= sign <= high for low, high in ranges)
+        return marks, np.array([*scripts.values()], float), others
 
 
 def _answer(answer: _Text, prompt: _Text, other: _Text) -> dict[str, float]:
@@ -138,7 +147,7 @@ def _answer(answer: _Text, prompt: _Text, other: _Text) -> dict[str, float]:
     numbered = sum(map(bool, map(_NUMBER.match, answer.lines)))
     trigrams = len(set(zip(words, words[1:], words[2:], strict=False)))
     own = answer.content - prompt.unique - other.unique
-    mine, asked = (np.array([*of.scripts().values()], float) for of in (answer, prompt))
+    mine, asked = answer.scripts, prompt.scripts
     found = {
         "characters": _log(chars),
         "words": _log(n),
@@ -188,10 +197,9 @@ def _answer(answer: _Text, prompt: _Text, other: _Text) -> dict[str, float]:
         "short": float(n < 6),
         "same_script": _share(mine @ asked, (mine @ mine * (asked @ asked)) ** 0.5),
         "links": _log(answer.lower.count("http") + answer.lower.count("www.")),
-        "non_ascii": _share(sum(c for s, c in answer.signs.items() if s > "\x7f"), chars),
+        "non_ascii": _share(answer.non_ascii, chars),
     }
-    for name, signs in _SIGNS.items():
-        marks = sum(answer.signs[sign] for sign in signs)
+    for name, marks in answer.marks.items():
         found[name], found[f"{name}_share"] = _log(marks), _share(marks, chars)
     for name, said in _SETS.items():
         found[name] = _share(answer.count(said), n)
@@ -242,10 +250,10 @@ def _prompt(prompt: _Text) -> dict[str, float]:
         "stop": _share(prompt.count(_STOP), n),
         "first_is_verb": float(bool(n) and prompt.words[0] in _ASKED["is"]),
         "choices": float(bool(_CHOICES.search(text))),
-        "non_ascii": _share(sum(c for s, c in prompt.signs.items() if s > "\x7f"), chars),
+        "non_ascii": _share(prompt.non_ascii, chars),
     }
     for name in ("questions", "commas", "digits", "capitals", "lines", "quotes", "code"):
-        marks = sum(prompt.signs[sign] for sign in _SIGNS[name])
+        marks = prompt.marks[name]
         found[name] = _log(marks) if name == "lines" else _share(marks, chars)
     for name, asked in _ASKED.items():
         found[f"asks_{name}"] = float(not asked.isdisjoint(prompt.unique))

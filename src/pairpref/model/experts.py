@@ -46,7 +46,7 @@ class Linear:
         if target.all() or not target.any():
             share = (target.sum() + 0.5) / (len(target) + 1)
             return cls(mean, scale, np.zeros(x.shape[1]), np.array([logit(share)]))
-        model = LogisticRegression(C=strength, fit_intercept=centred, max_iter=2_000)
+        model = LogisticRegression(C=strength, fit_intercept=centred, solver="newton-cholesky")
         model.fit(np.clip((x - mean) / scale, -_LIMIT, _LIMIT), target)
         bias = model.intercept_ if centred else np.zeros(1)
         return cls(mean, scale, model.coef_[0], bias)

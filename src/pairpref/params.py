@@ -135,9 +135,7 @@ Member = Literal["classifier", "reward", "features"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-class LoraParams(Section):
-    """Low-rank adapters instead of training the whole backbone (model/lora.py)."""
-
+class LoraParams(Section):  # low-rank adapters instead of the whole backbone: model/lora.py
     r: Annotated[Whole, Field(ge=0, le=1024)] = 0  # rank; 0: no adapters, everything is trained
     alpha: Count = 16  # adapters are scaled by alpha / r
     dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.05
@@ -223,7 +221,7 @@ class ReportParams(Section):
 
 
 class ParallelParams(Section):  # where folds and shards of text run; changes nothing but the time
-    backend: Literal["loky", "ray"] = "loky"  # processes of this machine, or of a Ray cluster
+    backend: Literal["loky", "ray"] = "loky"  # on this machine, or on a Ray cluster
     jobs: Processors = 2  # processes; 1: the stage's own, whatever the backend
 
 
@@ -246,17 +244,15 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        model, groups = self.model, self.model.groups
         if (trained := self.oof.folds) > self.data.folds:
             raise ValueError(f"oof.folds is {trained}, more than data.folds = {self.data.folds}")
-        if self.model.quantize != "none" and not self.model.lora.r:
+        if model.quantize != "none" and not model.lora.r:
             raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
-        model, hidden, groups = self.model, self.model.hidden_size, self.model.groups
         if model.backbone in BUILT_IN and model.lora.r:
             raise ValueError(f"model.lora adapts published backbones; {model.backbone} has none")
-        if model.backbone == BAG and hidden % groups:
-            raise ValueError(
-                f"model.hidden_size is {hidden}; {BAG} needs a multiple of model.groups, {groups}"
-            )
+        if model.backbone == BAG and model.hidden_size % groups:
+            raise ValueError(f"model.hidden_size is no multiple of model.groups, {groups}")
         if model.backbone == BAG and model.pooling == "cls":
             raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
         if model.features and model.pooling == "cls":

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pairpref.evaluation import buckets, intervals, metrics, position, truth
+from pairpref.evaluation import buckets, examples, intervals, metrics, position, truth
 from pairpref.evaluation import sufficient_statistics as sums
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.comparison import Comparison, compare
+from pairpref.evaluation.examples import Example
 from pairpref.evaluation.metrics import losses, probabilities
 from pairpref.evaluation.reliability import CONFIDENCE, calibration_error, reliability
-from pairpref.pairs import LABELS, TEXTS, TIE
+from pairpref.pairs import LABELS, TIE
 
 Interval = tuple[float, float]
 
-EXAMPLES = 5
 _APART = 3.0  # standard errors between extremes of several parts from which they really differ
 
 
@@ -58,18 +58,6 @@ class Part:
     kind: str
     bucket: str
     against: Comparison
-
-
-@dataclass(frozen=True)
-class Example:
-    """One vote to look at."""
-
-    texts: dict[str, str]  # prompt, response_a, response_b, those that there are
-    voted: str
-    likely: str  # the most likely label
-    p_voted: float
-    p_likely: float
-    true_voted: float | None
 
 
 @dataclass(frozen=True)
@@ -172,7 +160,7 @@ def evaluate(
     figures, ci = _figures(votes)
     calibration = {"calibration_error": float(np.sqrt((final["error"] ** 2).mean()))}
     seeds, seeds_against = _seeds(by_seed, votes, baselines[compared[-1].name])
-    orders = votes.orders
+    orders, seen = votes.orders, (votes.frame, votes.after, votes.truth)
     truncated = votes.kinds.get("truncated", np.zeros(len(labels))) == "yes"
     return EvaluationReport(
         figures={b.name: b.log_loss for b in compared} | figures | calibration,
@@ -197,23 +185,10 @@ def evaluate(
         windows=int((truncated if votes.windows is None else votes.windows[truncated]).sum()),
         orders=None if orders is None else position.by_order(labels, *orders),
         averaging=None if orders is None else _against(orders.mean(axis=0), orders[0], votes),
-        surprising=examples(votes, losses(labels, votes.after)),
-        hardest=examples(votes, truth.entropy(votes.after)),
+        surprising=examples.largest(losses(labels, votes.after), *seen),
+        hardest=examples.largest(truth.entropy(votes.after), *seen),
         **records,
     )
-
-
-def examples(votes: Votes, key: np.ndarray, count: int = EXAMPLES) -> list[Example]:
-    """The votes of largest key, the largest first."""
-    found = []
-    for i in np.argsort(-key, kind="stable")[:count]:
-        vote, p = votes.frame.iloc[i], votes.after[i]
-        voted, likely = int(vote["label"]), int(p.argmax())
-        texts = {name: vote[name] for name in TEXTS if pd.notna(vote[name])}
-        true = None if votes.truth is None else float(votes.truth[i, voted])
-        given = float(p[voted]), float(p[likely])
-        found.append(Example(texts, LABELS[voted], LABELS[likely], *given, true))
-    return found
 
 
 def _ci(columns: np.ndarray, groups: np.ndarray, statistic: intervals.Statistic) -> list[Interval]:

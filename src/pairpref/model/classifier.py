@@ -7,6 +7,7 @@ weights it learns in one epoch what [CLS] pooling does not learn in three.
 
 import copy
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -44,7 +45,7 @@ _WEIGHTS, _CONFIG, _ADAPTED = "model.safetensors", "classifier.json", "adapted.j
 _HEADS: dict[Member, type[SpanHead]] = {"classifier": SpanHead, "reward": RewardHead}
 
 
-class PairClassifier(nn.Module):
+class PairClassifier(nn.Module, ABC):
     """A head on whatever reads the parts of a pair: a `SpanHead`, or a `RewardHead`.
 
     Called with input_ids, attention_mask and token_type_ids (the segments of `text.compose`), each
@@ -54,11 +55,11 @@ class PairClassifier(nn.Module):
 
     head: SpanHead
 
+    @abstractmethod
     def parts(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
     ) -> list[torch.Tensor]:
         """Prompt, first and second answer, each (batch, hidden)."""
-        raise NotImplementedError
 
     def forward(
         self,
@@ -86,7 +87,7 @@ class SpanClassifier(PairClassifier):
         self.head = head(_width(self.backbone), dropout)
 
     def activation_checkpointing_enable(self, *options: Any, **named: Any) -> None:
-        """Called by Trainer for gradient_checkpointing."""
+        """Called by Trainer for activation_checkpointing."""
         self.backbone.activation_checkpointing_enable(*options, **named)
 
     def get_input_embeddings(self) -> nn.Module:

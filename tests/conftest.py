@@ -38,6 +38,7 @@ _SMALL = {
     "data": {"folds": 2},
     "simulate": {"rows": 240, "test_rows": 40},
     "tokenize": {"vocab_size": 500},
+    "text": {"windows": {"most": 1, "stride": 0.5, "train": False}},
     # A transformer, as what is trained on a GPU.
     "model": {
         "backbone": "small-deberta-v2",
@@ -49,6 +50,7 @@ _SMALL = {
     },
     "train": {"epochs": 1, "batch_size": 8, "warmup": 0.0, "weight_decay": 0.3},
     "oof": {"folds": 2},
+    "fusion": {"members": ["classifier"]},
     "parallel": {"jobs": 1},
 }
 

@@ -44,9 +44,7 @@ def in_arena(path: str) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(ARENA))
 
 
-class DataParams(Section):
-    """Which files to read (relative to the repository, or absolute), and the folds."""
-
+class DataParams(Section):  # files are relative to the repository, or absolute
     train: File = str(ARENA / "train.csv")  # votes, in any form of docs/votes.md
     test: File | None = str(ARENA / "test.csv")  # pairs to predict
     truth: File | None = str(ARENA / "truth.csv")  # true vote probabilities
@@ -111,17 +109,17 @@ class TokenizeParams(Section):  # of the BPE trained for the small backbones
 
 
 class WindowsParams(Section):  # of answers that don't fit: each shows another slice of them
-    most: Annotated[Count, Field(le=1_000)] = 1  # 1: off, answers are cut
+    most: Annotated[Count, Field(le=1_000)] = 3  # 1: off, answers are cut
     stride: Annotated[Number, Field(gt=0, le=1)] = 0.5  # of a slice, to the next one's beginning
-    train: bool = False  # show a keyed window each epoch; false: always the first
+    train: bool = True  # show a keyed window each epoch; false: always the first
 
 
 # The longest parts lose their ends; or what answers keep; or the same share of each part.
 Truncation = Literal["longest_first", "head", "tail", "head_tail", "proportional"]
 
 
-class TextParams(Section):
-    truncation: Truncation = "longest_first"  # of longer pairs; docs/experiments.md
+class TextParams(Section):  # of pairs longer than model.max_length
+    truncation: Truncation = "longest_first"  # docs/experiments.md
     windows: WindowsParams = WindowsParams()
 
 
@@ -191,7 +189,7 @@ class FusionParams(Section):
             "expected classifier, and reward and features beside it if you like, each once",
             lambda m: "classifier" in m and len({*m}) == len(m),
         ),
-    ] = ("classifier",)
+    ] = ("classifier", "reward", "features")
 
 
 class CalibrateParams(Section):
@@ -244,15 +242,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        model, groups = self.model, self.model.groups
+        model, hidden, groups = self.model, self.model.hidden_size, self.model.groups
         if (trained := self.oof.folds) > self.data.folds:
             raise ValueError(f"oof.folds is {trained}, more than data.folds = {self.data.folds}")
         if model.quantize != "none" and not model.lora.r:
             raise ValueError("model.quantize freezes the weights: it needs model.lora.r above 0")
         if model.backbone in BUILT_IN and model.lora.r:
             raise ValueError(f"model.lora adapts published backbones; {model.backbone} has none")
-        if model.backbone == BAG and model.hidden_size % groups:
-            raise ValueError(f"model.hidden_size is no multiple of model.groups, {groups}")
+        if model.backbone == BAG and hidden % groups:
+            raise ValueError(
+                f"model.hidden_size is {hidden}; {BAG} needs a multiple of model.groups, {groups}"
+            )
         if model.backbone == BAG and model.pooling == "cls":
             raise ValueError(f"model.pooling=cls is for transformers, not {BAG}")
         if model.features and model.pooling == "cls":

@@ -21,7 +21,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return params.load(PARAMS)
+    return changed(params.load(PARAMS), fusion__members=["classifier"])
 
 
 def changed(settings, **values):

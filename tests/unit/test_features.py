@@ -127,8 +127,8 @@ def test_a_forest_of_arrays_answers_as_the_librarys():
     fresh = rng.normal(size=(200, 8)).astype(np.float32)
     random = ExtraTreesClassifier(TREES, min_samples_leaf=3, max_features=0.5, random_state=1)
     boosted = HistGradientBoostingClassifier(
-        learning_rate=0.04,
-        max_iter=80,
+        learning_rate=0.08,
+        max_iter=40,
         max_leaf_nodes=12,
         min_samples_leaf=15,
         l2_regularization=1.0,

@@ -15,13 +15,14 @@ from stages import oof as stage
 from stages.baselines import baselines
 from stages.calibrate import calibrate
 from stages.clean import clean
+from stages.features import features
 from stages.predict import predict
 from stages.report import report
 from stages.simulate import simulate
 from stages.tokenize import tokenize
 from stages.train import train
 
-BEFORE = (simulate, clean, baselines, tokenize, train)
+BEFORE = (simulate, clean, baselines, features, tokenize, train)
 AFTER = (calibrate, predict, report)
 
 

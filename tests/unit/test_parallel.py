@@ -236,12 +236,12 @@ def test_processes_end_when_the_one_they_work_for_has_died(here):
 def test_stages_write_the_same_bytes(small_params, here, parallel, monkeypatch):
     # Imported here, as the processes of the other tests import this file.
     from pairpref.monitor import Log
-    from stages import clean, oof, simulate, tokenize, train
+    from stages import clean, features, oof, simulate, tokenize, train
 
     def outs(settings) -> dict[str, bytes]:
         shutil.rmtree("work", ignore_errors=True)
-        for body in (clean.clean, tokenize.tokenize, train.train, oof.oof):
-            body(settings, Log("test"))
+        for stage in (clean, features, tokenize, train, oof):
+            getattr(stage, stage.__name__.split(".")[1])(settings, Log("test"))
         return {
             str(path): path.read_bytes()
             for top in ("data/clean", "data/oof", "data/tokens", "models")
@@ -250,9 +250,10 @@ def test_stages_write_the_same_bytes(small_params, here, parallel, monkeypatch):
 
     monkeypatch.setattr("pairpref.text.tokens.SHARD", 50)
     monkeypatch.setattr(tokenize, "_ROWS_A_PROCESS", 50)
-    folds = {"data__folds": 3, "oof__folds": 3}
+    members = ("classifier", "reward", "features")
+    folds = {"data__folds": 3, "oof__folds": 3, "fusion__members": members}
     simulate.simulate(small_params(), Log("test"))
     alone = outs(small_params(parallel__jobs=1, **folds))
-    assert len(alone) == 25
+    assert len(alone) == 38
     many = {"parallel__jobs": parallel.jobs, "parallel__backend": parallel.backend}
     assert outs(small_params(**many, **folds)) == alone

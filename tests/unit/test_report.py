@@ -36,10 +36,11 @@ def settings(before, tmp_path, monkeypatch) -> params.Params:
 
 
 def alone(jobs: int = 1) -> params.Params:
-    """The default params in this process, or in several."""
+    """The default params, of the classifier alone, in this process, or in several."""
     found = params.load(PARAMS)
     parallel = found.parallel.model_copy(update={"jobs": jobs})
-    return found.model_copy(update={"parallel": parallel})
+    fusion = found.fusion.model_copy(update={"members": ("classifier",)})
+    return found.model_copy(update={"parallel": parallel, "fusion": fusion})
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,7 @@ def _make() -> None:
     by_model = oof.drop(columns="label").iloc[:0].assign(member="")
     by_model.to_parquet("data/oof/by_model.parquet", index=False)
     oof[fold == 0].assign(seed=0).to_parquet("data/oof/seeds.parquet", index=False)
+    Path("data/oof/features.json").write_text("{}")
     known = pd.DataFrame({"id": ids}).join(pd.DataFrame(p, columns=PROBABILITIES))
     known.iloc[::-1].to_csv("data/raw/simulated/truth.csv", index=False)
     Path("data/clean/counts.json").write_text(json.dumps({"rows": n}))

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from pairpref.evaluation import buckets
+from pairpref.evaluation import buckets, examples
 from pairpref.evaluation.baselines import BASELINES
 from pairpref.evaluation.calibration import Calibrator
 from pairpref.evaluation.metrics import losses
-from pairpref.evaluation.report import EvaluationReport, Votes, evaluate, examples
+from pairpref.evaluation.report import EvaluationReport, Votes, evaluate
 from pairpref.evaluation.truth import entropy
 from pairpref.reporting import figures, page, tables
 from pairpref.versions import catalog
@@ -409,14 +409,13 @@ def test_votes_to_look_at():
     texts = {"prompt": list("abc"), "response_a": "", "response_b": None}
     frame = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 2]} | texts)
     p = np.array([[0.8, 0.1, 0.1], [0.98, 0.01, 0.01], [0.5, 0.3, 0.2]])
-    zeros = np.zeros(3)
-    votes = Votes(frame, zeros, zeros, p, p, orders=None, truth=None, kinds={}, cuts=(0, 0))
-    worst, second = examples(votes, losses(votes.labels, p), count=2)
+    loss = losses(frame["label"].to_numpy(), p)
+    worst, second, _ = examples.largest(loss, frame, p, None)
     assert worst.texts == {"prompt": "b", "response_a": ""} and second.texts["prompt"] == "c"
     assert page.sentence("example", worst) == (
         "Voted B, to which the model gave 1.0 %; its most likely answer was A, at 98 %."
     )
-    known = examples(replace(votes, truth=p), losses(votes.labels, p), count=1)[0]
+    known = examples.largest(loss, frame, p, truth=p)[0]
     assert page.sentence("example", known).endswith("The true probability of B was 1.0 %.")
-    hardest = examples(votes, entropy(p))
+    hardest = examples.largest(entropy(p), frame, p, None)
     assert [example.texts["prompt"] for example in hardest] == ["c", "a", "b"]

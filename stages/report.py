@@ -56,7 +56,9 @@ def report(params: Params, log: Log) -> None:
         clean=json.loads(paths.CLEAN_COUNTS.read_text("utf-8")),
         test=json.loads(paths.TEST_SCORES.read_text("utf-8")),
     )
-    _write(found, VersionResults.load(catalog.load(), collect_predictions(params)), params)
+    long = ids["id"][votes.kinds["length"] == "long"]
+    versions = VersionResults.load(catalog.load(), collect_predictions(params), long=long)
+    _write(found, versions, params)
     best = f"best baseline ({page.sentence('level', found.best.name)}) {found.best.log_loss:.4f}"
     log.say(f"log loss {found.figures['log_loss']:.4f}, {best}; read {paths.PAGE}")
 

@@ -188,6 +188,20 @@ def test_milestones_have_a_verdict(whole):
     assert to_come["verdict"] == "no version yet"
 
 
+def test_milestones_are_also_judged_on_long_pairs(made):
+    def judged(long: pd.Series) -> VersionResults:
+        return VersionResults.load(
+            catalogs.load(made / CATALOG), root=made, features=False, long=long
+        )
+
+    every = kept.read(predictions_path("v2.0", made))["id"].drop_duplicates()
+    _, anchor, all_long = judged(every).rows
+    assert all_long.on_long == all_long.to_anchor and anchor.on_long is None
+    assert judged(every.iloc[:50]).rows[2].on_long.votes == 50
+    done, to_come = tables.milestones(judged(every)).to_dict("records")
+    assert done["on long pairs"].startswith(done["log loss"]) and to_come["on long pairs"] == "·"
+
+
 def test_the_trend_has_measured_and_published_points(whole):
     points = tables.trend(whole, "log_loss")
     assert list(points["version"]) == ["v1.0", "v1.0", "v2.0", "v2.1"]

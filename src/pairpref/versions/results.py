@@ -35,6 +35,7 @@ class Row:
     measured: dict[str, float] | None  # see `measure`; None where it is not replayed
     to_anchor: Comparison | None
     to_parent: Comparison | None  # the first version is compared with the class shares
+    on_long: Comparison | None = None  # with the anchor, on long pairs alone
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class VersionResults:
         run: pd.DataFrame | None = None,
         root: Path = Path(),
         features: bool = True,
+        long: pd.Series | None = None,
     ) -> Self:
         """Read and compare everything that has been replayed.
 
@@ -99,11 +101,12 @@ class VersionResults:
             run: predictions of a run (see `collect_predictions`). Its votes are the ones that
                 count; without it those of the anchor.
             features: whether to compute the effects of features, which takes most of the time.
+            long: ids of long pairs, on which versions are compared with the anchor as well.
         """
         measured = read_measured(root / MEASURED)
         names = [name for name in catalog.ordered() if name in measured.index]
-        found = {name: predictions_path(name, root) for name in names}
-        found = {name: kept.read(path) for name, path in found.items() if path.exists()}
+        files = {name: predictions_path(name, root) for name in names}
+        found = {name: kept.read(path) for name, path in files.items() if path.exists()}
         votes = run if run is not None else found.get(catalog.anchor)
         if votes is None:
             votes = next(iter(found.values()), None)
@@ -116,13 +119,20 @@ class VersionResults:
                 return kept.difference(same[name], kept.class_shares(same[name]))
             return kept.difference(same[name], same[other]) if other in same else None
 
+        anchor = same.get(catalog.anchor)
+
+        def on_long(name: str) -> Comparison | None:
+            if anchor is None or long is None or name not in same or name == catalog.anchor:
+                return None
+            both = (frame[frame["id"].isin(long)] for frame in (same[name], anchor))
+            return kept.difference(*both)
+
         rows = []
         for name in catalog.ordered():
             version = catalog.versions[name]
             figures = measured.loc[name].dropna().to_dict() if name in same else None
             compared = against(name, catalog.anchor), against(name, version.parent)
-            rows.append(Row(name, version, figures, *compared))
-        anchor = same.get(catalog.anchor)
+            rows.append(Row(name, version, figures, *compared, on_long(name)))
         return cls(
             catalog=catalog,
             rows=rows,

@@ -29,6 +29,10 @@ _FEATURES = {
     "epochs": lambda p: str(p["train.epochs"]),
     "batch": lambda p: str(p["train.batch_size"]),
     "learning rate": lambda p: f"{p['train.lr']:.0e}",
+    "backbone": lambda p: p.get("model.backbone", NONE),
+    "windows": lambda p: p.get("text.windows.most", 1) > 1,
+    "folds": lambda p: str(p.get("oof.folds", NONE)),
+    "members": lambda p: " ".join(p.get("fusion.members", ())) or NONE,
 }
 
 
@@ -92,6 +96,7 @@ def milestones(results: VersionResults) -> pd.DataFrame:
     rows = []
     for key, milestone in results.catalog.milestones.items():
         row = by_milestone.get(key)
+        long = row.on_long if row else None
         rows.append(
             {
                 "milestone": key,
@@ -104,6 +109,7 @@ def milestones(results: VersionResults) -> pd.DataFrame:
                     "verdict",
                     "not replayed" if row else "no version yet",
                 ),
+                "on long pairs": f"{long.difference:+.4f} ({_interval(long.ci)})" if long else NONE,
             }
         )
     return pd.DataFrame(rows)

@@ -1,6 +1,7 @@
 """A param reruns the stages it changes and no others: dvc.yaml says what the code reads."""
 
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ CHANGES = {
 }
 # Where work runs changes no byte of it.
 FREE = "parallel."
-# Read when params are loaded; for a hub name only; the last three for several members only.
-UNREAD = {"data.train", "model.revision", "data.folds", "train.seeds", "train.seeds.0"}
+# The first is read when params are loaded; the second is read for a hub name only.
+UNREAD = {"data.train", "model.revision"}
 
 
 def below(name: str, entry: str) -> bool:
@@ -138,16 +139,20 @@ class Spy:
 
 @pytest.fixture(scope="module")
 def read(small_params, tmp_path_factory) -> dict[str, Spy]:
-    """Every stage run on small data, under a spy."""
-    settings, found = small_params(train__seeds=[0, 1]), {}
+    """Every stage run on small data under a spy, with the classifier alone and with all members."""
+    found: dict[str, Spy] = {}
+    every = [("classifier",), ("classifier", "reward", "features")]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("spied"))
         Path("versions").mkdir()
         Path("versions/catalog.yaml").write_bytes((ROOT / "versions/catalog.yaml").read_bytes())
-        for stage in DECLARED:
+        for stage, members in product(DECLARED, every):
+            settings = small_params(train__seeds=[0, 1], fusion__members=members)
             with pytest.MonkeyPatch.context() as spying:
-                found[stage] = Spy(settings, spying)
+                spy = Spy(settings, spying)
                 getattr(import_module(f"stages.{stage}"), stage)(settings, Log("test"))
+            before = found.setdefault(stage, spy)
+            before.read, before.hashed = before.read | spy.read, before.hashed | spy.hashed
     return found
 
 

@@ -240,33 +240,34 @@ def test_members_that_cannot_be(members):
         FusionParams(members=members)
 
 
-def test_a_pipeline_with_a_second_member(here, small_params):
-    params = small_params(model__backbone=BAG, fusion__members=["classifier", "reward"])
+@pytest.mark.parametrize("member", [*classifier._HEADS][1:])
+def test_a_pipeline_with_a_second_member(here, small_params, member):
+    params = small_params(model__backbone=BAG, fusion__members=["classifier", member])
     for body in (simulate, clean, features, tokenize, train, oof, calibrate, predict):
         body(params, Log("test"))
     members = pd.read_parquet(paths.MEMBERS)
     assert list(members) == ["id", "fold", "seed", "member", "label", *PROBABILITIES]
     export = answers(pd.read_parquet(paths.UNCALIBRATED))
-    own, reward = (members[members["member"] == name] for name in params.fusion.members)
+    assert [*members["member"].unique()] == ["classifier", member]  # else see stages/oof.py
+    own, further = (members[members["member"] == name] for name in params.fusion.members)
     assert own[PROBABILITIES].to_numpy().tolist() == export[PROBABILITIES].to_numpy().tolist()
     known = ["id", "fold", "label"]
-    assert reward[known].to_numpy().tolist() == export[known].to_numpy().tolist()
-    assert len(own) + len(reward) == len(members)
+    assert further[known].to_numpy().tolist() == export[known].to_numpy().tolist()
 
     found = bundle.check(paths.MODELS)
-    assert {member: [str(path) for path in of] for member, of in found.items()} == {
+    assert {name: [str(path) for path in of] for name, of in found.items()} == {
         "classifier": ["models/train", "models/oof/fold1"],
-        "reward": ["models/oof/reward/fold0", "models/oof/reward/fold1"],
+        member: [f"models/oof/{member}/fold0", f"models/oof/{member}/fold1"],
     }
     tokens = folds.token_files.load(paths.TOKENS)
     template = Template.of(tokenizers.load(str(paths.TOKENIZER)))
-    p = of_models(found["reward"], tokens, template, 64, True, "auto", print)
+    p = of_models(found[member], tokens, template, 64, True, "auto", print)
     assert p.shape == (2, len(tokens), 3)
     of_fold = tokens.folds[:, None] == np.arange(2)
-    kept = pd.DataFrame(p.transpose(1, 0, 2)[of_fold], tokens.ids).loc[reward["id"]]
-    assert np.abs(kept.to_numpy() - reward[PROBABILITIES].to_numpy()).max() < 1e-6
+    kept = pd.DataFrame(p.transpose(1, 0, 2)[of_fold], tokens.ids).loc[further["id"]]
+    assert np.abs(kept.to_numpy() - further[PROBABILITIES].to_numpy()).max() < 1e-6
 
-    weights = paths.FURTHER_FOLDS / "reward/fold1/model.safetensors"
+    weights = paths.FURTHER_FOLDS / f"{member}/fold1/model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"x")
-    with pytest.raises(UserError, match="oof/reward/fold1 changed"):
+    with pytest.raises(UserError, match=f"oof/{member}/fold1 changed"):
         bundle.check(paths.MODELS)

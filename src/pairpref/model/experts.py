@@ -157,7 +157,8 @@ class Experts:
                 )
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise UserError(f"{path}: not saved experts ({error}). Run dvc repro -f oof.") from None
+            reason = f"{path}: not saved experts ({error})"
+            raise UserError(f"{reason}. Run dvc repro -f features.") from None
 
     def predict(self, features: Features) -> dict[str, np.ndarray]:
         """Each expert's p of A, B and tie, (n, 3), by member name; one half without a head."""

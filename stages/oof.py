@@ -35,7 +35,7 @@ def oof(params: Params, log: Log) -> None:
     first, *others = params.train.seeds
     folds = range(params.oof.folds) if params.oof.enabled else range(0)
     own = [Job(fold, first, paths.FURTHER_FOLDS / f"fold{fold}") for fold in folds[1:]]
-    trained = [member for member in params.fusion.members if member == "reward"]
+    trained = [m for m in params.fusion.members if m not in ("classifier", "features")]
     further = [
         *(
             Job(fold, first, paths.FURTHER_FOLDS / member / f"fold{fold}", member)

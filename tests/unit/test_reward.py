@@ -248,7 +248,7 @@ def test_a_pipeline_with_a_second_member(here, small_params, member):
     members = pd.read_parquet(paths.MEMBERS)
     assert list(members) == ["id", "fold", "seed", "member", "label", *PROBABILITIES]
     export = answers(pd.read_parquet(paths.UNCALIBRATED))
-    assert [*members["member"].unique()] == ["classifier", member]  # else see stages/oof.py
+    assert [*members["member"].unique()] == ["classifier", member]
     own, further = (members[members["member"] == name] for name in params.fusion.members)
     assert own[PROBABILITIES].to_numpy().tolist() == export[PROBABILITIES].to_numpy().tolist()
     known = ["id", "fold", "label"]

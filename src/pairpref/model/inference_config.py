@@ -29,7 +29,7 @@ class InferenceConfig:
     @property
     def ordered(self) -> bool:
         """Whether it matters which answer is shown first."""
-        return not self.single and self.member == "classifier"
+        return not self.single and self.member != "reward"
 
     @property
     def cut(self) -> Cut:

@@ -203,7 +203,7 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
     all votes of a prompt group are in one cluster.
 
     Returns:
-        int8, shape (n,): 0 … CLUSTERS - 1, or fewer where there are fewer groups.
+        int8, shape (n,): 0 … CLUSTERS - 1, or fewer where fewer groups differ.
     """
     parts = []
     for x in (features.prompt, features.a + features.b):
@@ -216,5 +216,7 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
         ranked = (ranked[:, kept] - ranked[:, kept].mean(axis=0)) / spread[kept]
         parts.append(ranked / max(1, kept.sum()) ** 0.5)
     mean = pd.DataFrame(np.concatenate(parts, axis=1)).groupby(groups).transform("mean")
-    count = min(CLUSTERS, len(np.unique(groups)))
+    count = min(CLUSTERS, len(np.unique(mean, axis=0)))
+    if count < 2:  # nothing to tell them apart by
+        return np.zeros(len(mean), dtype=np.int8)
     return KMeans(count, n_init=5, random_state=seed).fit_predict(mean).astype(np.int8)

@@ -1,5 +1,7 @@
 """The pool of members: its laws, and that it is no worse than the best member."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +115,10 @@ def test_saved_and_loaded(tmp_path):
     fitted = Fusion.fit(("a", "b"), p, p, labels)
     fitted.save(tmp_path / "fusion.json")
     assert Fusion.load(tmp_path / "fusion.json") == fitted
+    for damaged in ({"winner": (1.0,)}, {"bias": np.nan}, {"tie": ("x", "y")}, {"louder": 1.0}):
+        replace(fitted, **damaged).save(tmp_path / "fusion.json")
+        with pytest.raises(UserError, match="not a saved fusion"):
+            Fusion.load(tmp_path / "fusion.json")
     (tmp_path / "fusion.json").write_text("[1]")
     with pytest.raises(UserError, match="not a saved fusion"):
         Fusion.load(tmp_path / "fusion.json")

@@ -93,7 +93,12 @@ class Fusion:
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in found.items()
             }
-            return cls(**named)
+            loaded = cls(**named)
+            of_members = loaded.members, loaded.winner, loaded.tie, loaded.sharpening
+            figures = (*loaded.winner, *loaded.tie, *loaded.sharpening, *loaded.louder, loaded.bias)
+            if len(set(map(len, of_members))) > 1 or not np.isfinite(figures).all():
+                raise ValueError("expected a finite number of each kind for each member")
+            return loaded
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not a saved fusion ({error}). Run dvc repro -f calibrate."

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pairpref import paths
 from pairpref.errors import UserError
@@ -115,8 +116,22 @@ def test_experts_are_saved_to_the_bit_and_the_same_again(votes, tmp_path):
     for name, p in fitted.predict(features).items():
         assert np.array_equal(p, loaded.predict(features)[name])
     one.write_bytes(one.read_bytes()[:-1])
-    with pytest.raises(UserError, match="not saved experts"):
+    with pytest.raises(UserError, match="not saved experts.*repro -f features"):
         Experts.load(one)
+
+
+def test_threads_change_no_bit(votes, monkeypatch):
+    features, labels = votes
+    threads = set()
+
+    def fit(*_):
+        threads.update(pool["num_threads"] for pool in threadpool_info())
+        return Experts({}, {})
+
+    monkeypatch.setattr(Experts, "fit", fit)
+    with threadpool_limits(2):
+        experts.judge(features, labels, labels > 0, labels == 0, seed=0)
+    assert threads == {1}
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [1, 2], [0, 2], [2]])

@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
+from threadpoolctl import threadpool_limits
 
 from pairpref.errors import UserError
 from pairpref.model.forest import Forest
@@ -157,7 +158,9 @@ class Experts:
                 )
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise UserError(f"{path}: not saved experts ({error}). Run dvc repro -f oof.") from None
+            raise UserError(
+                f"{path}: not saved experts ({error}). Run dvc repro -f features."
+            ) from None
 
     def predict(self, features: Features) -> dict[str, np.ndarray]:
         """Each expert's p of A, B and tie, (n, 3), by member name; one half without a head."""
@@ -179,13 +182,14 @@ class Experts:
 def judge(
     features: Features, labels: np.ndarray, rest: np.ndarray, held_out: np.ndarray, seed: int
 ) -> tuple[Experts, dict[str, np.ndarray]]:
-    """Experts fitted to some votes, and what they say of others.
+    """Experts fitted to some votes, and what they say of others, whatever the number of threads.
 
     Args:
         rest, held_out: bool, shape (n,): the votes fitted to, and the others.
     """
-    fitted = Experts.fit(features.take(rest), labels[rest], seed)
-    return fitted, fitted.predict(features.take(held_out))
+    with threadpool_limits(1):  # more would change the last bits
+        fitted = Experts.fit(features.take(rest), labels[rest], seed)
+        return fitted, fitted.predict(features.take(held_out))
 
 
 def pooled(answers: dict[str, np.ndarray]) -> np.ndarray:

@@ -43,8 +43,8 @@ def features(params: Params, log: Log) -> None:
         return
     if pairs["response_b"].isna().all():
         raise UserError(
-            "the votes are single texts, but features compare two answers. Leave them out: "
-            "-S fusion.members=[classifier] -S model.features=false"
+            "the votes are single texts: there are no two answers to compare or swap. Switch this "
+            "off: -S fusion.members=[classifier] -S model.features=false -S augment.ab=false"
         )
 
     def count(job: Callable, shards: Iterable[tuple]) -> Iterator:
@@ -62,11 +62,12 @@ def features(params: Params, log: Log) -> None:
         return
     labels, folds, groups = (pairs[name].to_numpy() for name in ("label", "fold", "group"))
     cluster = experts.clusters(found, groups)
+    apart = np.unique(cluster)
     first, *others = params.train.seeds
     jobs = [
         *(("home", fold, first) for fold in range(params.data.folds)),
         *(("home", 0, seed) for seed in others),
-        *(("away", number, first) for number in np.unique(cluster)),
+        *(("away", number, first) for number in apart if len(apart) > 1),
         *((share, 0, first) for share in _SHARES),
         ("whole", -1, first),
     ]

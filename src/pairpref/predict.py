@@ -1,9 +1,9 @@
 """python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
 
-Predict a file of pairs with what the pipeline trained: the mean of all trained folds' classifiers,
-calibrated (see `pairpref.evaluation.calibration`). Rows that can't be read are listed with line and
-reason in submission.unreadable.csv, and get the shares of A, B and tie among the training votes.
-More than 2 % of them are an error, unless --keep-going is given.
+Predict a file of pairs with what the pipeline trained: the mean of each member's models of all
+trained folds, calibrated or fused (see `pairpref.evaluation.calibration` and `fusion`). Rows that
+can't be read are listed with line and reason in submission.unreadable.csv, and get the shares of A,
+B and tie among the training votes. More than 2 % of them are an error, without --keep-going.
 """
 
 import argparse

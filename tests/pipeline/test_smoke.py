@@ -178,7 +178,7 @@ def test_users_votes(clean_tree, run_on):
 
 
 @pytest.mark.slow
-def test_text_and_label_needs_augmentation_off(clean_tree, run_on):
+def test_text_and_label_need_no_swap_and_no_comparison(clean_tree, run_on):
     settings = load(clean_tree.path / "params.yaml").simulate
     with open(clean_tree.path / "votes.jsonl", "w", encoding="utf-8") as file:
         for vote in (arena.vote(row, settings) for row in range(150)):
@@ -190,7 +190,7 @@ def test_text_and_label_needs_augmentation_off(clean_tree, run_on):
     assert refused.returncode != 0
     assert "-S augment.ab=false" in refused.stdout and "Traceback" not in refused.stdout
     clean_tree.git("reset", "--hard", "--quiet")
-    run_on("votes.jsonl", "-S", "augment.ab=false")
+    run_on("votes.jsonl", "-S", "augment.ab=false", "-S", "fusion.members=[classifier]")
     assert (
         read(clean_tree, "data/clean/counts")["kept"] == 150
         and read(clean_tree, "data/oof/calibration")["n"] > 50

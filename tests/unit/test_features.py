@@ -1,6 +1,7 @@
 """Counted features, and the experts that are fitted to them."""
 
 import json
+from time import process_time
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pairpref import paths
 from pairpref.errors import UserError
-from pairpref.model import experts
+from pairpref.model import experts, forest
 from pairpref.model.experts import Experts
 from pairpref.model.forest import TREES, Forest
 from pairpref.monitor import Log
@@ -49,6 +51,13 @@ def test_features_count_what_their_names_say():
     assert of_pair["equal"] == of_pair["words_in_common"] == 0
     of_prompt = dict(zip(prompt, found.prompt[0], strict=True))
     assert of_prompt["asks_list"] == of_prompt["ends_asking"] == 1
+
+
+@pytest.mark.parametrize("text", ["!" * 20_000 + "a", "a" + "\n" * 19_990 + "b"])
+def test_a_text_that_repeats_one_sign_takes_no_longer_than_another(text):
+    begin = process_time()
+    Features.of(frame((text, text, "No.")))
+    assert process_time() - begin < 3
 
 
 def test_an_answer_that_adds_nothing_is_known():
@@ -107,8 +116,22 @@ def test_experts_are_saved_to_the_bit_and_the_same_again(votes, tmp_path):
     for name, p in fitted.predict(features).items():
         assert np.array_equal(p, loaded.predict(features)[name])
     one.write_bytes(one.read_bytes()[:-1])
-    with pytest.raises(UserError, match="not saved experts"):
+    with pytest.raises(UserError, match="not saved experts.*repro -f features"):
         Experts.load(one)
+
+
+def test_threads_change_no_bit(votes, monkeypatch):
+    features, labels = votes
+    threads = set()
+
+    def fit(*_):
+        threads.update(pool["num_threads"] for pool in threadpool_info())
+        return Experts({}, {})
+
+    monkeypatch.setattr(Experts, "fit", fit)
+    with threadpool_limits(2):
+        experts.judge(features, labels, labels > 0, labels == 0, seed=0)
+    assert threads == {1}
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [1, 2], [0, 2], [2]])
@@ -149,6 +172,28 @@ def test_clusters_keep_prompt_groups_together(votes):
     found = experts.clusters(features, groups)
     assert 1 < len(np.unique(found)) <= experts.CLUSTERS
     assert (pd.Series(found).groupby(groups).nunique() == 1).all()
+
+
+def test_votes_that_count_alike_are_one_cluster_and_nothing_is_away(
+    here, small_params, monkeypatch
+):
+    monkeypatch.setattr(forest, "TREES", 2)
+    pairs = frame(*[("What is red?", "Yes.", "No.")] * 12)
+    fold = np.arange(12) % 2
+    votes = pairs.assign(id=[f"v{i}" for i in range(12)], label=fold, group=range(12), fold=fold)
+    assert not experts.clusters(Features.of(pairs), votes["group"].to_numpy()).any()
+    paths.PAIRS.parent.mkdir(parents=True)
+    votes.to_parquet(paths.PAIRS)
+    stage(small_params(fusion__members=["classifier", "features"]), Log("test"))
+    assert set(pd.read_parquet(paths.FEATURES_OOF)["split"]) == {"home"}
+
+
+def test_single_texts_are_refused_with_all_that_is_to_switch_off(here, small_params):
+    paths.PAIRS.parent.mkdir(parents=True)
+    votes = frame(("", "Hi [A] Hello.", None)).assign(id="v0", label=0, group=0, fold=0)
+    votes.to_parquet(paths.PAIRS)
+    with pytest.raises(UserError, match=r"members=\[classifier\].*features=false.*ab=false"):
+        stage(small_params(fusion__members=["classifier", "features"]), Log("test"))
 
 
 def test_the_pool_of_experts_lies_between_them_and_swaps(votes):

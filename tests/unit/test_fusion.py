@@ -1,5 +1,7 @@
 """The pool of members: its laws, and that it is no worse than the best member."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +115,10 @@ def test_saved_and_loaded(tmp_path):
     fitted = Fusion.fit(("a", "b"), p, p, labels)
     fitted.save(tmp_path / "fusion.json")
     assert Fusion.load(tmp_path / "fusion.json") == fitted
+    for damaged in ({"winner": (1.0,)}, {"bias": np.nan}, {"tie": ("x", "y")}, {"louder": 1.0}):
+        replace(fitted, **damaged).save(tmp_path / "fusion.json")
+        with pytest.raises(UserError, match="not a saved fusion"):
+            Fusion.load(tmp_path / "fusion.json")
     (tmp_path / "fusion.json").write_text("[1]")
     with pytest.raises(UserError, match="not a saved fusion"):
         Fusion.load(tmp_path / "fusion.json")
@@ -134,3 +140,12 @@ def test_figures_of_fused_members():
     assert "away" not in figures["members"]["classifier"]
     assert figures["away"] < figures["away_shares"]
     assert -log_softmax(np.zeros(3))[0] > figures["away_shares"] - 0.01
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf, None])
+def test_answers_that_are_missing_or_no_numbers_are_refused(lost):
+    votes = pd.DataFrame({"id": ["a", "b"], "fold": [0, 1], "label": [0, 1]})
+    rows = votes[["id"]].assign(member="reward", p_a=0.5, p_b=0.3, p_tie=0.2)
+    damaged = rows.iloc[:1] if lost is None else rows.assign(p_b=[0.3, lost])
+    with pytest.raises(UserError, match="1 of 2 out-of-fold rows .* by reward"):
+        fusion.fuse(votes, np.arange(2), damaged, damaged.iloc[:0])

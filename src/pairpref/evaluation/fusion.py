@@ -93,7 +93,12 @@ class Fusion:
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in found.items()
             }
-            return cls(**named)
+            loaded = cls(**named)
+            of_members = loaded.members, loaded.winner, loaded.tie, loaded.sharpening
+            figures = (*loaded.winner, *loaded.tie, *loaded.sharpening, *loaded.louder, loaded.bias)
+            if len(set(map(len, of_members))) > 1 or not np.isfinite(figures).all():
+                raise ValueError("expected a finite number of each kind for each member")
+            return loaded
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not a saved fusion ({error}). Run dvc repro -f calibrate."
@@ -181,9 +186,18 @@ def fuse(
         The figures are those of `scores`, log_loss_before (of the first member), log_loss_in_sample
         and members: of each log_loss, winner and tie (weights). If there are `away` rows: away,
         away_shares (of class shares) and each member's away, which are log losses, too.
+
+    Raises:
+        UserError: a member has no answer to a vote at home, or one that is not finite.
     """
     ids, labels, folds = votes["id"], votes["label"].to_numpy(int), votes["fold"].to_numpy()
     members, p = stacked(ids, home)
+    for name, of_member in zip(members, p, strict=True):
+        if wrong := int((~np.isfinite(of_member)).any(axis=1).sum()):
+            raise UserError(
+                f"{wrong:,} of {len(ids):,} out-of-fold rows have no probabilities by {name}, or "
+                "they are no numbers. Run dvc repro -f features oof."
+            )
     q = stacked(ids, away, members)[1] if len(away) else None
     fusion = Fusion.fit(members, p, q, labels)
     fused = cross_fitted(members, p, q, labels, splits(folds, groups))

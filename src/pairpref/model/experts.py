@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
+from threadpoolctl import threadpool_limits
 
 from pairpref.errors import UserError
 from pairpref.model.forest import Forest
@@ -180,13 +181,14 @@ class Experts:
 def judge(
     features: Features, labels: np.ndarray, rest: np.ndarray, held_out: np.ndarray, seed: int
 ) -> tuple[Experts, dict[str, np.ndarray]]:
-    """Experts fitted to some votes, and what they say of others.
+    """Experts fitted to some votes, and what they say of others, whatever the number of threads.
 
     Args:
         rest, held_out: bool, shape (n,): the votes fitted to, and the others.
     """
-    fitted = Experts.fit(features.take(rest), labels[rest], seed)
-    return fitted, fitted.predict(features.take(held_out))
+    with threadpool_limits(1):  # more would change the last bits
+        fitted = Experts.fit(features.take(rest), labels[rest], seed)
+        return fitted, fitted.predict(features.take(held_out))
 
 
 def pooled(answers: dict[str, np.ndarray]) -> np.ndarray:
@@ -204,7 +206,7 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
     all votes of a prompt group are in one cluster.
 
     Returns:
-        int8, shape (n,): 0 … CLUSTERS - 1, or fewer where there are fewer groups.
+        int8, shape (n,): 0 … CLUSTERS - 1, or fewer where fewer groups differ.
     """
     parts = []
     for x in (features.prompt, features.a + features.b):
@@ -217,5 +219,7 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
         ranked = (ranked[:, kept] - ranked[:, kept].mean(axis=0)) / spread[kept]
         parts.append(ranked / max(1, kept.sum()) ** 0.5)
     mean = pd.DataFrame(np.concatenate(parts, axis=1)).groupby(groups).transform("mean")
-    count = min(CLUSTERS, len(np.unique(groups)))
+    count = min(CLUSTERS, len(np.unique(mean, axis=0)))
+    if count < 2:  # nothing to tell them apart by
+        return np.zeros(len(mean), dtype=np.int8)
     return KMeans(count, n_init=5, random_state=seed).fit_predict(mean).astype(np.int8)

@@ -17,7 +17,8 @@ import numpy as np
 _MOST = 20_000  # characters of a text that are looked at
 _LEVEL = 1  # of compression
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_SENTENCES = re.compile(r"[.!?。！？]+(?=\s|$)|\n+")
+# Each mark is looked at once, however many follow each other.
+_SENTENCES = re.compile(r"(?<![.!?。！？])[.!?。！？]++(?=\s|$)|\n+")
 _BULLET = re.compile(r"[-*•–] ")
 _NUMBER = re.compile(r"(?:[0-9]{1,3}|[a-zA-Z])[.)] ")
 _HEADING = re.compile(r"#{1,6} |\*\*[^*]+\*\*:?$|[A-Z][^.]{2,40}:$")
@@ -81,7 +82,7 @@ _SCRIPTS = {  # first and last letters
     "cjk": (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uac00", "\ud7a3")),
     "other": (("\u0370", "\u03ff"), ("\u0590", "\u08ff"), ("\u0900", "\u0e7f")),
 }
-_CHOICES = re.compile(r"\n\s*\(?[A-D][).] ")
+_CHOICES = re.compile(r"\n[^\S\n]*+\(?[A-D][).] ")
 _WINDOW = 8_000  # bytes of a text that another is compressed with
 _SETS = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _STOP = _SETS["stop"]

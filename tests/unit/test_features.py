@@ -140,7 +140,7 @@ def test_experts_bear_votes_that_lack_a_label(votes, labels):
     chosen = np.random.default_rng(0).choice(labels, 60)
     found = Experts.fit(features.take(np.arange(60)), chosen, seed=0).predict(features)
     for p in found.values():
-        assert np.isfinite(p).all() and np.allclose(p.sum(axis=1), 1)
+        assert np.isfinite(p).all() and np.abs(p.sum(axis=1) - 1).max() < 1e-12
 
 
 def test_a_forest_of_arrays_answers_as_the_librarys():

@@ -42,6 +42,7 @@ class Linear:
     @classmethod
     def fit(cls, x: np.ndarray, target: np.ndarray, strength: float, centred: bool) -> Self:
         """Fit; if not `centred`, no feature means one half, as swapping answers requires."""
+        x = x.astype(np.float64)
         mean = x.mean(axis=0) * centred
         scale = np.sqrt(((x - mean) ** 2).mean(axis=0)) + 1e-6
         if target.all() or not target.any():
@@ -53,7 +54,8 @@ class Linear:
         return cls(mean, scale, model.coef_[0], bias)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        x = np.clip((x - self.mean) / self.scale, -_LIMIT, _LIMIT)
+        """Probability that the target is true; float64, shape (n,)."""
+        x = np.clip((x.astype(np.float64) - self.mean) / self.scale, -_LIMIT, _LIMIT)
         return expit(x @ self.weights + self.bias)
 
 

@@ -20,6 +20,10 @@ COMMON: Changes = {
     "oof.folds": 2,
     "train.batch_size": 16,
     "parallel.jobs": 1,
+    # Without what is measured here and on by default.
+    "fusion.members": ["classifier"],
+    "text.windows.most": 1,
+    "text.windows.train": False,
 }
 
 

@@ -69,6 +69,7 @@ def trained(seed: int, rows: int, test_rows: int) -> Params:
     raw = load(ROOT / PARAMS).model_dump(mode="json")
     raw["simulate"] |= {"seed": seed, "rows": rows, "test_rows": test_rows}
     raw["train"]["seeds"], raw["parallel"]["jobs"] = [seed], 1
+    raw["fusion"]["members"], raw["text"]["windows"]["most"] = ["classifier"], 1
     params = Params.model_validate(raw)
     for stage in STAGES:
         stage(params, Aside(stage.__name__))

@@ -47,9 +47,11 @@ def stage(name: str, folder: Path) -> Watched:
 
 
 def prepare(folder: Path, rows: int, knobs: dict[str, float]) -> None:
-    """Write the default params with another arena: `rows` votes, and one pair to predict."""
+    """Write the default params of the classifier alone, told what can be counted, with an arena of
+    `rows` votes and one pair to predict."""
     params = yaml.safe_load((ROOT / PARAMS).read_text(encoding="utf-8"))
     params["simulate"] |= {"rows": rows, "test_rows": 1, **knobs}
+    params["fusion"]["members"], params["model"]["features"] = ["classifier"], True
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
     shutil.copytree(ROOT / VERSIONS, folder / VERSIONS)
 
@@ -77,7 +79,8 @@ def pretend(folder: Path) -> None:
     for path in ("data/oof", "plots"):
         (folder / path).mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "data/oof/uncalibrated.parquet")
-    table.iloc[:0].to_parquet(folder / "data/oof/by_model.parquet")
+    by_model = table.iloc[:0].assign(member="")
+    by_model.to_parquet(folder / "data/oof/by_model.parquet")
     table[table["fold"] == 0].assign(seed=0).to_parquet(folder / "data/oof/seeds.parquet")
     (folder / "data/test.json").write_text(json.dumps({"n": 0}))
     for path, text in (("oof/manifest.json", {}), ("train/classifier.json", {"exact": True})):
@@ -149,7 +152,8 @@ def main() -> None:
             f"the bare tokenizer's {seconds:.1f} s, in CPU time "
             f"{sum(run.cpu_seconds for run in runs.values()) / cpu:.1f} times its {cpu:.1f} s"
         )
-        print(row("baselines", asked.rows, size, stage("baselines", folder)))
+        for word in ("features", "baselines"):
+            print(row(word, asked.rows, size, stage(word, folder)))
         pretend(folder)
         for word in ("calibrate", "report"):
             print(row(word, asked.rows, size, stage(word, folder)))

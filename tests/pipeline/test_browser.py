@@ -46,8 +46,8 @@ document.body.append(probe);
 
 DRAWN = "[...document.querySelectorAll('.figures > div')].every(f => f.querySelector('.xtick'))"
 SECTIONS = (
-    "run headline baselines truth reliability buckets confusion order training luck test versions "
-    "examples clean params"
+    "run headline baselines truth reliability members buckets confusion order training luck test "
+    "versions examples clean params"
 ).split()
 
 

@@ -64,6 +64,6 @@ def test_one_model_over_two_processes_takes_the_steps_of_one(clean_tree, parts, 
 
     printed = clean_tree.dvc("repro", *stages)
     assert (
-        printed.count("already trained") == (3 if "oof" in stages else 1)
+        printed.count("already trained") == (6 if "oof" in stages else 1)
         and "training on" not in printed
     )

@@ -41,6 +41,7 @@ def by_order(
     share: tuple[int, int] = (0, 1),
     precision: Precision = "auto",
     say: Callable[[str], object] = print,
+    step: Callable[[int], object] = lambda rows: None,
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
@@ -60,6 +61,7 @@ def by_order(
         share: this process's number and how many there are: each fills in its part of the batches
             and leaves the others zero.
         say: told of batches whose logits were no numbers: they are computed again in float32.
+        step: told how many rows have just been read in one order.
 
     Raises:
         UserError: memory ran out.
@@ -105,6 +107,7 @@ def by_order(
                 first = np.cumsum([0, *windows[:-1]])
                 mean = np.add.reduceat(np.concatenate(p), first) / np.c_[windows]
                 result[order, rows] = np.where(np.c_[swapped], swap_probabilities(mean), mean)
+                step(len(rows))
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result

@@ -161,7 +161,8 @@ def _json_record(number: int, line: str) -> Record:
 
 
 def _read_parquet(path: Path) -> Source:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+    # With a buffer, pages are read one after another, and not a row group at once.
+    file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=1 << 20)
     names = file.schema_arrow.names
 
     def records(needed: Collection[str]) -> Iterator[Record]:

@@ -1,15 +1,13 @@
 """Probabilities of tokenised pairs under one model, for evaluation, export and submission alike."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model import attention, classifier
 from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
-from pairpref.model.precision import autocast, best_device
+from pairpref.model.precision import autocast
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.params import Precision
 from pairpref.text.tokenizer import Template
@@ -111,36 +109,3 @@ def by_order(
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result
-
-
-def of_models(
-    folders: list[Path],
-    tokens: Tokens,
-    template: Template,
-    batch_size: int,
-    dual_order: bool,
-    precision: Precision,
-    say: Callable[[str], object],
-) -> np.ndarray:
-    """p(A), p(B), p(tie) by each of a member's models, the mean of the orders asked for.
-
-    Args:
-        folders: of the models, one a fold; the others as for `by_order`.
-        say: told of each model, too.
-
-    Returns:
-        float64 of shape (models, n, 3).
-    """
-    answers = []
-    for folder in folders:
-        model, config = classifier.load(folder)
-        how = ", both orders" if dual_order and config.ordered else ""
-        if config.judged_length:
-            how += f", up to {config.longest} tokens (trained on {config.max_length})"
-        if config.windows > 1:
-            how += f", up to {config.windows} windows"
-        say(f"{len(tokens):,} pairs by {folder}{how}")
-        attention.fuse(model.to(best_device()), config.attention, say)
-        asked = model, config, tokens, template, batch_size, dual_order
-        answers.append(by_order(*asked, precision=precision, say=say).mean(axis=0))
-    return np.stack(answers)

@@ -9,6 +9,7 @@ from pairpref.effort import Effort
 
 PROBE = 16  # pairs from which the rate is measured first
 _SAFETY = 0.85  # of the time left that is planned for
+_END = 0.98  # of all seconds, after which the file is written
 _SHARE = 0.05  # of the time left that a shard may take, so that the plan can change in time
 
 
@@ -30,7 +31,8 @@ class Budget:
         work: Callable[[Effort, np.ndarray], float],
         idle: float,
     ) -> None:
-        self._end, self._ladder, self._work, self._idle = began + seconds, ladder, work, idle
+        self._end, self._ladder = began + _END * seconds, ladder
+        self._work, self._idle = work, idle
         self._lengths = np.zeros(0)
         self._reading = self._asking = 0.0  # seconds a pair, and a unit of work
         self._probed = False

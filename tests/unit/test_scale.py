@@ -325,15 +325,15 @@ class TestSeconds:
                 budget.took(effort, np.full(rows, 50), 0.001 * rows, pace * rows)
                 now[0] += (0.001 + pace) * rows
             done += rows
-            spent.append(effort)
-        assert now[0] <= max(seconds, 0.101 * PROBE) * 1.01
+            spent += [effort] * rows
+        assert now[0] <= seconds
         if seconds == 1000:
             assert {*spent} == {Effort()}
-        elif seconds == 20 and slower == 1:
-            assert None not in spent and {e.orders for e in spent[1:]} == {"one"}
-            assert now[0] > 0.5 * seconds
+        elif seconds == 20:
+            assert None not in spent and now[0] > 0.9 * seconds
+            assert sum(effort.orders == "one" for effort in spent) > 900
         elif seconds == 2:
-            assert spent[-1] is None
+            assert spent[-1] is None and spent[PROBE] == Effort("one", 1, 32)
 
     def test_a_file_is_whole_when_time_is_up(self, models, test_file, p, tmp_path, capsys, judge):
         run(models, test_file, tmp_path / "p.parquet", "--max-seconds", "0.000001")
@@ -348,19 +348,19 @@ class TestSeconds:
     def test_less_is_spent_where_there_is_less(
         self, models, test_file, p, tmp_path, capsys, monkeypatch
     ):
-        """A slow model, whose seconds are added to the clock."""
-        late, real, answer = [0.0], time.time, Judge.answer
+        """A slow model, by a clock of its own."""
+        late, answer = [1e9], Judge.answer
 
         def slow(self, pairs, effort, **options):
             late[0] += len(pairs) * self.members.passes(effort)
             return answer(self, pairs, effort, **options)
 
         monkeypatch.setattr(Judge, "answer", slow)
-        monkeypatch.setattr(time, "time", lambda: real() + late[0])
+        monkeypatch.setattr(time, "time", lambda: late[0])
         run(models, test_file, tmp_path / "p.parquet", "--max-seconds", "190")
         found = pd.read_parquet(tmp_path / "p.parquet")[PROBABILITIES].to_numpy()
         said = capsys.readouterr().out
-        assert np.allclose(found[:PROBE], p[:PROBE], **SAME) and late[0] < 190
+        assert np.allclose(found[:PROBE], p[:PROBE], **SAME) and late[0] < 1e9 + 190
         assert np.abs(found[PROBE:] - p[PROBE:]).max() > 1e-4
         assert f"from row {PROBE + 1}: one order" in said and "given up" in said
 

@@ -161,8 +161,7 @@ def _json_record(number: int, line: str) -> Record:
 
 
 def _read_parquet(path: Path) -> Source:
-    # With a buffer, pages are read one after another, and not a row group at once.
-    file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=1 << 20)
+    file = pq.ParquetFile(path, page_checksum_verification=True)
     names = file.schema_arrow.names
 
     def records(needed: Collection[str]) -> Iterator[Record]:

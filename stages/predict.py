@@ -17,7 +17,7 @@ from pairpref.files import write_json
 from pairpref.monitor import Log
 from pairpref.pairs import WINNERS
 from pairpref.params import DataParams, Params, in_arena
-from pairpref.paths import MODELS, SUBMISSION, TEST_METRICS, TEST_SCORES, UNREADABLE
+from pairpref.paths import MODELS, SUBMISSION, TEST_METRICS, TEST_SCORES, UNREADABLE, WORK
 
 
 def predict(params: Params, log: Log) -> None:
@@ -34,6 +34,7 @@ def predict(params: Params, log: Log) -> None:
             unreadable=UNREADABLE,
             keep_going=True,
             precision=params.predict.precision,
+            kept=WORK / "predict",
         )
     if not UNREADABLE.exists():
         quarantine.write(UNREADABLE, [])

@@ -230,3 +230,22 @@ def canary() -> Callable[[Path], object]:
             return open, (str(self.path), "w")
 
     return Canary
+
+
+@pytest.fixture(scope="session")
+def all_members(small_params, tmp_path_factory) -> Path:
+    """A folder in which every stage up to calibrate has run, with all members and windows."""
+    from importlib import import_module
+
+    from pairpref.monitor import Log
+
+    members = ["classifier", "reward", "features"]
+    windows = {"most": 3, "stride": 0.5, "train": False}
+    damage = {"simulate__html_entities": 0.3, "simulate__mojibake": 0.3}
+    settings = small_params(fusion__members=members, text__windows=windows, **damage)
+    folder = tmp_path_factory.mktemp("all-members")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in "simulate clean features tokenize train oof calibrate".split():
+            getattr(import_module(f"stages.{stage}"), stage)(settings, Log("test"))
+    return folder

@@ -4,6 +4,10 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pairpref.judge import Judge as Judge
 
 # In a clone, a linked worktree or DVC's copy for an experiment, or below it, the package of that
 # repository runs, whatever folder an installation names. Workers are given sys.path.
@@ -31,3 +35,12 @@ def _end(signum: int, _: object) -> None:
 if sys.argv and Path(sys.argv[0]).name in ("-m", "pairpref"):
     for _signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_signum, _end)
+
+
+def __getattr__(name: str) -> object:
+    """`from pairpref import Judge` imports what it needs only then."""
+    if name != "Judge":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pairpref.judge import Judge
+
+    return Judge

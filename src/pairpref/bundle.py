@@ -35,6 +35,13 @@ def record_calibrator(bundle: Path) -> None:
     write_json(bundle / MANIFEST, models | {name: parts[name] for name in parts if name in _FITTED})
 
 
+def models_of(folder: Path | str) -> Path:
+    """The folder of models: itself, or `models` in a bundle's folder."""
+    folder = Path(folder)
+    inside = folder / "models"
+    return inside if not (folder / MANIFEST).exists() and (inside / MANIFEST).exists() else folder
+
+
 def check(bundle: Path) -> dict[str, list[Path]]:
     """Called before anything of a bundle is loaded; gives each member's folds, fold 0 first.
 

@@ -1,38 +1,68 @@
 """python -m pairpref.predict --input test.csv --output submission.csv [--bundle models]
 
-Predict a file of pairs with what the pipeline trained: the mean of each member's models of all
-trained folds, calibrated or fused (see `pairpref.evaluation.calibration` and `fusion`). Rows that
-can't be read are listed with line and reason in submission.unreadable.csv, and get the shares of A,
-B and tie among the training votes. More than 2 % of them are an error, without --keep-going.
+Predict a file of pairs with what the pipeline trained: all folds of all members, both orders, fused
+and calibrated. Rows that can't be read are listed with line and reason in
+submission.unreadable.csv, and get the shares of A, B and tie among the training votes. More than
+2 % of them are an error, unless --keep-going is given. A killed command goes on where it was.
 """
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from pairpref import bundle as bundles
+from pairpref.budget import Budget
 from pairpref.cli import parser
-from pairpref.data import quarantine
-from pairpref.data.clean import read_test
-from pairpref.data.votes import RejectedRow
+from pairpref.data import readers
+from pairpref.data.clean import Clean, clean_rows
+from pairpref.data.quarantine import RejectedRow
+from pairpref.data.votes import Row, read_unjudged
+from pairpref.effort import WHOLE, Effort, Orders
 from pairpref.errors import UserError, command, say
-from pairpref.evaluation.calibration import Calibrator, pooled
-from pairpref.evaluation.fusion import Fusion
 from pairpref.files import written_aside
-from pairpref.pairs import WINNERS
+from pairpref.judge import SHARD_ROWS, Judge, take
+from pairpref.pairs import PROBABILITIES, WINNERS
 from pairpref.parallel import ALONE, each
-from pairpref.params import CleanParams, ParallelParams, Precision, PredictParams
+from pairpref.params import ParallelParams, Precision, PredictParams
 from pairpref.paths import MODELS
-from pairpref.text.features import Features
+from pairpref.progress import Progress
+from pairpref.shards import Shards, key, write_csv
+from pairpref.survey import survey
 
 BATCH_SIZE = PredictParams().batch_size
-MAX_BAD_SHARE = CleanParams().max_bad_share
-_SHARES = "the shares of A, B and tie among the training votes"
+_NONE = "the shares of the training votes"  # the effort of pairs for which there was no time
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is predicted.
+
+    Args:
+        batch_size: sequences in a forward pass.
+        effort: how much is spent on a pair.
+        max_seconds: in which all is done, if need be with less effort.
+        precision: see `pairpref.model.precision`.
+        parallel: where text is cleaned and counted; by default in this process.
+        keep_going: allow any share of rows that can't be read.
+    """
+
+    batch_size: int = BATCH_SIZE
+    effort: Effort = WHOLE
+    max_seconds: float | None = None
+    precision: Precision = "auto"
+    parallel: ParallelParams = ALONE
+    keep_going: bool = False
 
 
 def predict(
@@ -44,6 +74,9 @@ def predict(
     unreadable: Path | None = None,
     keep_going: bool = False,
     precision: Precision = "auto",
+    effort: Effort = WHOLE,
+    max_seconds: float | None = None,
+    kept: Path | None = None,
 ) -> pd.DataFrame:
     """A submission: id, winner_model_a, winner_model_b, winner_tie for each row of a file in order.
 
@@ -52,109 +85,139 @@ def predict(
     Args:
         path: pairs in any form of docs/votes.md.
         bundle: folder of a finished pipeline's models.
-        batch_size: sequences in a forward pass.
-        parallel: where the text is cleaned; by default in this process.
         say: called with a line on each step.
         unreadable: CSV of the rows that can't be read; removed where there are none.
-        keep_going: allow any share of rows that can't be read.
-        precision: see `pairpref.model.precision`.
+        kept: folder for what is finished, from which a killed prediction goes on.
+        batch_size, and the others: see `Options`.
 
     Raises:
-        UserError: the file or the bundle can't be used, or more than `MAX_BAD_SHARE` of the rows.
+        UserError: the file or the bundle can't be used, or more than 2 % of the rows.
     """
-    members = bundles.check(bundle)
-
-    # Seconds to import: --help and a wrong bundle need not wait for it.
-    import torch
-
-    from pairpref.model import classifier
-    from pairpref.text import tokenizer as tokenizers
-    from pairpref.text.tokens import tokenize
-    from pairpref.training.inference import of_models
-
-    template = tokenizers.Template.of(tokenizers.load(str(bundle / "tokenizer")))
-    config = classifier.load_config(members["classifier"][0])
-    torch.set_num_threads(config.threads)
-    switches = CleanParams(**config.clean, near_duplicate=1, max_bad_share=1)
-    frame, bad = read_test(path, switches, parallel, bundles.plain(bundle))
-    listed = _list(bad, unreadable)
-    if bad:
-        found = f"{len(bad):,} of {len(frame):,} rows can't be read"
-        if len(bad) > MAX_BAD_SHARE * len(frame) and not keep_going:
-            raise UserError(
-                f"{path}: {found}, more than {MAX_BAD_SHARE:.0%}.\n{quarantine.summary(bad)}\n"
-                f"Mend the file, or let such rows get {_SHARES} with --keep-going.{listed}"
-            )
-        say(f"{found}; they get {_SHARES}.{listed}\n{quarantine.summary(bad)}")
-    usable = frame["ok"].to_numpy()
-    tokens = tokenize(frame[usable], bundle / "tokenizer")
-    if len(tokens) and tokens.single != config.single:
-        kinds = {True: "single texts", False: "pairs of answers"}
-        raise UserError(
-            f"{path} has {kinds[tokens.single]}; {bundle} was trained on {kinds[config.single]}."
-        )
-    calibrator = Calibrator.load(bundle / bundles.CALIBRATOR)
-    fusion = Fusion.load(bundle / bundles.FUSION)
-    features = None
-    if config.features or len(members) < len(fusion.members):
-        features = Features.of(frame[usable], lambda job, shards: each(job, shards, parallel))
-    if config.features:
-        tokens = replace(tokens, features=features)
-    asked = tokens, template, batch_size, calibrator.dual_order, precision, say
-    p = np.tile(np.asarray(config.prior), (len(frame), 1))
-    answers = {name: of_models(folders, *asked) for name, folders in members.items()}
-    if fusion.members == ("classifier",):
-        p[usable] = calibrator.pool(answers["classifier"])
-    else:
-        p[usable] = _fused(fusion, answers, features, bundle, say)
-    submission = pd.DataFrame(p / p.sum(axis=1, keepdims=True), columns=WINNERS)
-    submission.insert(0, "id", frame["id"])
-    return submission
-
-
-def _fused(
-    fusion: Fusion,
-    trained: dict[str, np.ndarray],
-    features: Features | None,
-    bundle: Path,
-    say: Callable[[str], object],
-) -> np.ndarray:
-    """The pool of all members, shape (n, 3), from the trained ones' p, (models, n, 3) each."""
-    factors = dict(zip(fusion.members, fusion.sharpening, strict=True))
-    answers = {name: pooled(p, factors[name]) for name, p in trained.items()}
-    if features is not None and len(answers) < len(fusion.members):
-        from pairpref.model.experts import Experts
-
-        say(f"{len(features):,} pairs by {bundle / bundles.EXPERTS}")
-        answers |= Experts.load(bundle / bundles.EXPERTS).predict(features)
-    return fusion.apply(np.stack([answers[name] for name in fusion.members]))
-
-
-def _list(bad: Sequence[RejectedRow], unreadable: Path | None) -> str:
-    """Write the rows that can't be read, and say where."""
-    if unreadable is None:
-        return ""
-    if not bad:
-        unreadable.unlink(missing_ok=True)
-        return ""
-    with written_aside(unreadable) as (to,):
-        quarantine.write(to, bad)
-    return f" Each is in {unreadable} with its line."
+    options = Options(batch_size, effort, max_seconds, precision, parallel, keep_going)
+    with (
+        TemporaryDirectory() as folder,
+        _filled(kept or Path(folder), Path(path), bundle, options, say, unreadable) as shards,
+    ):
+        submission = pd.concat(shards.frames(), ignore_index=True)
+        shards.discard()
+    return submission.rename(columns=dict(zip(PROBABILITIES, WINNERS, strict=True)))
 
 
 def write(submission: pd.DataFrame, path: Path) -> None:
     """Write a submission as CSV, whole or not at all."""
     with written_aside(path) as (to,):
-        submission.to_csv(to, index=False, lineterminator="\n", float_format="%.9g")
+        write_csv(submission, to)
+
+
+@contextmanager
+def _filled(
+    folder: Path,
+    path: Path,
+    bundle: Path,
+    options: Options,
+    say: Callable[[str], object],
+    unreadable: Path | None,
+) -> Iterator[Shards]:
+    """All rows' predictions, in shards in a folder; what is finished there is not done again."""
+    began = time.time()
+    readers.read(path)  # a wrong file need not wait for the models
+    judge = Judge.load(bundle, options.precision, say)
+    manifest = judge.members.bundle / bundles.MANIFEST
+    depends = options.batch_size, options.effort, options.max_seconds, options.precision
+    with Shards.opened(folder, key((path, manifest), (depends, SHARD_ROWS))) as shards:
+        at = time.time()
+        total = survey(path, judge.usual, options.keep_going, say, unreadable)
+        if shards.rows:
+            say(f"going on: {shards.rows:,} of {total:,} rows are finished")
+        for line in judge.members.says(options.effort):
+            say(line)
+        budget = None
+        if options.max_seconds is not None:
+            idle = 2 * (time.time() - at) / max(1, total)
+            ladder = judge.members.efforts(options.effort)
+            budget = Budget(options.max_seconds, began, ladder, judge.members.work, idle)
+        _fill(shards, path, judge, options, budget, Progress(shards.rows, total, say), say)
+        if shards.rows != total:
+            raise UserError(f"{path} changed while it was read. Run the same command again.")
+        if given_up := {
+            name: n for name, n in shards.efforts.items() if name != str(options.effort)
+        }:
+            listed = "; ".join(f"{n:,} rows: {name}" for name, n in given_up.items())
+            say(f"given up for --max-seconds {options.max_seconds:g}, of {total:,} rows: {listed}")
+        yield shards
+
+
+def _fill(
+    shards: Shards,
+    path: Path,
+    judge: Judge,
+    options: Options,
+    budget: Budget | None,
+    progress: Progress,
+    say: Callable[[str], object],
+) -> None:
+    """Predict the rows that are not finished."""
+    rows = islice(read_unjudged(path, judge.usual).rows, shards.rows, None)
+    effort: Effort | None = options.effort
+    most, before = SHARD_ROWS, effort
+    while True:
+        if budget:
+            effort, most = budget.next(progress.total - shards.rows)
+        if not (shard := take(rows, min(most, SHARD_ROWS))):
+            return
+        if effort != before:
+            say(f"from row {shards.rows + 1:,}: {effort or _NONE}")
+            before = effort
+        p = np.tile(np.asarray(judge.members.config.prior), (len(shard), 1))
+        p /= p.sum(axis=1, keepdims=True)
+        usable = [i for i, row in enumerate(shard) if isinstance(row, Row)]
+        if effort and usable:
+            p[usable] = _answers(
+                [shard[i] for i in usable], judge, effort, options, budget, progress
+            )
+        frame = pd.DataFrame(p, columns=PROBABILITIES)
+        frame.insert(0, "id", [row.id for row in shard])
+        shards.add(frame, effort or _NONE)
+        progress.finish(len(shard))
+
+
+def _answers(
+    rows: list[Row | RejectedRow],
+    judge: Judge,
+    effort: Effort,
+    options: Options,
+    budget: Budget | None,
+    progress: Progress,
+) -> np.ndarray:
+    """p of usable rows, shape (n, 3)."""
+    began = time.time()
+    cleaned = clean_rows(rows, judge.switches, options.parallel)
+    run = partial(_run, options.parallel)
+    pairs = judge.read([row for row in cleaned if isinstance(row, Clean)], run)
+    read = time.time()
+    progress.begin(len(pairs), len(pairs) * judge.members.passes(effort))
+    p = judge.answer(pairs, effort, batch_size=options.batch_size, step=progress.step)
+    if budget:
+        budget.took(effort, pairs.tokens.lengths(), read - began, time.time() - read)
+    return p
+
+
+def _run(parallel: ParallelParams, job: Callable, shards: Iterable[tuple]) -> Iterator:
+    return each(job, shards, parallel)
 
 
 def _outputs(path: Path, given: Path) -> tuple[Path, Path]:
-    """Where the submission goes, behind a symlink if it is one, and the list of unreadable rows."""
-    if (path.exists() and not path.is_file()) or path.suffix.lower() != ".csv":
-        raise UserError(f"--output {str(path)!r} is not a .csv file; name a CSV of its own.")
+    """Where the result goes, behind a symlink if it is one, and the list of unreadable rows."""
+    if (path.exists() and not path.is_file()) or path.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(
+            f"--output {str(path)!r} is no .csv (a submission) or .parquet (probabilities) file; "
+            "name a file of its own."
+        )
     real, unreadable = Path(os.path.realpath(path)), path.with_suffix(".unreadable.csv")
     if Path(os.path.realpath(given)) in (real, Path(os.path.realpath(unreadable))):
-        raise UserError(f"--output {path} would overwrite the input itself; name a CSV of its own.")
+        raise UserError(
+            f"--output {path} would overwrite the input itself; name a file of its own."
+        )
     for folder in (real.parent, unreadable.absolute().parent):
         there = next(above for above in (folder, *folder.parents) if above.exists())
         if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -168,24 +231,50 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    return seconds
+
+
 def main(argv: list[str] | None = None) -> None:
     example = "pairpref predict --input data/raw/test.csv --output submission.csv"
     arguments = parser("predict", (__doc__ or "").split("\n\n")[1], example)
     add = arguments.add_argument
     form = "CSV, JSONL (also .gz) or Parquet, in any form of docs/votes.md"
     add("--input", required=True, type=Path, help=f"pairs to predict: {form}")
-    add("--output", required=True, type=Path, help="submission to write, a CSV")
+    result = "to write: a submission as .csv, or probabilities as .parquet"
+    add("--output", required=True, type=Path, help=result)
     add("--bundle", default=MODELS, type=Path, help="trained models (default: %(default)s)")
     size = "sequences in a forward pass (default: %(default)s)"
     add("--batch-size", default=BATCH_SIZE, type=_count, help=size)
+    orders = "uncertain: the second order only where the first is unsure (default: as calibrated)"
+    add("--orders", choices=get_args(Orders), help=orders)
+    add("--folds", type=_count, help="of each trained member, the first ones (default: all)")
+    jobs = "processes that clean and count text (default: %(default)s)"
+    add("--jobs", default=1, type=_count, help=jobs)
+    budget = "give up orders, then folds, then length, to be done in so many seconds"
+    add("--max-seconds", type=_seconds, help=budget)
     add("--keep-going", action="store_true", help="even where many rows can't be read")
     asked = arguments.parse_args(argv)
     with command("predict"):
         output, bad = _outputs(asked.output, asked.input)
-        options = {"say": say, "unreadable": bad, "keep_going": asked.keep_going}
-        submission = predict(asked.input, asked.bundle, asked.batch_size, **options)
-        write(submission, output)
-        say(f"{len(submission):,} predictions in {asked.output}")
+        options = Options(
+            asked.batch_size,
+            Effort(asked.orders, asked.folds),
+            asked.max_seconds,
+            parallel=ParallelParams(jobs=asked.jobs),
+            keep_going=asked.keep_going,
+        )
+        folder = output.with_name(f".{output.name}.shards")
+        with _filled(folder, asked.input, asked.bundle, options, say, bad) as shards:
+            shards.write(output)
+            shards.discard()
+            say(f"{shards.rows:,} predictions in {asked.output}")
 
 
 if __name__ == "__main__":

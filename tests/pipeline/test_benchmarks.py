@@ -37,3 +37,10 @@ def test_the_stages_that_train_nothing_are_measured(repository):
     assert done.returncode == 0, done.stdout
     assert re.search(r"[\d.]+ times the bare tokenizer's [\d.]+ s", done.stdout), done.stdout
     assert "\nreport " in done.stdout and "\npage: " in done.stdout, done.stdout
+
+
+def test_prediction_is_measured(repository):
+    done = repository.run(sys.executable, "-m", "benchmarks.predict", "--rows", "60")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"uncertain: .* pairs read, log loss [\d.]+, [+-]0\.\d+ ±", done.stdout)
+    assert "asked twice" in done.stdout and re.search(r"60 rows, .* peak [\d,]+ MiB", done.stdout)

@@ -334,17 +334,17 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("output", "says"),
         [
-            *((name, "name a CSV of its own") for name in ("", ".", "/", "pipe", "/dev/null")),
-            *((f"o.{ending}", "name a CSV of its own") for ending in ("parquet", "csv.gz")),
+            *((name, "name a file of its own") for name in ("", ".", "/", "pipe", "/dev/null")),
+            *((f"o.{ending}", "name a file of its own") for ending in ("json", "csv.gz")),
             ("file/below.csv", "file is no folder to write to"),
             ("file/new/below.csv", "file is no folder to write to"),
         ],
     )
-    def test_only_a_csv_that_can_be_written_is(
+    def test_only_what_can_be_written_is(
         self, pipeline, test_file, here, output, says, capsys, monkeypatch
     ):
         """It is known before anything is predicted."""
-        monkeypatch.setattr(prediction, "predict", None)
+        monkeypatch.setattr(prediction, "Judge", None)
         os.mkfifo("pipe")
         Path("file").touch()
         with pytest.raises(SystemExit):

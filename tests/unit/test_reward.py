@@ -25,7 +25,7 @@ from pairpref.training.batches import Collator, PairDataset
 from pairpref.training.checkpoints import CheckpointManager
 from pairpref.training.fingerprint import Fingerprint
 from pairpref.training.fit import fit
-from pairpref.training.inference import by_order, collator_for, of_models
+from pairpref.training.inference import by_order, collator_for
 from stages.calibrate import calibrate
 from stages.clean import clean
 from stages.features import features
@@ -261,7 +261,8 @@ def test_a_pipeline_with_a_second_member(here, small_params, member):
     }
     tokens = folds.token_files.load(paths.TOKENS)
     template = Template.of(tokenizers.load(str(paths.TOKENIZER)))
-    p = of_models(found[member], tokens, template, 64, True, "auto", print)
+    loaded = (classifier.load(folder) for folder in found[member])
+    p = np.stack([by_order(*of, tokens, template, 64)[0] for of in loaded])
     assert p.shape == (2, len(tokens), 3)
     of_fold = tokens.folds[:, None] == np.arange(2)
     kept = pd.DataFrame(p.transpose(1, 0, 2)[of_fold], tokens.ids).loc[further["id"]]

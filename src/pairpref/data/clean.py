@@ -88,14 +88,19 @@ def read_test(
         if isinstance(row, Clean):
             values.append((row.id, row.prompt, row.response_a, row.response_b, True))
             continue
-        if not row.id or row.id != row.id.encode("utf-8", "replace").decode():
-            raise UserError(
-                f"{path}: line {row.line} has no readable id, which a prediction needs "
-                f"({row.reason}, {quarantine.printable(row.excerpt)}). Mend that line."
-            )
+        refuse_without_id(path, row)
         rejected.append(row)
         values.append((row.id, "", "", "", False))
     return pd.DataFrame(values, columns=("id", *TEXTS, "ok")).astype({"ok": bool}), rejected
+
+
+def refuse_without_id(path: Path | str, row: RejectedRow) -> None:
+    """UserError if a row that can't be used has no readable id either."""
+    if not row.id or row.id != row.id.encode("utf-8", "replace").decode():
+        raise UserError(
+            f"{path}: line {row.line} has no readable id, which a prediction needs "
+            f"({row.reason}, {quarantine.printable(row.excerpt)}). Mend that line."
+        )
 
 
 def _clean_shard(shard: list[Row | RejectedRow], switches: CleanParams) -> list:

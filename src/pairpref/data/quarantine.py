@@ -2,8 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REASONS = {
@@ -52,7 +52,7 @@ class RejectedRow:
     excerpt: str
 
 
-def write(path: Path, rejected: Sequence[RejectedRow]) -> None:
+def write(path: Path, rejected: Iterable[RejectedRow]) -> None:
     """Write line, id, reason and excerpt of each row as CSV that a spreadsheet opens safely."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -61,14 +61,32 @@ def write(path: Path, rejected: Sequence[RejectedRow]) -> None:
         rows.writerows([r.line, _safe(r.id), r.reason, _safe(r.excerpt)] for r in rejected)
 
 
-def summary(rejected: Sequence[RejectedRow]) -> str:
-    """One line per reason, the most frequent first, with the first row that has it."""
-    first = {row.reason: row for row in reversed(rejected)}
-    return "\n".join(
-        f"  {count:,} x {reason}, first on line {first[reason].line} "
-        f"({printable(first[reason].excerpt)}): {REASONS[reason]}"
-        for reason, count in Counter(row.reason for row in rejected).most_common()
-    )
+@dataclass(frozen=True)
+class Tally:
+    """How many rows have each reason, and the first of them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, RejectedRow] = field(default_factory=dict)
+
+    def add(self, row: RejectedRow) -> None:
+        self.counts[row.reason] += 1
+        self.first.setdefault(row.reason, row)
+
+    def summary(self) -> str:
+        """One line per reason, the most frequent first, with the first row that has it."""
+        return "\n".join(
+            f"  {count:,} x {reason}, first on line {self.first[reason].line} "
+            f"({printable(self.first[reason].excerpt)}): {REASONS[reason]}"
+            for reason, count in self.counts.most_common()
+        )
+
+
+def summary(rejected: Iterable[RejectedRow]) -> str:
+    """`Tally.summary` of these rows."""
+    tally = Tally()
+    for row in rejected:
+        tally.add(row)
+    return tally.summary()
 
 
 def printable(text: str, most: int = _EXCERPT) -> str:

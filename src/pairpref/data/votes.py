@@ -12,7 +12,7 @@ from pairpref.data import forms, readers
 from pairpref.data.cells import Cell
 from pairpref.data.forms import Layout
 from pairpref.data.quarantine import RejectedRow, RowError
-from pairpref.data.readers import Record
+from pairpref.data.readers import Record, Source
 
 _HEAD = 100  # rows by which plain text and JSON lists are told apart
 
@@ -45,7 +45,7 @@ def read_votes(path: Path | str) -> Votes:
     Raises:
         UserError: the file as a whole can't be read (see `readers.read` and `forms`).
     """
-    votes = _read(path, judged=True)
+    votes = of_source(path, readers.read(path), judged=True)
     return replace(votes, rows=_first_of_each_id(votes.rows))
 
 
@@ -58,15 +58,17 @@ def read_unjudged(path: Path | str, usual: Mapping[str, bool] | None = None) -> 
     Raises:
         UserError: the file as a whole can't be read (see `readers.read` and `forms`).
     """
-    return _read(path, judged=False, usual=usual)
+    return of_source(path, readers.read(path), judged=False, usual=usual)
 
 
-def _read(path: Path | str, judged: bool, usual: Mapping[str, bool] | None = None) -> Votes:
-    source = readers.read(path)
-    layout = forms.find(path, source.columns, judged)
+def of_source(
+    name: Path | str, source: Source, judged: bool, usual: Mapping[str, bool] | None = None
+) -> Votes:
+    """Rows of what is read already; `name` is for messages, the others are as above."""
+    layout = forms.find(name, source.columns, judged)
     records = source.records(layout.columns)
     head = list(islice(records, _HEAD))
-    plain = forms.plain_columns(path, layout, [row.cells for row in head if not row.error], usual)
+    plain = forms.plain_columns(name, layout, [row.cells for row in head if not row.error], usual)
     rows = (_row(record, layout, plain) for record in chain(head, records))
     return Votes(layout.name, plain, rows)
 

@@ -193,6 +193,18 @@ def sharpening(p: np.ndarray) -> float:
     return float(np.clip(own / shared, 1, len(p))) if shared > 0 else 1.0
 
 
+def of_fewer(factor: float, trained: int, asked: int) -> float:
+    """The `sharpening` of the first models' mean, from that of all models' mean.
+
+    With v the share of a model's z · z that it shares with no other, the factor of k models is
+    1 / (1 - v (1 - 1 / k)).
+    """
+    if asked == trained or trained < 2:
+        return factor
+    v = (1 - 1 / factor) / (1 - 1 / trained)
+    return 1 / (1 - v * (1 - 1 / asked))
+
+
 def _centred(p: np.ndarray) -> np.ndarray:
     z = logits(p)
     return z - z.mean(axis=-1, keepdims=True)

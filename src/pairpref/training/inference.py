@@ -1,15 +1,13 @@
 """Probabilities of tokenised pairs under one model, for evaluation, export and submission alike."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from pairpref.model import attention, classifier
 from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
-from pairpref.model.precision import autocast, best_device
+from pairpref.model.precision import autocast
 from pairpref.pairs import LABELS, swap_probabilities
 from pairpref.params import Precision
 from pairpref.text.tokenizer import Template
@@ -41,6 +39,7 @@ def by_order(
     share: tuple[int, int] = (0, 1),
     precision: Precision = "auto",
     say: Callable[[str], object] = print,
+    step: Callable[[int], object] = lambda rows: None,
 ) -> np.ndarray:
     """p(A), p(B), p(tie) of each row for each order, as float64 of shape (orders, n, 3).
 
@@ -60,6 +59,7 @@ def by_order(
         share: this process's number and how many there are: each fills in its part of the batches
             and leaves the others zero.
         say: told of batches whose logits were no numbers: they are computed again in float32.
+        step: told how many rows have just been read in one order.
 
     Raises:
         UserError: memory ran out.
@@ -105,39 +105,7 @@ def by_order(
                 first = np.cumsum([0, *windows[:-1]])
                 mean = np.add.reduceat(np.concatenate(p), first) / np.c_[windows]
                 result[order, rows] = np.where(np.c_[swapped], swap_probabilities(mean), mean)
+                step(len(rows))
     if again:
         say(f"{again:,} batches left the range of {lower.fast_dtype}: computed in float32")
     return result
-
-
-def of_models(
-    folders: list[Path],
-    tokens: Tokens,
-    template: Template,
-    batch_size: int,
-    dual_order: bool,
-    precision: Precision,
-    say: Callable[[str], object],
-) -> np.ndarray:
-    """p(A), p(B), p(tie) by each of a member's models, the mean of the orders asked for.
-
-    Args:
-        folders: of the models, one a fold; the others as for `by_order`.
-        say: told of each model, too.
-
-    Returns:
-        float64 of shape (models, n, 3).
-    """
-    answers = []
-    for folder in folders:
-        model, config = classifier.load(folder)
-        how = ", both orders" if dual_order and config.ordered else ""
-        if config.judged_length:
-            how += f", up to {config.longest} tokens (trained on {config.max_length})"
-        if config.windows > 1:
-            how += f", up to {config.windows} windows"
-        say(f"{len(tokens):,} pairs by {folder}{how}")
-        attention.fuse(model.to(best_device()), config.attention, say)
-        asked = model, config, tokens, template, batch_size, dual_order
-        answers.append(by_order(*asked, precision=precision, say=say).mean(axis=0))
-    return np.stack(answers)

@@ -16,9 +16,6 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, logit
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import QuantileTransformer
 
 from pairpref.errors import UserError
 from pairpref.model.forest import Forest
@@ -41,6 +38,8 @@ class Linear:
     @classmethod
     def fit(cls, x: np.ndarray, target: np.ndarray, strength: float, centred: bool) -> Self:
         """Fit; if not `centred`, no feature means one half, as swapping answers requires."""
+        from sklearn.linear_model import LogisticRegression  # predictions do without it
+
         mean = x.mean(axis=0) * centred
         scale = np.sqrt(((x - mean) ** 2).mean(axis=0)) + 1e-6
         if target.all() or not target.any():
@@ -205,6 +204,9 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
     Returns:
         int8, shape (n,): 0 … CLUSTERS - 1, or fewer where there are fewer groups.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import QuantileTransformer
+
     parts = []
     for x in (features.prompt, features.a + features.b):
         ranked = QuantileTransformer(

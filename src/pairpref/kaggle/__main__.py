@@ -1,6 +1,7 @@
 """python -m pairpref.kaggle make DIR | verify DIR: a run as a folder for a Kaggle notebook."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     asked = parser.parse_args(argv)
     with command(f"bundle {asked.command}"):
         if asked.command == "verify":
+            os.environ["HF_HUB_OFFLINE"] = "1"  # a bundle has all it needs
             from pairpref.kaggle.verify import verify
 
             verify(asked.folder, say)

@@ -37,8 +37,6 @@ def cost(before: Path, after: Path) -> dict[str, float] | None:
     Returns:
         votes, log_loss, log_loss_half; or None where the run's tokens are not here.
     """
-    if not TOKENS.is_dir():
-        return None
     from pairpref.evaluation.metrics import losses
     from pairpref.model import classifier
     from pairpref.text import tokenizer as tokenizers
@@ -46,6 +44,8 @@ def cost(before: Path, after: Path) -> dict[str, float] | None:
     from pairpref.training.inference import of_models
 
     config = classifier.load_config(before / "train")
+    if not TOKENS.is_dir() or (config.features and not FEATURES.exists()):
+        return None
     tokens = tokenised.load(TOKENS, FEATURES if config.features else None)
     tokens = tokens.take(np.flatnonzero((tokens.folds == 0) & (tokens.labels >= 0))[:_VOTES])
     if not len(tokens):

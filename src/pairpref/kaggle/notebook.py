@@ -62,7 +62,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 run("-m", "pairpref.kaggle", "verify", BUNDLE)"""
 
 _PREDICT = """\
-to = ["--output", "submission.csv", "--bundle", BUNDLE / "models"]
+# Rows that can't be read get the shares of A, B and tie, however many they are.
+to = ["--output", "submission.csv", "--bundle", BUNDLE / "models", "--keep-going"]
 run("-m", "pairpref.predict", "--input", TEST, *to)"""
 
 _SHOW = 'print(*Path("submission.csv").read_text().splitlines()[:5], sep="\\n")'

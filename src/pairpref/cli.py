@@ -23,10 +23,11 @@ def main() -> None:
     try:
         module = import_module(f"pairpref.{_COMMANDS[asked.command][0]}")
     except ModuleNotFoundError as error:
-        if str(error.name).startswith("pairpref"):
+        from pairpref.errors import lacking
+
+        if not (told := lacking(error)):
             raise
-        how = "pip install -c constraints.txt -e '.[pipeline]'"
-        sys.exit(f"pairpref {asked.command} needs {error.name}, which is not installed: {how}")
+        sys.exit(f"pairpref {asked.command} {told}")
     module.main(sys.argv[2:])
 
 

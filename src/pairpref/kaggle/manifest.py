@@ -32,7 +32,7 @@ def belongs(name: str) -> bool:
     parts = name.split("/")
     if len(parts) == 1:
         return name in _TOP
-    if any(part in ("", ".", "..") for part in parts):
+    if not name.isprintable() or any(part in ("", ".", "..") for part in parts):
         return False
     if parts[0] == WHEELS:
         return len(parts) == 2 and _is_wheel(parts[1])
@@ -100,7 +100,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     files, others = found(folder)
     listed = manifest["files"]
     yield from (f"{name!r} is a link or no regular file" for name in others)
-    for name in sorted({*files, *listed} - {MANIFEST}):
+    for name in sorted({*files, *listed} - {MANIFEST, *others}):
         if not belongs(name):
             yield f"{name!r} is no file of a bundle: data under {MODELS}/, wheels under {WHEELS}/"
         elif name not in files:

@@ -260,7 +260,7 @@ class TestNotebook:
 
 def test_predicting_needs_nothing_of_the_pipeline(run, whole, tmp_path):
     """As in an environment that has only what `pip install .` brings."""
-    lacking = "threadpoolctl dvc datasets sklearn plotly datasketch accelerate sentencepiece google tabulate"
+    lacking = "threadpoolctl dvc datasets sklearn plotly datasketch accelerate sentencepiece google"
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({lacking.split()})); "
         "from pairpref import cli; cli.main()"

@@ -53,7 +53,7 @@ def cost(before: Path, after: Path) -> dict[str, float] | None:
     template = tokenizers.Template.of(tokenizers.load(str(before / "tokenizer")))
     figures: dict[str, float] = {"votes": len(tokens)}
     for name, models in (("log_loss", before), ("log_loss_half", after)):
-        asked = tokens, template, 64, True, "fp32", lambda text: None
-        p = of_models([models / "train"], *asked)[0]
+        folders = [models / "train"]
+        p = of_models(folders, tokens, template, 64, True, "fp32", lambda text: None)[0]
         figures[name] = float(losses(tokens.labels, p).mean())
     return figures

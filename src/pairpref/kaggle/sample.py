@@ -45,8 +45,8 @@ def predicted(models: Path, pairs: list[dict[str, Any]]) -> np.ndarray:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sample.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
-        options = {"precision": "fp32", "keep_going": True, "say": lambda text: None}
-        return predict(path, models, **options)[WINNERS].to_numpy(dtype=np.float64)
+        p = predict(path, models, say=lambda text: None, keep_going=True, precision="fp32")
+        return p[WINNERS].to_numpy(dtype=np.float64)
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:

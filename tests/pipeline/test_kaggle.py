@@ -85,7 +85,8 @@ def test_the_notebook_gives_the_pipelines_submission(repository, python, isolate
         patch.setenv("JUPYTER_PATH", str(tmp_path))
         manager = AsyncKernelManager(kernel_name="bundle", transport="ipc")
         where = {"metadata": {"path": str(tmp_path / "working")}}
-        client = nbclient.NotebookClient(notebook, km=manager, timeout=1800, resources=where)
+        waits = {"timeout": 1800, "startup_timeout": 600}
+        client = nbclient.NotebookClient(notebook, km=manager, resources=where, **waits)
         kept = {name: value for name, value in os.environ.items() if name.startswith("OMP")}
         kept |= {"PATH": str(python.parent), "HOME": str(tmp_path)}
         client.execute(env=kept | {"CUDA_VISIBLE_DEVICES": ""})

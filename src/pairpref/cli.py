@@ -1,4 +1,4 @@
-"""pairpref predict | compare | versions | params | recipe."""
+"""pairpref predict | bundle | compare | versions | params | recipe."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from importlib import import_module
 
 _COMMANDS = {
     "predict": ("predict", "predict a file of pairs with the trained models"),
+    "bundle": ("kaggle.__main__", "carry the trained models to a Kaggle notebook"),
     "compare": ("compare", "compare two files of predictions, vote by vote"),
     "versions": ("versions.__main__", "list, replay, tag and compare the project's versions"),
     "params": ("params", "check params.yaml"),
@@ -19,7 +20,15 @@ def main() -> None:
     top = parser("", f"commands:\n{names}", "pairpref predict --help")
     top.add_argument("command", choices=_COMMANDS, metavar="COMMAND")
     asked = top.parse_args(sys.argv[1:2])
-    import_module(f"pairpref.{_COMMANDS[asked.command][0]}").main(sys.argv[2:])
+    try:
+        module = import_module(f"pairpref.{_COMMANDS[asked.command][0]}")
+    except ModuleNotFoundError as error:
+        from pairpref.errors import lacking
+
+        if not (told := lacking(error)):
+            raise
+        sys.exit(f"pairpref {asked.command} {told}")
+    module.main(sys.argv[2:])
 
 
 def parser(command: str, about: str, example: str) -> argparse.ArgumentParser:

@@ -41,6 +41,8 @@ def command(name: str, refused: int = 1, quiet: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         message = ""  # the reader of the output has seen enough
         _mute()
+    except ModuleNotFoundError as error:
+        message = lacking(error) or traceback.format_exc()
     except OSError as error:
         message = _explain(error)
         if error.filename is None:
@@ -51,6 +53,14 @@ def command(name: str, refused: int = 1, quiet: bool = False) -> Iterator[None]:
         lines = "\n".join(f"{name}: {line}" for line in message.splitlines())
         print(lines, file=sys.stderr, flush=True)
     sys.exit(refused)
+
+
+def lacking(error: ModuleNotFoundError) -> str | None:
+    """What to install for a package that predicting does without; None if it is one of ours."""
+    if not error.name or error.name.split(".")[0] in ("pairpref", "stages"):
+        return None
+    how = "pip install -c constraints.txt -e '.[pipeline]'"
+    return f"needs {error.name}, which is not installed: {how}"
 
 
 def say(text: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pairpref import errors
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,6 +36,13 @@ def test_ctrl_c_while_a_command_is_imported(module, program):
     )
     done = python("-c", code)
     assert done.returncode == 130 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_package_that_only_the_pipeline_needs(capsys):
+    with pytest.raises(SystemExit), errors.command("compare"):
+        raise ModuleNotFoundError("No module named 'sklearn.base'", name="sklearn")
+    told = capsys.readouterr().err
+    assert told.startswith("compare: needs sklearn, ") and len(told.splitlines()) == 1
 
 
 def test_ctrl_c_while_a_command_runs():

@@ -17,7 +17,6 @@ from typing import Literal, Self
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 
 from pairpref.errors import UserError
 from pairpref.files import write_json
@@ -151,6 +150,8 @@ def cross_fitted(
 
 def splits(folds: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows to fit to and rows to judge: each fold in turn; with one fold, prompts of it."""
+    from sklearn.model_selection import GroupKFold, LeaveOneGroupOut  # predictions do without it
+
     if len(np.unique(folds)) > 1:
         return LeaveOneGroupOut().split(folds, groups=folds)
     count = len(np.unique(groups))

@@ -1,8 +1,10 @@
-"""Metrics of all stages, by scikit-learn. Probabilities are float64 of shape (n, 3): A, B, tie."""
+"""Metrics of all stages, by scikit-learn. Probabilities are float64 of shape (n, 3): A, B, tie.
+
+scikit-learn is imported where it is used: predictions do without it.
+"""
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, f1_score, log_loss
 
 from pairpref.pairs import LABELS, ORDERS, PROBABILITIES
 
@@ -30,6 +32,8 @@ def answers(predictions: pd.DataFrame, dual_order: bool = True) -> pd.DataFrame:
 
 def scores(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
     """Log loss (nats), Brier score (0 to 2), accuracy, macro F1 (labels that occur), and n ≥ 1."""
+    from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
+
     predicted = p.argmax(axis=1)
     macro_f1 = f1_score(labels, predicted, labels=CLASSES, average="macro", zero_division=np.nan)
     return {
@@ -48,4 +52,6 @@ def losses(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def confusion(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Number of votes by label (row) and most likely label (column); shape (3, 3)."""
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(labels, p.argmax(axis=1), labels=CLASSES)

@@ -16,9 +16,6 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, logit
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import QuantileTransformer
 from threadpoolctl import threadpool_limits
 
 from pairpref.errors import UserError
@@ -42,6 +39,8 @@ class Linear:
     @classmethod
     def fit(cls, x: np.ndarray, target: np.ndarray, strength: float, centred: bool) -> Self:
         """Fit; if not `centred`, no feature means one half, as swapping answers requires."""
+        from sklearn.linear_model import LogisticRegression  # predictions do without it
+
         x = x.astype(np.float64)
         mean = x.mean(axis=0) * centred
         scale = np.sqrt(((x - mean) ** 2).mean(axis=0)) + 1e-6
@@ -210,6 +209,9 @@ def clusters(features: Features, groups: np.ndarray, seed: int = 0) -> np.ndarra
     Returns:
         int8, shape (n,): 0 … CLUSTERS - 1, or fewer where fewer groups differ.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import QuantileTransformer
+
     parts = []
     for x in (features.prompt, features.a + features.b):
         ranked = QuantileTransformer(

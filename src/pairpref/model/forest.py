@@ -10,7 +10,6 @@ from typing import Self
 
 import numpy as np
 from scipy.special import expit
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 
 TREES = 60
 _MOST_ROWS = 3_000  # that a random tree is grown on, so that more votes cost no more time
@@ -40,6 +39,8 @@ class Forest:
             fewest: rows in a leaf.
             share: of the features, tried at each split.
         """
+        from sklearn.ensemble import ExtraTreesClassifier  # predictions do without it
+
         some = {"bootstrap": True, "max_samples": _MOST_ROWS} if len(x) > _MOST_ROWS else {}
         trees = ExtraTreesClassifier(
             TREES, min_samples_leaf=fewest, max_features=share, random_state=seed, **some
@@ -64,6 +65,8 @@ class Forest:
         """Fit boosted trees to rows of float32; `target` as for `random`."""
         if target.all() or not target.any():
             return cls.random(x, target, 1, 1.0, seed)
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
         some = np.random.default_rng(seed).permutation(len(x))[:_BOOSTED_ROWS]
         trees = HistGradientBoostingClassifier(
             learning_rate=0.08,

@@ -126,7 +126,7 @@ def standard(model: "nn.Module", config: "InferenceConfig") -> "PreTrainedModel"
 
     if any(".lora_" in name for name, _ in model.named_parameters()):
         model = lora.merge(model)
-    names = CLASSES
+    names: tuple[str, ...] = CLASSES
     if config.member == "reward":
         scorer, names = model.scorer, ("utility",)
         body = {*scorer.base_model.modules()}

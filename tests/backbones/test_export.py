@@ -81,7 +81,7 @@ def pipeline(small_params, tmp_path_factory) -> Path:
         patch.chdir(folder)
         run(params, simulate, clean, features, backbone, tokenize, train, oof, calibrate)
         for member in MEMBERS:
-            export.export(Path("out") / member, member=member, fold=1)
+            export.main([f"out/{member}", "--member", member, "--fold", "1"])
     return folder
 
 
@@ -245,7 +245,7 @@ def refused(pattern: str, *arguments, **options) -> None:
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_what_is_not_there_or_taken_is_refused(there, tmp_path):
+def test_what_is_not_there_or_taken_is_refused(there, tmp_path, capsys):
     refused("no fold 2 of the classifier: it has folds 0 to 1", tmp_path / "x", fold=2)
     refused("no fold 0 of the features: it has none", tmp_path / "x", member="features")
     (tmp_path / "file").write_text("")
@@ -255,6 +255,11 @@ def test_what_is_not_there_or_taken_is_refused(there, tmp_path):
     refused("holds other files than an export", tmp_path / "mine", force=True)
     refused("in models", paths.MODELS / "export")
     refused("--force", there / "out/classifier")
+    with pytest.raises(SystemExit, match="1"):
+        export.main([str(there / "out/classifier")])
+    assert re.fullmatch(
+        r"export: .*classifier holds an earlier export.*\n", capsys.readouterr().err
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
 
 

@@ -37,8 +37,8 @@ _BINS = 15  # of equal mass, in the calibration error
 _METRICS = {
     "log_loss": "log_loss",
     "accuracy": "accuracy",
-    "f1_macro": "f1",
-    "brier": "brier_score",
+    "f1": "f1_macro",
+    "brier_score": "brier",
 }
 
 

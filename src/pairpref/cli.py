@@ -1,4 +1,4 @@
-"""pairpref predict | bundle | compare | versions | params | recipe."""
+"""pairpref predict | bundle | export | compare | versions | params | recipe."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from importlib import import_module
 _COMMANDS = {
     "predict": ("predict", "predict a file of pairs with the trained models"),
     "bundle": ("kaggle.__main__", "carry the trained models to a Kaggle notebook"),
+    "export": ("export", "write one trained model as a Hugging Face folder"),
     "compare": ("compare", "compare two files of predictions, vote by vote"),
     "versions": ("versions.__main__", "list, replay, tag and compare the project's versions"),
     "params": ("params", "check params.yaml"),

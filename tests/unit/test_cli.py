@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = "import sys\nfrom pairpref.cli import main\nsys.exit(main())\n"
 
 
-@pytest.mark.parametrize("command", ["predict", "compare", "versions", "params"])
+@pytest.mark.parametrize("command", ["predict", "export", "compare", "versions", "params"])
 def test_each_command_shows_an_example(monkeypatch, capsys, command):
     monkeypatch.setattr(sys, "argv", ["pairpref", command, "--help"])
     with pytest.raises(SystemExit) as end:

@@ -66,7 +66,7 @@ def _fuse(
     best = min(of_members, key=of_members.__getitem__)
     away = f", away from home {figures['away']:.4f}" if "away" in figures else ""
     log.say(
-        f"{len(of_members)} members fused: log loss {figures['log_loss']:.4f} across folds{away}; "
+        f"fusion of {len(of_members)}: log loss {figures['log_loss']:.4f} across folds{away}; "
         f"the best member, {best}, {of_members[best]:.4f}"
     )
     return fusion, p, figures

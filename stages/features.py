@@ -4,8 +4,8 @@ Reads data/clean/pairs.parquet. Writes data/features.parquet (what is counted, a
 order), models/features.safetensors (experts fitted to all votes) and data/oof/features.parquet:
 each vote by experts fitted to the other folds ("home"; of fold 0 with every seed) and by experts
 fitted to other clusters of prompts ("away"). And data/oof/features.json: what more votes bring, and
-which features may be shortcuts. All are empty unless fusion.members has features; the first is not
-if model.features is on.
+which features may be shortcuts. The first is empty unless model.features is on, the others unless
+fusion.members has features.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,8 +37,9 @@ _COLUMNS = ["id", "split", "part", "seed", "member", *PROBABILITIES]
 def features(params: Params, log: Log) -> None:
     pairs = pd.read_parquet(paths.PAIRS, columns=["id", *TEXTS, "label", "group", "fold"])
     is_member = "features" in params.fusion.members
+    nothing = Features.of(pairs.iloc[:0])
     if not is_member and not params.model.features:
-        _write(Features.of(pairs.iloc[:0]), Experts({}, {}), pd.DataFrame(columns=_COLUMNS), {})
+        _write(nothing, Experts({}, {}), pd.DataFrame(columns=_COLUMNS), {})
         log.say("fusion.members has no features and model.features is off: nothing is counted")
         return
     if pairs["response_b"].isna().all():
@@ -92,11 +93,12 @@ def features(params: Params, log: Log) -> None:
             named = {"id": pairs["id"][out].to_numpy(), "split": split, "part": part, "seed": seed}
             tables.append(table.assign(**named, member=member)[_COLUMNS])
     oof = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    figures = {
-        "learning": _learning([curve[of] for of in (*_SHARES, "home")], groups[folds == 0]),
-        "shortcuts": find(_questions(found, labels, folds, cluster, groups)),
-    }
-    _write(found, fitted, oof, figures)
+    figures = {"shortcuts": find(_questions(found, labels, folds, cluster, groups))}
+    if len(np.unique(groups[folds == 0])) > 1:  # one prompt has no confidence interval
+        steps = [curve[of] for of in (*_SHARES, "home")]
+        figures["learning"] = _learning(steps, groups[folds == 0])
+    # Training reads what is counted: it must not run again where a member is switched.
+    _write(found if params.model.features else nothing, fitted, oof, figures)
     log.say(f"{numbers}; {len(experts.EXPERTS)} experts")
 
 

@@ -130,6 +130,7 @@ class AugmentParams(Section):
 
 Attention = Literal["auto", "eager", "fused"]
 Member = Literal["classifier", "reward", "features"]
+POINTWISE: frozenset[Member] = frozenset({"reward"})  # read each answer alone: order-free
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 

@@ -116,8 +116,16 @@ def test_experts_are_saved_to_the_bit_and_the_same_again(votes, tmp_path):
     for name, p in fitted.predict(features).items():
         assert np.array_equal(p, loaded.predict(features)[name])
     one.write_bytes(one.read_bytes()[:-1])
-    with pytest.raises(UserError, match="not saved experts.*repro -f features"):
+    with pytest.raises(UserError, match="not experts of this version.*repro -f features"):
         Experts.load(one)
+
+
+def test_experts_of_other_features_are_refused(votes, tmp_path, monkeypatch):
+    Experts.fit(*votes, seed=0).save(tmp_path / "experts.safetensors")
+    answer, pair, prompt = counts.names()
+    monkeypatch.setattr(counts, "names", lambda: ([*answer, "new"], pair, prompt))
+    with pytest.raises(UserError, match="other features were counted.*repro -f features"):
+        Experts.load(tmp_path / "experts.safetensors")
 
 
 def test_threads_change_no_bit(votes, monkeypatch):
@@ -186,6 +194,25 @@ def test_votes_that_count_alike_are_one_cluster_and_nothing_is_away(
     votes.to_parquet(paths.PAIRS)
     stage(small_params(fusion__members=["classifier", "features"]), Log("test"))
     assert set(pd.read_parquet(paths.FEATURES_OOF)["split"]) == {"home"}
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_what_training_reads_does_not_change_with_the_members(
+    here, small_params, monkeypatch, reads
+):
+    monkeypatch.setattr(forest, "TREES", 2)
+    pairs = frame(*[(f"What is {i}?", "Yes, sure.", "No.") for i in range(12)])
+    group = np.maximum(np.arange(12), 5)  # fold 0 has one prompt
+    votes = pairs.assign(id=[f"v{i}" for i in range(12)], label=np.arange(12) % 3, group=group)
+    paths.PAIRS.parent.mkdir(parents=True)
+    votes.assign(fold=np.where(group == 5, 0, 1)).to_parquet(paths.PAIRS)
+    found = set()
+    for members in (["classifier", "features"], ["classifier"]):
+        stage(small_params(fusion__members=members, model__features=reads), Log("test"))
+        found.add(paths.FEATURES.read_bytes())
+        figures = json.loads(paths.FEATURES_FIGURES.read_text("utf-8"))
+        assert "learning" not in figures
+    assert len(found) == 1 and len(Features.load(paths.FEATURES)) == 12 * reads
 
 
 def test_single_texts_are_refused_with_all_that_is_to_switch_off(here, small_params):

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, logit
 from threadpoolctl import threadpool_limits
@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from pairpref.errors import UserError
 from pairpref.model.forest import Forest
 from pairpref.pairs import TIE, A
+from pairpref.text import counts
 from pairpref.text.features import Features
 
 _LIMIT = 4.0  # standard deviations from the mean, so that no odd text decides alone
@@ -141,13 +142,17 @@ class Experts:
                 for field in fields(model)
             },
             path,
+            metadata={"counts": counts.digest()},
         )
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; a missing or damaged file is a UserError."""
+        """Read what `save` wrote; a damaged file, or one of other features, is a UserError."""
         models: dict[str, dict[str, dict[str, np.ndarray]]] = {"winner": {}, "tie": {}}
         try:
+            with safe_open(path, "numpy") as file:
+                if file.metadata() != {"counts": counts.digest()}:
+                    raise ValueError("other features were counted when they were fitted")
             for key, array in load_file(path).items():
                 head, name, field = key.split(".")
                 models[head].setdefault(name, {})[field] = array
@@ -159,7 +164,7 @@ class Experts:
                 )
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            reason = f"{path}: not saved experts ({error})"
+            reason = f"{path}: not experts of this version ({error})"
             raise UserError(f"{reason}. Run dvc repro -f features.") from None
 
     def predict(self, features: Features) -> dict[str, np.ndarray]:

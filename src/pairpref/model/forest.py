@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import expit
 
 TREES = 60
-_MOST_ROWS = 3_000  # that a random tree is grown on, so that more votes cost no more time
+# A random tree and boosting are grown on as many rows, so that more votes cost no more time.
+_MOST_ROWS = 3_000
 _BOOSTED_ROWS = 5_000
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pairpref.params import Attention, Member
+from pairpref.params import POINTWISE, Attention, Member
 from pairpref.text.compose import Cut
 
 
@@ -29,7 +29,7 @@ class InferenceConfig:
     @property
     def ordered(self) -> bool:
         """Whether it matters which answer is shown first."""
-        return not self.single and self.member != "reward"
+        return not self.single and self.member not in POINTWISE
 
     @property
     def cut(self) -> Cut:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pairpref.params import Member
+from pairpref.params import POINTWISE, Member
 from pairpref.text.tokenizer import Template
 
 # Segment of a token. FIRST is the answer shown first, whether A or B; special tokens belong to the
@@ -80,7 +80,7 @@ def inputs(
     Args:
         member: see `FusionParams`; the others are those of `compose`.
     """
-    if member != "reward" or b is None:
+    if member not in POINTWISE or b is None:
         return [compose(prompt, a, b, max_length, template, swapped, cut, window)]
     lengths = [len(prompt), len(a), len(b)]
     how = max_length, template, cut, window, windows(lengths, max_length, template, cut, member)
@@ -140,7 +140,7 @@ def windows(
         return 1
     steps = 0
     prompt, *answers = lengths
-    for read in [(prompt, n) for n in answers] if member == "reward" else [lengths]:
+    for read in [(prompt, n) for n in answers] if member in POINTWISE else [lengths]:
         kept = _kept(read, max_length, template, cut)
         for length, k in list(zip(read, kept, strict=True))[len(read) > 1 :]:
             steps = max(steps, -(-(length - k) // max(1, int(cut.stride * k))))

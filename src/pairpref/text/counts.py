@@ -5,6 +5,7 @@ other answer, and those of the pair are the same when A and B are swapped. White
 is left out: it tells where a vote comes from, not how good an answer is.
 """
 
+import hashlib
 import re
 import zlib
 from collections import Counter
@@ -277,6 +278,11 @@ def names() -> tuple[list[str], list[str], list[str]]:
     """Of an answer's features, of a pair's and of a prompt's."""
     empty = _Text("")
     return [*_answer(empty, empty, empty)], [*_pair(empty, empty)], [*_prompt(empty)]
+
+
+def digest() -> str:
+    """16 hexadecimal digits that change with what is counted."""
+    return hashlib.blake2b(repr(names()).encode(), digest_size=8).hexdigest()
 
 
 def measure(prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> list[np.ndarray]:

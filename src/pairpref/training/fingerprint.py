@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pairpref.backbone import RECORD, source
-from pairpref.params import Member, Params
+from pairpref.params import POINTWISE, Member, Params
 
 _PACKAGE = Path(__file__).parents[1]
 _CODE = ("data/folds.py", "evaluation/metrics.py", "pairs.py", "text", "model", "training")
@@ -56,7 +56,7 @@ class Fingerprint:
             },
             exclude={"train": {"seeds": True, "resume": True, "arguments": {*_TOLD}}},
         )
-        if member == "reward":
+        if member in POINTWISE:
             del chosen["augment"]  # order-free
         path, chosen["model"]["revision"] = source(params.model)
         parts = {

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from pairpref import stopping
 from pairpref.model import attention, classifier
 from pairpref.monitor import Log
-from pairpref.params import BUILT_IN, AugmentParams, Member, Params
+from pairpref.params import BUILT_IN, POINTWISE, AugmentParams, Member, Params
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism, dry_run, failures, recipe, whole
@@ -65,7 +65,7 @@ def fit(
     small = backbone in BUILT_IN
     determinism.fix(options.threads, seed, options.exact)
     config = recipe.inference_config(params, train, member)
-    augment = AugmentParams(ab=False) if member == "reward" else params.augment
+    augment = AugmentParams(ab=False) if member in POINTWISE else params.augment
     windows = params.text.windows.train
     batches = KeyedBatches(train, options.batch_size, augment, seed, windows)
     lr, steps = options.lr * (params.model.lr_multiplier if small else 1), len(batches)

@@ -18,7 +18,7 @@ from pairpref.errors import UserError
 from pairpref.model import classifier
 from pairpref.monitor import Log
 from pairpref.pairs import ORDERS
-from pairpref.params import Member, Params
+from pairpref.params import POINTWISE, Member, Params
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text import tokens as token_files
 from pairpref.text.tokens import Tokens
@@ -79,10 +79,10 @@ def train_fold(
             "the votes are single texts, which have no A and B to swap. Switch augment.ab off: "
             "-S augment.ab=false"
         )
-    if tokens.single and member == "reward":
+    if tokens.single and member in POINTWISE:
         raise UserError(
-            "the votes are single texts, but the member reward compares two answers. Leave it out: "
-            "-S fusion.members=[classifier]"
+            f"the votes are single texts, but the member {member} compares two answers. Leave it "
+            "out: -S fusion.members=[classifier]"
         )
     splits.check(pd.DataFrame({"group": tokens.groups, "fold": tokens.folds}))
     data = (paths.TOKENS, paths.TOKENIZER, *counted)

@@ -9,7 +9,7 @@ from torch import nn
 from pairpref.model.classifier import BagClassifier, InferenceConfig, SpanClassifier, knows_segments
 from pairpref.model.precision import autocast
 from pairpref.pairs import LABELS, swap_probabilities
-from pairpref.params import Precision
+from pairpref.params import POINTWISE, Precision
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.training import failures
@@ -68,7 +68,7 @@ def by_order(
     collate = collator_for(model, template)
     orders = 1 + (dual_order and config.ordered)
     # A reward model reads an answer alike in both places but for last bits: it gets fixed ones.
-    fixed = config.member == "reward"
+    fixed = config.member in POINTWISE
     pairs = max(1, batch_size // (1 + fixed))
     result = np.zeros((orders, len(tokens), len(LABELS)))
     model.eval()

@@ -4,7 +4,7 @@ import numpy as np
 
 from pairpref.model.inference_config import InferenceConfig
 from pairpref.pairs import LABELS
-from pairpref.params import Member, Params
+from pairpref.params import POINTWISE, Member, Params
 from pairpref.text.tokens import Tokens
 from pairpref.training import determinism
 
@@ -14,7 +14,7 @@ def inference_config(
 ) -> InferenceConfig:
     """What a member trained on these votes must be told to predict."""
     prior = np.bincount(train.labels, minlength=len(LABELS)) / len(train)
-    balanced, symmetric = params.train.class_weights, params.augment.ab or member == "reward"
+    balanced, symmetric = params.train.class_weights, params.augment.ab or member in POINTWISE
     return InferenceConfig(
         pooling=params.model.pooling,
         max_length=params.model.max_length,

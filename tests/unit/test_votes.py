@@ -227,14 +227,14 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_a_row_group_is_not_read_at_once(tmp_path):
     """A Parquet file of a million rows may have but one."""
-    rng, rows = np.random.default_rng(0), 2_000
-    text = [rng.bytes(5_000).hex() for _ in range(rows)]
+    rng, rows = np.random.default_rng(0), 15_000
+    text = [rng.bytes(500).hex() for _ in range(rows)]
     columns = {"id": [*map(str, range(rows))]} | dict.fromkeys(TEXTS, text)
     pq.write_table(pa.table(columns), tmp_path / "test.parquet", use_dictionary=False)
     before, read, most = pa.total_allocated_bytes(), 0, 0
     for row in read_unjudged(tmp_path / "test.parquet").rows:
         read, most = read + isinstance(row, Row), max(most, pa.total_allocated_bytes() - before)
-    assert read == rows and most < 10e6 < (tmp_path / "test.parquet").stat().st_size / 3
+    assert read == rows and most < (tmp_path / "test.parquet").stat().st_size / 3
 
 
 def jsonl(*lines: object) -> bytes:

@@ -19,7 +19,8 @@ from scipy.special import softmax
 
 from benchmarks.arena import Aside
 from benchmarks.resource_usage import ROOT
-from pairpref.data.clean import read_test
+from pairpref.data.clean import clean_row, texts
+from pairpref.data.votes import Row, read_unjudged
 from pairpref.evaluation import truth
 from pairpref.evaluation.calibration import Calibrator, logits, sharpening
 from pairpref.model import classifier
@@ -78,8 +79,8 @@ def trained(seed: int, rows: int, test_rows: int) -> Params:
 
 def answers(params: Params) -> tuple[np.ndarray, np.ndarray]:
     """True probabilities of the test file, shape (n, 3), and each model's, shape (models, n, 3)."""
-    frame, _ = read_test(params.data.test, params.clean, params.parallel)
-    frame = frame[frame["ok"].to_numpy()]
+    rows = (row for row in read_unjudged(params.data.test).rows if isinstance(row, Row))
+    frame = texts(clean_row(row, params.clean) for row in rows)
     tokens = tokenize(frame, MODELS / "tokenizer")
     template = tokenizers.Template.of(tokenizers.load(str(MODELS / "tokenizer")))
     folders = [MODELS / "train", *sorted((MODELS / "oof").glob("fold[0-9]*"))]

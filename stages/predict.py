@@ -28,13 +28,13 @@ def predict(params: Params, log: Log) -> None:
         submission = prediction.predict(
             params.data.test,
             MODELS,
-            params.predict.batch_size,
-            params.parallel,
             log.say,
-            unreadable=UNREADABLE,
-            keep_going=True,
-            precision=params.predict.precision,
+            UNREADABLE,
             kept=WORK / "predict",
+            batch_size=params.predict.batch_size,
+            precision=params.predict.precision,
+            parallel=params.parallel,
+            keep_going=True,
         )
     if not UNREADABLE.exists():
         quarantine.write(UNREADABLE, [])

@@ -20,13 +20,13 @@ import pandas as pd
 from pairpref import bundle as bundles
 from pairpref.answers import Explanation, Prediction, explain
 from pairpref.data import given
-from pairpref.data.clean import Clean, clean_row
+from pairpref.data.clean import Clean, clean_row, texts
 from pairpref.data.given import Text
 from pairpref.data.votes import Row
 from pairpref.effort import WHOLE, Effort
 from pairpref.errors import UserError
 from pairpref.evaluation.ranking import Ranking, bradley_terry
-from pairpref.pairs import PROBABILITIES, TEXTS
+from pairpref.pairs import PROBABILITIES
 from pairpref.params import CleanParams, Precision
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Judge:
                 "expected as many prompts as answers; got {} prompts, {} A and {} B.".format(*sizes)
             )
         many = zip(prompts, a, b, strict=True)
-        return self._of_rows(given.pair(*texts, i) for i, texts in enumerate(many, 1))
+        return self._of_rows(given.pair(*one, i) for i, one in enumerate(many, 1))
 
     def rank(self, prompt: Text, answers: Sequence[Text]) -> Ranking:
         """Order several answers to one prompt by all their pairs; see `evaluation.ranking`.
@@ -140,9 +140,8 @@ class Judge:
 
     def read(self, rows: Sequence[Clean], run: Callable[..., Iterable] = starmap) -> "Pairs":
         """Tokenise and count cleaned rows; see `Members.read`."""
-        values = [(row.id, row.prompt, row.response_a, row.response_b) for row in rows]
         with self._lock:
-            return self.members.read(pd.DataFrame(values, columns=["id", *TEXTS]), run)
+            return self.members.read(texts(rows), run)
 
     def answer(self, pairs: "Pairs", effort: Effort = WHOLE, **options: Any) -> np.ndarray:
         """p of what was read, shape (n, 3); the options are those of `Members.answer`."""

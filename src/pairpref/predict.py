@@ -9,14 +9,14 @@ submission.unreadable.csv, and get the shares of A, B and tie among the training
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -68,15 +68,10 @@ class Options:
 def predict(
     path: Path | str,
     bundle: Path,
-    batch_size: int = BATCH_SIZE,
-    parallel: ParallelParams = ALONE,
     say: Callable[[str], object] = print,
     unreadable: Path | None = None,
-    keep_going: bool = False,
-    precision: Precision = "auto",
-    effort: Effort = WHOLE,
-    max_seconds: float | None = None,
     kept: Path | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
     """A submission: id, winner_model_a, winner_model_b, winner_tie for each row of a file in order.
 
@@ -88,15 +83,16 @@ def predict(
         say: called with a line on each step.
         unreadable: CSV of the rows that can't be read; removed where there are none.
         kept: folder for what is finished, from which a killed prediction goes on.
-        batch_size, and the others: see `Options`.
+        options: those of `Options`.
 
     Raises:
         UserError: the file or the bundle can't be used, or more than 2 % of the rows.
     """
-    options = Options(batch_size, effort, max_seconds, precision, parallel, keep_going)
     with (
         TemporaryDirectory() as folder,
-        _filled(kept or Path(folder), Path(path), bundle, options, say, unreadable) as shards,
+        _filled(
+            kept or Path(folder), Path(path), bundle, Options(**options), say, unreadable
+        ) as shards,
     ):
         submission = pd.concat(shards.frames(), ignore_index=True)
         shards.discard()
@@ -168,42 +164,37 @@ def _fill(
         if effort != before:
             say(f"from row {shards.rows + 1:,}: {effort or _NONE}")
             before = effort
-        p = np.tile(np.asarray(judge.members.config.prior), (len(shard), 1))
-        p /= p.sum(axis=1, keepdims=True)
-        usable = [i for i, row in enumerate(shard) if isinstance(row, Row)]
-        if effort and usable:
-            p[usable] = _answers(
-                [shard[i] for i in usable], judge, effort, options, budget, progress
-            )
-        frame = pd.DataFrame(p, columns=PROBABILITIES)
+        frame = pd.DataFrame(
+            _answers(shard, judge, effort, options, budget, progress), columns=PROBABILITIES
+        )
         frame.insert(0, "id", [row.id for row in shard])
         shards.add(frame, effort or _NONE)
         progress.finish(len(shard))
 
 
 def _answers(
-    rows: list[Row | RejectedRow],
+    shard: list[Row | RejectedRow],
     judge: Judge,
-    effort: Effort,
+    effort: Effort | None,
     options: Options,
     budget: Budget | None,
     progress: Progress,
 ) -> np.ndarray:
-    """p of usable rows, shape (n, 3)."""
+    """p of some rows, shape (n, 3); without an effort and of unreadable rows it is the prior."""
+    p = np.tile(np.asarray(judge.members.config.prior), (len(shard), 1))
+    p /= p.sum(axis=1, keepdims=True)
+    if not effort:
+        return p
     began = time.time()
-    cleaned = clean_rows(rows, judge.switches, options.parallel)
-    run = partial(_run, options.parallel)
-    pairs = judge.read([row for row in cleaned if isinstance(row, Clean)], run)
+    cleaned = enumerate(clean_rows(shard, judge.switches, options.parallel))
+    usable = {i: row for i, row in cleaned if isinstance(row, Clean)}
+    pairs = judge.read([*usable.values()], partial(each, params=options.parallel))
     read = time.time()
     progress.begin(len(pairs), len(pairs) * judge.members.passes(effort))
-    p = judge.answer(pairs, effort, batch_size=options.batch_size, step=progress.step)
+    p[[*usable]] = judge.answer(pairs, effort, batch_size=options.batch_size, step=progress.step)
     if budget:
         budget.took(effort, pairs.tokens.lengths(), read - began, time.time() - read)
     return p
-
-
-def _run(parallel: ParallelParams, job: Callable, shards: Iterable[tuple]) -> Iterator:
-    return each(job, shards, parallel)
 
 
 def _outputs(path: Path, given: Path) -> tuple[Path, Path]:

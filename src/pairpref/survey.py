@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pairpref.data import quarantine
-from pairpref.data.clean import refuse_without_id
 from pairpref.data.quarantine import RejectedRow, Tally
 from pairpref.data.votes import read_unjudged
 from pairpref.errors import UserError
@@ -39,7 +38,7 @@ def survey(
         for row in read_unjudged(path, usual).rows:
             total += 1
             if isinstance(row, RejectedRow):
-                refuse_without_id(path, row)
+                _refuse_without_id(path, row)
                 tally.add(row)
                 yield row
 
@@ -62,3 +61,11 @@ def survey(
     if count:
         say(f"{found}; they get {_SHARES}.{listed}\n{tally.summary()}")
     return total
+
+
+def _refuse_without_id(path: Path, row: RejectedRow) -> None:
+    if not row.id or row.id != row.id.encode("utf-8", "replace").decode():
+        raise UserError(
+            f"{path}: line {row.line} has no readable id, which a prediction needs "
+            f"({row.reason}, {quarantine.printable(row.excerpt)}). Mend that line."
+        )

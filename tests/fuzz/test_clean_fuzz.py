@@ -17,11 +17,12 @@ import yaml
 
 from pairpref import params, paths
 from pairpref.data import arena, quarantine
-from pairpref.data.clean import clean_row, read_test
+from pairpref.data.clean import clean_row
 from pairpref.data.quarantine import REASONS
-from pairpref.data.votes import RejectedRow, Row, read_votes
+from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
 from pairpref.pairs import TEXTS, WINNERS
+from pairpref.survey import survey
 
 ROWS, FILES = 3_000, 120
 SETTINGS = params.Params.model_validate(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
@@ -114,7 +115,7 @@ def test_mangled_rows_in_sound_csv(tmp_path):
     with open(tmp_path / "quarantine.csv", encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == len(bad) + 1
     with pytest.raises(UserError, match="no readable id"):
-        read_test(path, SETTINGS.clean)
+        survey(path, {}, True, print, None)
 
 
 def test_no_row_of_a_test_file_is_dropped(tmp_path):
@@ -126,10 +127,13 @@ def test_no_row_of_a_test_file_is_dropped(tmp_path):
     path = tmp_path / "test.csv"
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         csv.writer(file).writerows([["id", *TEXTS], *rows])
-    frame, bad = read_test(path, SETTINGS.clean)
-    assert list(frame["id"]) == [row[0] for row in rows]
-    assert [row.id for row in bad] == list(frame.loc[~frame["ok"], "id"])
-    assert 0.05 < frame["ok"].mean() < 0.9
+    read = [*read_unjudged(path).rows]
+    assert [row.id for row in read] == [row[0] for row in rows]
+    assert survey(path, {}, True, print, tmp_path / "bad.csv") == len(rows)
+    listed = pd.read_csv(tmp_path / "bad.csv", dtype=str)["id"].tolist()
+    bad = [row for row in read if isinstance(row, RejectedRow)]
+    assert listed == [row.id for row in bad] and 0.1 < len(bad) / len(rows) < 0.95
+    assert all(clean_row(row, SETTINGS.clean) for row in read if isinstance(row, Row))
 
 
 @pytest.mark.fault(17)

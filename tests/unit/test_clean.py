@@ -10,7 +10,9 @@ import yaml
 
 from pairpref import monitor, params, paths
 from pairpref.data import arena, cells, folds
-from pairpref.data.clean import read_test
+from pairpref.data.clean import clean_rows, texts
+from pairpref.data.quarantine import RejectedRow
+from pairpref.data.votes import read_unjudged
 from pairpref.errors import UserError
 from pairpref.pairs import LABELS, TEXTS
 from stages import clean
@@ -208,12 +210,13 @@ def test_every_test_row_is_there(here):
     lines[3] = "broken,[,[,["
     lines[5] = lines[4]
     path.write_text("\n".join(lines), encoding="utf-8")
-    frame, bad = read_test(path, with_params.clean)
-    assert [(row.line, row.id, row.reason) for row in bad] == [(4, "broken", "broken_json")]
-    assert list(frame.columns) == ["id", *TEXTS, "ok"] and len(frame) == TEST_ROWS
-    assert frame["ok"].tolist() == [i != 2 for i in range(TEST_ROWS)]
-    assert frame.loc[2, ["id", *TEXTS]].tolist() == ["broken", "", "", ""]
-    assert frame["id"][4] == frame["id"][3]
+    rows = [*clean_rows(read_unjudged(path).rows, with_params.clean)]
+    bad = rows.pop(2)
+    assert isinstance(bad, RejectedRow)
+    assert (bad.line, bad.id, bad.reason) == (4, "broken", "broken_json")
+    frame = texts(rows)
+    assert list(frame.columns) == ["id", *TEXTS] and len(frame) == TEST_ROWS - 1
+    assert frame["id"][2] == frame["id"][3]
     shown = arena.vote(ROWS, with_params.simulate).shown
     assert frame.loc[0, TEXTS].tolist() == [cells.join(cell) for cell in shown]
 

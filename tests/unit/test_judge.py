@@ -1,19 +1,25 @@
 """The judge as a library: one answer a pair, however it is asked."""
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pairpref import Judge
+from pairpref import predict as prediction
 from pairpref.data.cells import join
 from pairpref.effort import Effort
 from pairpref.errors import UserError
@@ -51,15 +57,42 @@ def talk(*contents: str | None) -> list[dict]:
     return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]
 
 
-def test_importing_it_is_light():
-    ask = (
-        "import time; t = time.process_time(); import pairpref, sys; t = time.process_time() - t; "
-        "light = not {'torch', 'numpy', 'pandas'} & sys.modules.keys(); "
-        "from pairpref import Judge; print(light, 'torch' in sys.modules, t < 0.3)"
-    )
+def in_python(code: str) -> list[str]:
+    """Words that a fresh Python prints."""
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True)
-    assert done.stdout == "True False True\n", done.stderr
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_it_is_light():
+    """Of numpy's size or more nothing; torch only where a judge is loaded."""
+    heavy = {"numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch", "transformers", "pydantic"}
+    assert not heavy & {*in_python("import pairpref, sys; print(*sys.modules)")}
+    loaded = {*in_python("from pairpref import Judge; import sys; print(*sys.modules)")}
+    assert "pairpref.judge" in loaded and not {"torch", "sklearn"} & loaded
+
+
+def test_a_plain_installation_brings_all_that_it_imports():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought, new = set(), project["dependencies"]
+    while new:
+        asked = [Requirement(text) for text in new]
+        names = {canonicalize_name(r.name) for r in asked if not r.marker or r.marker.evaluate()}
+        new = [text for name in names - brought for text in requires(name) or ()]
+        brought |= names
+    files = in_python(
+        "import sys, pairpref.predict, pairpref.training.members; "
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('pairpref')))"
+    )
+    assert len(files) > 40
+    packages = packages_distributions()
+    for file in files:
+        for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+            first = node.names[0].name if isinstance(node, ast.Import) else ""
+            first = node.module or "" if isinstance(node, ast.ImportFrom) else first
+            for package in packages.get(first.partition(".")[0], ["pairpref"])[:1]:
+                assert canonicalize_name(package) in brought | {"pairpref"}, file
 
 
 def test_it_is_typed():
@@ -140,12 +173,29 @@ def test_an_iterator_is_answered_as_it_is_read(judge):
     assert sum(1 for _ in answers) == 599
 
 
-def test_threads_share_it(judge, pairs, p):
-    before = torch.get_num_threads()
+def test_threads_share_it(judge, pairs, monkeypatch):
+    """They are answered one after another, each with the bits that it gets alone."""
+    before, votes, inside, most = torch.get_num_threads(), judge.members.votes, [], []
+
+    def noted(*given, **options):
+        inside.append(1)
+        most.append(len(inside))
+        found = votes(*given, **options)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(judge.members, "votes", noted)
+    asks = [
+        lambda: judge.predict(*ASKED),
+        lambda: judge.predict(pairs.head(7)).to_numpy().tobytes(),
+        lambda: judge.rank(ASKED[0], [*ASKED[1:], "No idea."]).strengths.tobytes(),
+        lambda: judge.explain(*ASKED),
+        lambda: [*judge.predict(iter([ASKED, ("p", "a", "b")]))],
+    ]
+    alone = [ask() for ask in asks]
     with ThreadPoolExecutor(4) as pool:
-        rows = [pairs.iloc[i : i + 5] for i in range(0, 40, 5)]
-        found = np.concatenate([f.to_numpy() for f in pool.map(judge.predict, rows)])
-    assert np.allclose(found, p, **SAME) and torch.get_num_threads() == before
+        assert [*pool.map(lambda ask: ask(), asks * 4)] == alone * 4
+    assert max(most) == 1 and torch.get_num_threads() == before
 
 
 def test_long_texts_are_predicted_in_parts(judge, pairs, p, monkeypatch):
@@ -187,14 +237,45 @@ def test_a_bundle_is_checked_before_it_is_loaded(all_members, tmp_path):
 def test_models_without_room_are_loaded_when_asked(all_members, pairs, p, monkeypatch):
     monkeypatch.setattr(rooms, "_free", lambda device: 0)
     judge = Judge.load(all_members / "models")
-    assert not any(model.loaded for models in judge.members.models.values() for model in models)
+    assert not any(model.kept for models in judge.members.models.values() for model in models)
     assert np.array_equal(judge.predict(pairs).to_numpy(), p)
 
 
-def test_folds_are_spread_over_devices(all_members, pairs, p, monkeypatch):
+def test_a_fold_that_is_lost_meanwhile_is_one_line(all_members, tmp_path, monkeypatch, capsys):
+    """It was whole when the bundle was checked."""
+    monkeypatch.setattr(rooms, "_free", lambda device: 0)
+    folder = Path(shutil.copytree(all_members / "models", tmp_path / "models"))
+    judge, output = Judge.load(folder), tmp_path / "out/s.csv"
+    monkeypatch.setattr(Judge, "load", lambda *_: judge)
+    weights = folder / "oof/fold1/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    path = all_members / "data/raw/simulated/test.csv"
+    given = ["--input", path, "--output", output, "--bundle", folder]
+    with pytest.raises(SystemExit) as stopped:
+        prediction.main([*map(str, given)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 1 and "oof/fold1: not a saved classifier" in line
+    assert not [*output.parent.glob("*")]
+
+
+@pytest.mark.parametrize("room", [0, 1 << 40], ids=["loaded when asked", "kept"])
+def test_devices_share_the_pairs(all_members, pairs, p, monkeypatch, room):
+    """Two devices, which are the CPU twice: each reads half of the batches, of every model."""
     monkeypatch.setattr(rooms, "_devices", lambda: [torch.device("cpu")] * 2)
-    judge = Judge.load(all_members / "models")
-    assert np.allclose(judge.predict(pairs).to_numpy(), p, **SAME)
+    monkeypatch.setattr(rooms, "_free", lambda device: room)
+    read, by_order = [], rooms.by_order
+
+    def noted(*given):
+        p = by_order(*given)
+        read.append(int((p[0].sum(axis=1) > 0).sum()))
+        return p
+
+    monkeypatch.setattr(rooms, "by_order", noted)
+    judge, before = Judge.load(all_members / "models"), torch.get_num_threads()
+    found = judge.predict(pd.concat([pairs] * 4)).to_numpy()
+    assert np.allclose(found, np.concatenate([p] * 4), **SAME)
+    # 160 pairs by two folds of two members, 64 at a time, or 32 where each answer is a sequence.
+    assert sorted(read) == [64] * 4 + [96] * 4 and torch.get_num_threads() == before
 
 
 class TestEffort:

@@ -138,7 +138,7 @@ class TestSubmission:
 
     def test_the_batch_size_does_not_matter(self, pipeline, test_file):
         one, two = (
-            prediction.predict(test_file, pipeline / "models", size, **SILENT)[WINNERS]
+            prediction.predict(test_file, pipeline / "models", batch_size=size, **SILENT)[WINNERS]
             for size in (1, 64)
         )
         assert np.abs(one - two).max(axis=None) < 1e-6

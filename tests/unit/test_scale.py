@@ -9,7 +9,9 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -171,16 +173,16 @@ class TestRowsOfAnyKind:
 
     def test_unreadable_rows_are_listed_once(self, models, rows, p, tmp_path, in_parts, judge):
         broken = rows.copy()
-        broken.loc[[0, 8, 9, 39], "response_a"] = '["never closed'
+        bad = [*range(7), 8, 9, 39]  # a whole part, and some of others
+        broken.loc[bad, "response_a"] = '["never closed'
         broken.to_csv(tmp_path / "test.csv", index=False)
         with pytest.raises(SystemExit):
             run(models, tmp_path / "test.csv", tmp_path / "s.csv")
         assert not (tmp_path / "s.csv").exists() and not hidden(tmp_path)
         run(models, tmp_path / "test.csv", tmp_path / "s.csv", "--keep-going")
         listed = pd.read_csv(tmp_path / "s.unreadable.csv")
-        assert listed["line"].tolist() == [2, 10, 11, 41]
+        assert listed["line"].tolist() == [row + 2 for row in bad]
         found = pd.read_csv(tmp_path / "s.csv")[WINNERS].to_numpy()
-        bad = [0, 8, 9, 39]
         assert np.allclose(found[bad], judge.members.config.prior, rtol=0, atol=1e-8)
         assert np.allclose(np.delete(found, bad, axis=0), np.delete(p, bad, axis=0), **SAME)
 
@@ -197,28 +199,70 @@ def killed(after: float | None, *given: object) -> bool:
     return process.exitcode != 0
 
 
+class TestFullDisk:
+    """Files of a fork can't grow beyond a limit, so that writing fails where a full disk would."""
+
+    @pytest.mark.parametrize(
+        ("limit", "full"),
+        [(60, "s.unreadable.csv"), (1_000, "000000000000.parquet"), (4_000, "s.parquet")],
+        ids=["listing", "part", "whole"],
+    )
+    def test_it_is_one_line_and_goes_on(self, models, rows, tmp_path, in_parts, limit, full):
+        broken = rows.copy()
+        broken.loc[[0, 8], "response_a"] = '["never closed'
+        broken.to_csv(tmp_path / "test.csv", index=False)
+        given = [models, tmp_path / "test.csv", tmp_path / "s.parquet", "--keep-going"]
+        reading, writing = os.pipe()
+
+        def limited() -> None:
+            sys.stdout = sys.stderr = os.fdopen(writing, "w")  # pytest's are files
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            run(*given)
+
+        process = multiprocessing.get_context("fork").Process(target=limited)
+        process.start()
+        os.close(writing)
+        said = os.fdopen(reading).read().splitlines()
+        process.join()
+        (line,) = (line for line in said if line.startswith("predict: "))
+        assert process.exitcode == 1 and line == said[-1]
+        assert full in line and "File too large" in line
+        parts = [*tmp_path.glob(".s.parquet.shards/*/*")]
+        assert len(parts) == (6 if full == "s.parquet" else 0)
+        assert not (tmp_path / "s.parquet").exists() and not [*tmp_path.rglob("*.aside")]
+        written = []
+        for _ in range(2):
+            run(*given)
+            written.append((tmp_path / "s.parquet").read_bytes())
+            assert not hidden(tmp_path)
+        assert written[0] == written[1]
+
+
 class TestKilled:
-    def storm(self, models, test_file, folder: Path, kills: int, seed: int) -> None:
+    def storm(self, models, test_file, folder: Path, kills: int, seed: int) -> int:
+        """How many of the kills left finished parts; one that comes too late is tried again."""
         undisturbed = folder / "undisturbed.csv"
         began = time.monotonic()
         assert not killed(None, models, test_file, undisturbed)
         lasts, draw = time.monotonic() - began, random.Random(seed)
-        hit = 0
+        hit = on_the_way = 0
         while hit < kills:
             output = folder / f"{hit}.csv"
             while killed(draw.uniform(0, lasts), models, test_file, output):
                 hit += 1
+                on_the_way += any(folder.glob(f".{output.name}.shards/*/*.parquet"))
                 whole = not output.exists() or output.read_bytes() == undisturbed.read_bytes()
                 assert whole and not {*hidden(folder)} - {f".{output.name}.shards"}
             assert output.read_bytes() == undisturbed.read_bytes()
             assert not hidden(folder)
+        return on_the_way
 
     def test_at_drawn_moments(self, models, test_file, tmp_path, in_parts):
         self.storm(models, test_file, tmp_path, kills=3, seed=0)
 
     @pytest.mark.slow
     def test_at_thirty_drawn_moments(self, models, test_file, tmp_path, in_parts):
-        self.storm(models, test_file, tmp_path, kills=30, seed=1)
+        assert self.storm(models, test_file, tmp_path, kills=30, seed=1) > 7
 
     def test_finished_parts_are_not_done_again(
         self, models, test_file, tmp_path, in_parts, judge, monkeypatch, capsys

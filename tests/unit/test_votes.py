@@ -5,6 +5,9 @@ import gzip
 import io
 import json
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from pairpref.data import cells
 from pairpref.data.quarantine import REASONS, RowError
 from pairpref.data.votes import RejectedRow, Row, read_unjudged, read_votes
 from pairpref.errors import UserError
+from pairpref.pairs import TEXTS
 
 HEADER = [
     "id",
@@ -219,6 +223,18 @@ def test_missing_file_and_folder(tmp_path):
             path.symlink_to(path)
         with pytest.raises(UserError, match=says):
             read_votes(path)
+
+
+def test_a_row_group_is_not_read_at_once(tmp_path):
+    """A Parquet file of a million rows may have but one."""
+    rng, rows = np.random.default_rng(0), 15_000
+    text = [rng.bytes(500).hex() for _ in range(rows)]
+    columns = {"id": [*map(str, range(rows))]} | dict.fromkeys(TEXTS, text)
+    pq.write_table(pa.table(columns), tmp_path / "test.parquet", use_dictionary=False)
+    before, read, most = pa.total_allocated_bytes(), 0, 0
+    for row in read_unjudged(tmp_path / "test.parquet").rows:
+        read, most = read + isinstance(row, Row), max(most, pa.total_allocated_bytes() - before)
+    assert read == rows and most < (tmp_path / "test.parquet").stat().st_size / 3
 
 
 def jsonl(*lines: object) -> bytes:

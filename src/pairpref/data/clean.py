@@ -1,18 +1,16 @@
 """From a row as it was read to the texts that are learned from, as the `clean` switches say."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import pandas as pd
 
-from pairpref.data import cells, quarantine
+from pairpref.data import cells
 from pairpref.data.cells import Cell
 from pairpref.data.quarantine import RejectedRow
 from pairpref.data.repair import repair, repair_and_explain
-from pairpref.data.votes import Row, read_unjudged
-from pairpref.errors import UserError
+from pairpref.data.votes import Row
 from pairpref.pairs import TEXTS
 from pairpref.parallel import ALONE, each
 from pairpref.params import CleanParams, ParallelParams
@@ -64,43 +62,10 @@ def clean_rows(
         yield from shard
 
 
-def read_test(
-    path: Path | str,
-    switches: CleanParams,
-    parallel: ParallelParams = ALONE,
-    usual: Mapping[str, bool] | None = None,
-) -> tuple[pd.DataFrame, list[RejectedRow]]:
-    """Every row of a file of pairs to predict, in its order, and those of them that can't be used.
-
-    Args:
-        usual: as in `read_unjudged`.
-
-    Returns:
-        id, prompt, response_a, response_b (strings; response_b is None in text files), ok (bool);
-        and the rows where ok is False, whose texts are empty.
-
-    Raises:
-        UserError: the file as a whole can't be read, or a row has no readable id.
-    """
-    rejected: list[RejectedRow] = []
-    values: list[tuple[str, str, str, str | None, bool]] = []
-    for row in clean_rows(read_unjudged(path, usual).rows, switches, parallel):
-        if isinstance(row, Clean):
-            values.append((row.id, row.prompt, row.response_a, row.response_b, True))
-            continue
-        refuse_without_id(path, row)
-        rejected.append(row)
-        values.append((row.id, "", "", "", False))
-    return pd.DataFrame(values, columns=("id", *TEXTS, "ok")).astype({"ok": bool}), rejected
-
-
-def refuse_without_id(path: Path | str, row: RejectedRow) -> None:
-    """UserError if a row that can't be used has no readable id either."""
-    if not row.id or row.id != row.id.encode("utf-8", "replace").decode():
-        raise UserError(
-            f"{path}: line {row.line} has no readable id, which a prediction needs "
-            f"({row.reason}, {quarantine.printable(row.excerpt)}). Mend that line."
-        )
+def texts(rows: Iterable[Clean]) -> pd.DataFrame:
+    """id, prompt, response_a, response_b; the last is None in files of single texts."""
+    values = [(row.id, row.prompt, row.response_a, row.response_b) for row in rows]
+    return pd.DataFrame(values, columns=["id", *TEXTS])
 
 
 def _clean_shard(shard: list[Row | RejectedRow], switches: CleanParams) -> list:

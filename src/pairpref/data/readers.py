@@ -161,7 +161,10 @@ def _json_record(number: int, line: str) -> Record:
 
 
 def _read_parquet(path: Path) -> Source:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+    # By default a whole row group is read at once, and a file may have but one.
+    file = pq.ParquetFile(
+        path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    )
     names = file.schema_arrow.names
 
     def records(needed: Collection[str]) -> Iterator[Record]:

@@ -45,6 +45,17 @@ class Tokens:
         _, a, b = self.pair(row)
         return b is not None and b.tobytes() < a.tobytes()
 
+    def same(self) -> list[int]:
+        """Rows whose two answers are the same."""
+        pairs = ((row, *self.pair(row)[1:]) for row in range(len(self)))
+        return [row for row, a, b in pairs if b is not None and np.array_equal(a, b)]
+
+    def swapped(self) -> "Tokens":
+        """With A and B exchanged."""
+        prompt, a, b = self.parts
+        features = None if self.features is None else self.features.swapped()
+        return replace(self, parts=(prompt, b, a), features=features)
+
     def take(self, rows: np.ndarray) -> "Tokens":
         """The given rows (integers, shape (m,)), in that order."""
         parts = tuple(_unpacked(_packed(part).take(pa.array(rows))) for part in self.parts)

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import starmap
+from dataclasses import dataclass, field, replace
+from itertools import chain, repeat, starmap
 from pathlib import Path
 from typing import Literal
 
@@ -25,13 +24,13 @@ from pairpref.model.experts import Experts
 from pairpref.model.inference_config import InferenceConfig
 from pairpref.model.precision import best_device
 from pairpref.pairs import swap_probabilities
-from pairpref.params import Precision
+from pairpref.params import Precision, PredictParams
 from pairpref.text import tokenizer as tokenizers
 from pairpref.text.features import Features
 from pairpref.text.tokens import Tokens, tokenize
 from pairpref.training.inference import by_order
 
-BATCH_SIZE = 64
+BATCH_SIZE = PredictParams().batch_size
 Order = Literal["both", "first", "second"]
 
 _ROOM = 0.5  # of the free memory, which models that stay loaded may take
@@ -54,15 +53,15 @@ class Model:
 
     folder: Path
     config: InferenceConfig
-    device: torch.device
-    loaded: nn.Module | None = None
+    kept: list[nn.Module] = field(default_factory=list)  # one a device, if there is room
 
-    def load(self, say: Callable[[str], object]) -> nn.Module:
-        """The model on its device: the one that is kept, or else loaded anew."""
-        if self.loaded is not None:
-            return self.loaded
+    def load(self, devices: list[torch.device], say: Callable[[str], object]) -> list[nn.Module]:
+        """The model on each device: those that are kept, or else loaded anew."""
+        return self.kept or [self._on(device, say) for device in devices]
+
+    def _on(self, device: torch.device, say: Callable[[str], object]) -> nn.Module:
         model, _ = classifier.load(self.folder)
-        attention.fuse(model.to(self.device), self.config.attention, say)
+        attention.fuse(model.to(device), self.config.attention, say)
         return model
 
 
@@ -70,7 +69,7 @@ class Members:
     """What a finished pipeline has trained.
 
     Models stay loaded if there is room for all of them; otherwise each is loaded for each call of
-    `votes`. With several GPUs, folds are spread over them and asked side by side.
+    `votes`. With several GPUs each has every model, and reads its share of the pairs.
 
     Args:
         bundle: its folder of models.
@@ -98,23 +97,21 @@ class Members:
         self.experts = Experts.load(bundle / bundles.EXPERTS) if experts else None
         self._blas = ThreadpoolController()
         self._devices = _devices()
-        named = [(name, f) for name in self.fusion.members for f in folders.get(name, ())]
-        self.models: dict[str, list[Model]] = {name: [] for name, _ in named}
-        for i, (name, folder) in enumerate(named):
-            device = self._devices[i % len(self._devices)]
-            model = Model(folder, classifier.load_config(folder), device)
-            self.models[name].append(model)
-        self._keep([model for models in self.models.values() for model in models])
+        self.models = {
+            name: [Model(folder, classifier.load_config(folder)) for folder in folders[name]]
+            for name in self.fusion.members
+            if name in folders
+        }
+        self._keep([*chain.from_iterable(self.models.values())])
 
     def _keep(self, models: list[Model]) -> None:
         """Load all models and keep them, if by the first one there is room."""
-        first, *others = models
-        loaded = first.load(self._say)
-        size = sum(part.nbytes for part in (*loaded.parameters(), *loaded.buffers()))
-        if size * len(models) / len(self._devices) <= _ROOM * _free(first.device):
-            first.loaded = loaded
-            for model in others:
-                model.loaded = model.load(self._say)
+        loaded = models[0].load(self._devices, self._say)
+        size = sum(part.nbytes for part in (*loaded[0].parameters(), *loaded[0].buffers()))
+        if size * len(models) <= _ROOM * min(map(_free, self._devices)):
+            models[0].kept = loaded
+            for model in models[1:]:
+                model.kept = model.load(self._devices, self._say)
 
     def read(self, frame: pd.DataFrame, run: Callable[..., Iterable] = starmap) -> Pairs:
         """Tokenise and count clean texts.
@@ -155,29 +152,22 @@ class Members:
         Raises:
             UserError: memory ran out.
         """
-        p = self._answer(pairs, effort, batch_size, step)
-        same = _same(pairs.tokens)
-        p[same] = (p[same] + swap_probabilities(p[same])) / 2  # where they differ in the last bits
-        return p
-
-    def _answer(
-        self, pairs: Pairs, effort: Effort, batch_size: int, step: Callable[[int], object]
-    ) -> np.ndarray:
         how = effort, batch_size, step
         orders = self.orders(effort)
         votes = self.votes(pairs, "both" if orders == "both" else "first", *how)
         p = self.fuse(votes)
-        ordered = [name for name, models in self.models.items() if models[0].config.ordered]
-        if orders != "uncertain" or not ordered:
-            return p
-        weight = second_weight(p)
-        rows = np.flatnonzero(weight)
-        unsure = Pairs(pairs.tokens.take(rows), None)
-        share = weight[rows, None]
-        for name in ordered:
-            second = self._asked(name, unsure, "second", *how)
-            votes[name][:, rows] = (1 - share) * votes[name][:, rows] + share * second
-        return self.fuse(votes)
+        if orders == "uncertain":
+            weight = second_weight(p)
+            rows = np.flatnonzero(weight)
+            unsure, share = Pairs(pairs.tokens.take(rows), None), weight[rows, None]
+            for name, models in self.models.items():
+                if models[0].config.ordered:
+                    second = self._asked(name, unsure, "second", *how)
+                    votes[name][:, rows] = (1 - share) * votes[name][:, rows] + share * second
+            p = self.fuse(votes)
+        same = pairs.tokens.same()
+        p[same] = (p[same] + swap_probabilities(p[same])) / 2  # where they differ in the last bits
+        return p
 
     def orders(self, effort: Effort) -> Orders:
         """What is asked for, or what the calibrator was fitted to."""
@@ -206,10 +196,9 @@ class Members:
 
     def fuse(self, votes: dict[str, np.ndarray]) -> np.ndarray:
         """The answer of all, (n, 3), from `votes` of as many folds as were asked."""
-        trained = {name: len(models) for name, models in self.models.items()}
         if self.fusion.members == ("classifier",):
-            p = votes["classifier"]
-            factor = of_fewer(self.calibrator.sharpening, trained["classifier"], len(p))
+            p, trained = votes["classifier"], len(self.models["classifier"])
+            factor = of_fewer(self.calibrator.sharpening, trained, len(p))
             return replace(self.calibrator, sharpening=factor).pool(p)
         return self.fusion.apply(np.stack([*self.pooled(votes).values()]))
 
@@ -233,26 +222,27 @@ class Members:
         step: Callable[[int], object],
     ) -> np.ndarray:
         """p by the first `effort.folds` models of a member, (models, n, 3)."""
-        tokens = _swapped(pairs.tokens) if order == "second" else pairs.tokens
+        tokens = pairs.tokens.swapped() if order == "second" else pairs.tokens
+        before, count = torch.get_num_threads(), len(self._devices)
 
-        def ask(model: Model) -> np.ndarray:
+        def ask(loaded: nn.Module, number: int, config: InferenceConfig) -> np.ndarray:
             # Threads change the last bits; a new thread begins with another number of them.
             torch.set_num_threads(self.config.threads)
-            config = replace(model.config, judged_length=_length(model.config, effort))
-            asked = model.load(self._say), config, tokens, self.template, batch_size
-            how = order == "both", (0, 1), self.precision, self._say, step
-            p = by_order(*asked, *how).mean(axis=0)
-            return swap_probabilities(p) if order == "second" else p
+            asked = loaded, config, tokens, self.template, batch_size, order == "both"
+            return by_order(*asked, (number, count), self.precision, self._say, step)
 
-        before = torch.get_num_threads()
+        def ask_all(model: Model, run: Callable[..., Iterable[np.ndarray]]) -> np.ndarray:
+            config = replace(model.config, judged_length=_length(model.config, effort))
+            loaded = model.load(self._devices, self._say)
+            return np.mean(sum(run(ask, loaded, range(count), repeat(config))), axis=0)
+
         try:
-            with ExitStack() as stack:
-                run: Callable[..., Iterable[np.ndarray]] = map
-                if len(self._devices) > 1:
-                    run = stack.enter_context(ThreadPoolExecutor(len(self._devices))).map
-                return np.stack([*run(ask, self.models[name][: effort.folds])])
+            with ThreadPoolExecutor(count) as pool:
+                run: Callable[..., Iterable] = pool.map if count > 1 else map
+                p = np.stack([ask_all(model, run) for model in self.models[name][: effort.folds]])
         finally:
             torch.set_num_threads(before)
+        return swap_probabilities(p) if order == "second" else p
 
     def says(self, effort: Effort) -> list[str]:
         """What is asked of a pair, a line a member."""
@@ -288,26 +278,13 @@ class Members:
 
     def efforts(self, asked: Effort) -> list[Effort]:
         """What is asked for, then ever less (see `effort.fewer`)."""
-        models = [models[0].config.longest for models in self.models.values()]
         folds = max(map(len, self.models.values()))
-        return [asked, *fewer(asked, self.orders(asked), folds, max(models))]
+        longest = max(models[0].config.longest for models in self.models.values())
+        return [asked, *fewer(asked, self.orders(asked), folds, longest)]
 
 
 def _length(config: InferenceConfig, effort: Effort) -> int:
     return min(effort.length or config.longest, config.longest)
-
-
-def _same(tokens: Tokens) -> list[int]:
-    """Rows whose two answers are the same."""
-    pairs = ((row, *tokens.pair(row)[1:]) for row in range(len(tokens)))
-    return [row for row, a, b in pairs if b is not None and np.array_equal(a, b)]
-
-
-def _swapped(tokens: Tokens) -> Tokens:
-    """With A and B exchanged."""
-    prompt, a, b = tokens.parts
-    features = None if tokens.features is None else tokens.features.swapped()
-    return replace(tokens, parts=(prompt, b, a), features=features)
 
 
 def _devices() -> list[torch.device]:

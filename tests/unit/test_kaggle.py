@@ -14,7 +14,7 @@ import yaml
 
 from pairpref import bundle as bundles
 from pairpref.errors import UserError
-from pairpref.kaggle import half, make, manifest, notebook, sample
+from pairpref.kaggle import half, make, manifest, sample
 from pairpref.kaggle.verify import verify
 from pairpref.monitor import Log
 from stages.calibrate import calibrate
@@ -251,16 +251,16 @@ class TestVerify:
 
 class TestNotebook:
     def test_it_is_python_in_nbformat(self):
-        made = json.loads(notebook.text())
+        made = json.loads(manifest.notebook())
         assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
         code = ["".join(c["source"]) for c in made["cells"] if c["cell_type"] == "code"]
         compile("\n".join(code), "predict.ipynb", "exec")
-        assert "bfloat16" not in notebook.text() and not any("!" in line[:1] for line in code)
+        assert b"bfloat16" not in manifest.notebook() and not any("!" in line[:1] for line in code)
 
 
 def test_predicting_needs_nothing_of_the_pipeline(run, whole, tmp_path):
     """As in an environment that has only what `pip install .` brings."""
-    lacking = "threadpoolctl dvc datasets sklearn plotly datasketch accelerate sentencepiece google"
+    lacking = "rich dvc datasets sklearn plotly datasketch accelerate sentencepiece google"
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({lacking.split()})); "
         "from pairpref import cli; cli.main()"
@@ -272,6 +272,6 @@ def test_predicting_needs_nothing_of_the_pipeline(run, whole, tmp_path):
         subprocess.run([sys.executable, "-c", code, *map(str, command)], env=env, check=True)
     assert len(to.read_text().splitlines()) == 41
     done = subprocess.run(
-        [sys.executable, "-c", code, "versions"], env=env, capture_output=True, text=True
+        [sys.executable, "-c", code, "recipe"], env=env, capture_output=True, text=True
     )
-    assert done.stderr.startswith("pairpref versions needs threadpoolctl") and done.returncode == 1
+    assert done.stderr.startswith("pairpref recipe needs rich") and done.returncode == 1

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from pairpref import bundle as bundles
+from pairpref.params import PredictParams
 from pairpref.paths import FEATURES, TOKENS
 
 _VOTES = 1_000  # of fold 0, at most
+BATCH_SIZE = PredictParams().batch_size
 
 
 def convert(models: Path) -> None:
@@ -41,7 +43,7 @@ def cost(before: Path, after: Path) -> dict[str, float] | None:
     from pairpref.model import classifier
     from pairpref.text import tokenizer as tokenizers
     from pairpref.text import tokens as tokenised
-    from pairpref.training.inference import of_models
+    from pairpref.training.inference import by_order
 
     config = classifier.load_config(before / "train")
     if not TOKENS.is_dir() or (config.features and not FEATURES.exists()):
@@ -53,7 +55,7 @@ def cost(before: Path, after: Path) -> dict[str, float] | None:
     template = tokenizers.Template.of(tokenizers.load(str(before / "tokenizer")))
     figures: dict[str, float] = {"votes": len(tokens)}
     for name, models in (("log_loss", before), ("log_loss_half", after)):
-        folders = [models / "train"]
-        p = of_models(folders, tokens, template, 64, True, "fp32", lambda text: None)[0]
+        model, _ = classifier.load(models / "train")
+        p = by_order(model, config, tokens, template, BATCH_SIZE, precision="fp32").mean(axis=0)
         figures[name] = float(losses(tokens.labels, p).mean())
     return figures

@@ -12,8 +12,8 @@ from typing import Any
 import pairpref
 from pairpref import bundle as bundles
 from pairpref.errors import UserError
-from pairpref.files import naming, write_json, write_text
-from pairpref.kaggle import half, manifest, notebook, sample, wheels
+from pairpref.files import naming, write_json
+from pairpref.kaggle import half, manifest, sample, wheels
 from pairpref.paths import CALIBRATE_METRICS, MODELS, PARAMS, TEST_METRICS, TRAIN_METRICS
 from pairpref.typed_yaml import flat, raw
 
@@ -62,7 +62,7 @@ def make(
             _add_wheels(to, target, has, say)
         shutil.copyfile(PARAMS, to / manifest.PARAMS)
         write_json(to / manifest.PROVENANCE, about)
-        write_text(to / manifest.NOTEBOOK, notebook.text())
+        (to / manifest.NOTEBOOK).write_bytes(manifest.notebook())
         device = _add_sample(to)
         # Hashed last: `write_json` of what came before is done.
         manifest.write(to, {"pairpref": version("pairpref"), "half": in_half, "device": device})
@@ -81,7 +81,8 @@ def provenance(params: Path) -> dict[str, Any]:
     train = settings["data"]["train"]
     deps = locked.get("clean", {}).get("deps", ())
     found["votes"] = next((dep for dep in deps if dep["path"] == train), {"path": train})
-    now, then = flat(settings), {}
+    now = flat(settings)
+    then: dict[str, Any] = {}
     for stage in _TRAINING:
         then |= flat(locked.get(stage, {}).get("params", {}).get(PARAMS.name, {}))
     found["params_changed_since"] = sorted(n for n in then if n in now and now[n] != then[n])

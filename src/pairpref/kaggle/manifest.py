@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from importlib.resources import files as resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,11 @@ _TOP = {MANIFEST, PARAMS, PROVENANCE, SAMPLE, NOTEBOOK}
 _DATA = {".json", ".safetensors", ".parquet", ".txt", ".model", ".jinja"}
 ADAPTED = "adapted.json"  # of adapters alone: it names a backbone that is not in the bundle
 _LARGEST = 10**7  # bytes of a manifest
+
+
+def notebook() -> bytes:
+    """The same in every bundle, so that one that somebody else wrote is known."""
+    return (resources("pairpref.kaggle") / NOTEBOOK).read_bytes()
 
 
 def belongs(name: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pairpref.errors import UserError
-from pairpref.kaggle import manifest, notebook, sample
+from pairpref.kaggle import manifest, sample
 from pairpref.text.published import one_line
 
 _CLOSE, _NEAR = 1e-6, 1e-4
@@ -21,7 +21,7 @@ def verify(folder: Path, say: Callable[[str], object] = print) -> None:
     about = manifest.read(folder)
     faults = list(manifest.faults(folder, about))
     path = folder / manifest.NOTEBOOK
-    if not faults and path.read_bytes() != notebook.text().encode():
+    if not faults and path.read_bytes() != manifest.notebook():
         faults.append(
             f"{manifest.NOTEBOOK!r} is code that this version did not write: make the bundle again"
         )

@@ -68,7 +68,7 @@ def image(path: Path | None) -> dict[str, Version]:
         raise UserError(
             f"--image {path}: not readable ({error}). Give what pip freeze prints."
         ) from None
-    found = {}
+    found: dict[str, Version] = {}
     for name, _, version in (line.partition("==") for line in lines if not line.startswith("#")):
         try:
             found[canonicalize_name(name.strip())] = Version(version)
@@ -141,7 +141,7 @@ def closure(
         ]
         for need, by in level:
             asked[canonicalize_name(need.name)].append((need, by))
-        names = {canonicalize_name(need.name): need.extras for need, _ in level}
+        names = {str(canonicalize_name(need.name)): need.extras for need, _ in level}
         lacking = [n for n in names if n not in chosen and not _fits(has.get(n), asked[n])]
         if lacking:
             download(sorted(n + _limits(asked[n]) for n in lacking))

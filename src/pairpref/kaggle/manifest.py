@@ -15,13 +15,14 @@ from pairpref.files import write_json
 
 MANIFEST = "manifest.json"
 PARAMS = "params.yaml"
+LOCK = Path("dvc.lock")  # params and hashes as the stages ran
 PROVENANCE = "provenance.json"
 SAMPLE = "sample.json"
 NOTEBOOK = "predict.ipynb"
 MODELS = "models"
 WHEELS = "wheels"
 
-_TOP = {MANIFEST, PARAMS, PROVENANCE, SAMPLE, NOTEBOOK}
+_TOP = {MANIFEST, PARAMS, str(LOCK), PROVENANCE, SAMPLE, NOTEBOOK}
 # Data alone. No .py, .bin, .pt or .pkl: a pickle runs what it likes.
 _DATA = {".json", ".safetensors", ".parquet", ".txt", ".model", ".jinja"}
 ADAPTED = "adapted.json"  # of adapters alone: it names a backbone that is not in the bundle

@@ -92,7 +92,7 @@ class TestMake:
         listed = manifest.read(whole)["files"]
         assert set(listed) == set(files) - {"manifest.json"}
         assert listed["params.yaml"] == manifest.entry(run / "params.yaml")
-        assert bundles.check(whole / "models").keys() == {"classifier"}
+        assert bundles.check(bundles.models_of(whole)).keys() == {"classifier"}
         assert [path.name for path in whole.parent.iterdir()] == ["bundle"]
 
     def test_the_sample_is_predicted_again(self, whole):
@@ -271,7 +271,7 @@ def test_predicting_needs_nothing_of_the_pipeline(run, whole, tmp_path):
         "from pairpref import cli; cli.main()"
     )
     test, to = run / "data/raw/simulated/test.csv", tmp_path / "submission.csv"
-    asked = ["predict", "--input", test, "--output", to, "--bundle", whole / "models"]
+    asked = ["predict", "--input", test, "--output", to, "--bundle", whole]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     for command in (asked, ["bundle", "verify", whole]):
         subprocess.run([sys.executable, "-c", code, *map(str, command)], env=env, check=True)

@@ -1,4 +1,4 @@
-"""pairpref export DIR [--models models] [--member classifier|reward] [--fold 0]
+"""pairpref export DIR [--member classifier|reward] [--fold 0]
 
 One fold's model of a member as a Hugging Face folder: weights, config, tokenizer and a model card.
 Run it where `dvc repro` has trained the member. What
@@ -18,7 +18,7 @@ from pairpref.cli import parser
 from pairpref.errors import UserError, command, say
 from pairpref.files import naming, new_folder
 from pairpref.params import Member
-from pairpref.paths import MODELS
+from pairpref.paths import MODELS, TOKENIZER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,9 +37,7 @@ _SAME = 1e-4  # largest difference in probability of the same weights, loaded in
 _ALIKE = 0.05  # and where one of them computed in half precision
 
 
-def export(
-    folder: Path, models: Path = MODELS, member: Member = "classifier", fold: int = 0
-) -> None:
+def export(folder: Path, member: Member = "classifier", fold: int = 0) -> None:
     """Write one model to a new folder, whole or not at all.
 
     Before it is put in its place it predicts a few held-out pairs: as the member does, and as in
@@ -50,15 +48,15 @@ def export(
             of other models.
     """
     with new_folder(folder) as to:
-        _write(to, folder.absolute().name, models, member, fold)
+        _write(to, folder.absolute().name, member, fold)
     say(f"fold {fold} of the {member} in {folder}; {folder / CARD} says how to use it")
 
 
-def _write(to: Path, name: str, models: Path, member: Member, fold: int) -> None:
-    folders = bundles.check(models).get(member, [])
+def _write(to: Path, name: str, member: Member, fold: int) -> None:
+    folders = bundles.check(MODELS).get(member, [])
     if fold not in range(len(folders)):
         there = f"folds 0 to {len(folders) - 1}" if folders else "none"
-        raise UserError(f"{models} has no fold {fold} of the {member}: it has {there}.")
+        raise UserError(f"{MODELS} has no fold {fold} of the {member}: it has {there}.")
     source = folders[fold]
 
     # Seconds to import: --help and a wrong folder need not wait for it.
@@ -71,9 +69,9 @@ def _write(to: Path, name: str, models: Path, member: Member, fold: int) -> None
     config = classifier.load_config(source)
     _refuse(source, config)
     logging.disable_progress_bar()
-    tokenizer = tokenizers.load(str(models / "tokenizer"))
+    tokenizer = tokenizers.load(str(TOKENIZER))
     template = tokenizers.Template.of(tokenizer)
-    line_break = tokenizers.encoder(models / "tokenizer").line_break
+    line_break = tokenizers.encoder(TOKENIZER).line_break
     run = Run.read(fold, len(folders), config, template)
     tokens, told = run.sample(_SAMPLE)
 
@@ -226,13 +224,12 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser("export", about, "pairpref export my-judge --member classifier")
     add = arguments.add_argument
     add("folder", metavar="DIR", type=Path, help="a new folder")
-    add("--models", default=MODELS, type=Path, help="trained models (default: %(default)s)")
     members = ("classifier", "reward")
     add("--member", default=members[0], choices=members, help="(default: %(default)s)")
     add("--fold", default=0, type=int, help="whose model (default: %(default)s)")
     asked = arguments.parse_args(argv)
     with command("export"):
-        export(asked.folder, asked.models, asked.member, asked.fold)
+        export(asked.folder, asked.member, asked.fold)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pairpref.kaggle import manifest, notebook
+from pairpref.kaggle import manifest
 
 
 def listed_anew(folder: Path) -> None:
@@ -69,6 +69,6 @@ DAMAGED = {
     "no wheel": (forged("wheels/setup.py"), "'wheels/setup.py' is no file of a bundle"),
     "a source": (forged("wheels/a-1.tar.gz"), "is no file of a bundle"),
     "a name on two lines": (forged("models/a\nb.json"), r"'models/a\nb.json' is no file of"),
-    "a notebook": (forged("predict.ipynb", notebook.text().encode() + b" "), "is code that this"),
+    "a notebook": (forged("predict.ipynb", manifest.notebook() + b" "), "is code that this"),
     "no manifest": (lambda b: (b / "manifest.json").write_text("[1]"), "no readable manifest"),
 }

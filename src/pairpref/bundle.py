@@ -39,7 +39,7 @@ def models_of(folder: Path | str) -> Path:
     """The folder of models: itself, or `models` in a bundle's folder."""
     folder = Path(folder)
     inside = folder / "models"
-    return inside if not (folder / MANIFEST).exists() and (inside / MANIFEST).exists() else folder
+    return inside if (inside / MANIFEST).exists() else folder
 
 
 def check(bundle: Path) -> dict[str, list[Path]]:

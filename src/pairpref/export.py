@@ -1,4 +1,4 @@
-"""pairpref export DIR [--models models] [--member classifier|reward] [--fold 0] [--force]
+"""pairpref export DIR [--member classifier|reward] [--fold 0]
 
 One fold's model of a member as a Hugging Face folder: weights, config, tokenizer and a model card.
 Run it where `dvc repro` has trained the member. What
@@ -7,12 +7,7 @@ B and tie, or the reward model's utility of an answer. A member of model.pooling
 exported: its head is the library's own.
 """
 
-import argparse
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +16,9 @@ import numpy as np
 from pairpref import bundle as bundles
 from pairpref.cli import parser
 from pairpref.errors import UserError, command, say
-from pairpref.files import naming
+from pairpref.files import naming, new_folder
 from pairpref.params import Member
-from pairpref.paths import MODELS
+from pairpref.paths import MODELS, TOKENIZER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 CLASSES = ("A", "B", "tie")
-_MARK = "`pairpref export`"  # in a card: its folder may be overwritten
 _CHAT = Path(__file__).with_name("reward_chat.jinja")
 _TEXTS = ("Two lines:\nthis one ends in a space ", "  é, 豆腐 and <tags>")
 _WHOLE = 10**6  # tokens, to cut nothing
@@ -43,30 +37,26 @@ _SAME = 1e-4  # largest difference in probability of the same weights, loaded in
 _ALIKE = 0.05  # and where one of them computed in half precision
 
 
-def export(
-    folder: Path,
-    models: Path = MODELS,
-    member: Member = "classifier",
-    fold: int = 0,
-    force: bool = False,
-) -> None:
-    """Write one model, whole or not at all.
+def export(folder: Path, member: Member = "classifier", fold: int = 0) -> None:
+    """Write one model to a new folder, whole or not at all.
 
     Before it is put in its place it predicts a few held-out pairs: as the member does, and as in
     the table from which the card is made.
 
-    Args:
-        force: overwrite an earlier export.
-
     Raises:
-        UserError: the folder is taken, the member is not there or can't be exported, or data/oof/
-            is of other models.
+        UserError: the folder exists, the member is not there or can't be exported, or data/oof/ is
+            of other models.
     """
-    target = _free(folder, models, force)
-    folders = bundles.check(models).get(member, [])
-    if fold >= len(folders):
+    with new_folder(folder) as to:
+        _write(to, folder.absolute().name, member, fold)
+    say(f"fold {fold} of the {member} in {folder}; {folder / CARD} says how to use it")
+
+
+def _write(to: Path, name: str, member: Member, fold: int) -> None:
+    folders = bundles.check(MODELS).get(member, [])
+    if fold not in range(len(folders)):
         there = f"folds 0 to {len(folders) - 1}" if folders else "none"
-        raise UserError(f"{models} has no fold {fold} of the {member}: it has {there}.")
+        raise UserError(f"{MODELS} has no fold {fold} of the {member}: it has {there}.")
     source = folders[fold]
 
     # Seconds to import: --help and a wrong folder need not wait for it.
@@ -79,9 +69,9 @@ def export(
     config = classifier.load_config(source)
     _refuse(source, config)
     logging.disable_progress_bar()
-    tokenizer = tokenizers.load(str(models / "tokenizer"))
+    tokenizer = tokenizers.load(str(TOKENIZER))
     template = tokenizers.Template.of(tokenizer)
-    line_break = tokenizers.encoder(models / "tokenizer").line_break
+    line_break = tokenizers.encoder(TOKENIZER).line_break
     run = Run.read(fold, len(folders), config, template)
     tokens, told = run.sample(_SAMPLE)
 
@@ -99,15 +89,13 @@ def export(
             "of this one. Run `dvc repro`, then export again."
         )
     tie, segments = constant(model), classifier.knows_segments(model.config)
-    with _whole(target) as aside:
-        save(standard(model, config), tokenizer, template.pad, config.longest, aside)
-        del model
-        chat = member == "reward" and not segments and add_chat(aside, template, line_break)
-        if not np.abs(p(_reloaded(aside, tie)) - ours).max() <= _SAME:
-            raise UserError(f"{source}: transformers reads this architecture as another model.")
-        card = run.card(target.name, line_break, segments, tie, chat)
-        (aside / CARD).write_text(card, encoding="utf-8", newline="\n")
-    say(f"fold {fold} of the {member} in {folder}; {folder / CARD} says how to use it")
+    save(standard(model, config), tokenizer, template.pad, config.longest, to)
+    del model
+    chat = member == "reward" and not segments and add_chat(to, template, line_break)
+    if not np.abs(p(_reloaded(to, tie)) - ours).max() <= _SAME:
+        raise UserError(f"{source}: transformers reads this architecture as another model.")
+    card = run.card(name, line_break, segments, tie, chat)
+    (to / CARD).write_text(card, encoding="utf-8", newline="\n")
 
 
 def standard(model: "nn.Module", config: "InferenceConfig") -> "PreTrainedModel":
@@ -136,7 +124,7 @@ def standard(model: "nn.Module", config: "InferenceConfig") -> "PreTrainedModel"
             raise UserError(f"a {type(scorer).__name__} has no last layer that takes the scale.")
         with torch.no_grad():
             for parameter in last[0].parameters():
-                parameter *= (model._FURTHER * model.scale).exp()
+                parameter *= (model.FURTHER * model.scale).exp()
         model = scorer
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: number for number, name in enumerate(names)}
@@ -145,7 +133,7 @@ def standard(model: "nn.Module", config: "InferenceConfig") -> "PreTrainedModel"
 
 def constant(model: "nn.Module") -> float | None:
     """c of Davidson's ties of a reward model (`pairpref.model.reward`); None of a classifier."""
-    return (model._FURTHER * model.tie).item() if hasattr(model, "scorer") else None
+    return (model.FURTHER * model.tie).item() if hasattr(model, "scorer") else None
 
 
 def save(
@@ -210,7 +198,7 @@ def _reloaded(folder: Path, tie: float | None) -> "nn.Module":
     if tie is None:
         return model
     reward = RewardModel(model)
-    reward.tie.data.fill_(tie / reward._FURTHER)
+    reward.tie.data.fill_(tie / reward.FURTHER)
     return reward
 
 
@@ -231,62 +219,17 @@ def _refuse(source: Path, config: "InferenceConfig") -> None:
         )
 
 
-def _free(folder: Path, models: Path, force: bool) -> Path:
-    """Where the folder really is, behind a link if it is one; refused if it holds anything else."""
-    target = Path(os.path.realpath(folder))
-    if target.is_relative_to(os.path.realpath(models)):
-        raise UserError(
-            f"{folder} is in {models}, whose parts are of one run. Name another folder."
-        )
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{folder} is a file. Name a folder that is empty or not there yet.")
-    if not target.exists() or not any(target.iterdir()):
-        return target
-    card = target / CARD
-    if not (card.is_file() and _MARK in card.read_text(encoding="utf-8", errors="replace")):
-        raise UserError(f"{folder} holds other files than an export. Name another folder.")
-    if not force:
-        raise UserError(f"{folder} holds an earlier export. Name another folder, or add --force.")
-    if inside := [path.name for path in target.iterdir() if not path.is_file()]:
-        raise UserError(f"{folder} also holds {inside[0]}/, which --force would remove.")
-    return target
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place when the block ends well."""
-    aside, old = (folder.with_name(f".{folder.name}.{end}-export") for end in ("new", "old"))
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0")
-    return int(text)
-
-
 def main(argv: list[str] | None = None) -> None:
     about = (__doc__ or "").split("\n\n")[1]
     arguments = parser("export", about, "pairpref export my-judge --member classifier")
     add = arguments.add_argument
-    add("folder", metavar="DIR", type=Path, help="folder to write")
-    add("--models", default=MODELS, type=Path, help="trained models (default: %(default)s)")
+    add("folder", metavar="DIR", type=Path, help="a new folder")
     members = ("classifier", "reward")
     add("--member", default=members[0], choices=members, help="(default: %(default)s)")
-    add("--fold", default=0, type=_number, help="whose model (default: %(default)s)")
-    add("--force", action="store_true", help="overwrite an earlier export")
+    add("--fold", default=0, type=int, help="whose model (default: %(default)s)")
     asked = arguments.parse_args(argv)
     with command("export"):
-        export(asked.folder, asked.models, asked.member, asked.fold, asked.force)
+        export(asked.folder, asked.member, asked.fold)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pairpref.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +42,26 @@ def written_aside(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for written in beside:
             written.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder beside a new one, which takes its place when the block ends well.
+
+    Raises:
+        UserError: it exists.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder} exists: name a new folder, or remove it.")
+    beside = folder.with_name(f"{folder.name}.aside")
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    try:
+        with naming(beside):
+            beside.mkdir(parents=True)
+            yield beside
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

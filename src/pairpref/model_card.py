@@ -4,7 +4,6 @@ It is made from dvc.lock, which has params and votes of what ran, and from the t
 figures are those of the one model on the votes of its fold, which it was not trained on.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,6 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from pairpref import paths
-from pairpref.data.votes import read_votes
 from pairpref.errors import UserError
 from pairpref.evaluation import buckets, intervals, metrics, position, reliability
 from pairpref.evaluation import sufficient_statistics as sums
@@ -28,7 +26,7 @@ from pairpref.text.compose import composed_lengths
 from pairpref.text.tokenizer import Template
 from pairpref.text.tokens import Tokens
 from pairpref.typed_yaml import flat, raw
-from pairpref.versions.git import Repository
+from pairpref.versions.git import described
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 _LOCK = Path("dvc.lock")
@@ -129,7 +127,7 @@ class Run:
             votes=votes,
             found=found,
             params={key: plain(value) for key, value in self._shown().items()},
-            commit=_commit(),
+            commit=described(),
         )
 
     def _figures(self) -> dict[str, Any]:
@@ -168,14 +166,11 @@ class Run:
 
     def _votes(self) -> dict[str, Any]:
         """The file of votes, and how many of them there are."""
-        path, form = Path(self.params["data.train"]), None
-        with suppress(UserError):  # the file itself may be elsewhere by now
-            form = read_votes(path).form
+        path = Path(self.params["data.train"])
         held_out = int((self.tokens.folds == self.fold).sum())
         return {
             "name": path.name,
             "simulated": in_arena(str(path)),
-            "form": form,
             "md5": self.md5,
             "n": len(self.tokens),
             "held_out": held_out,
@@ -247,11 +242,3 @@ def _error(labels: np.ndarray, p: np.ndarray, groups: np.ndarray) -> float:
     """Root mean square calibration error over A, B and tie."""
     errors = reliability.calibration_error(labels, p, groups, _BINS).set_index("class")["error"]
     return float(np.sqrt((errors.drop(reliability.CONFIDENCE) ** 2).mean()))
-
-
-def _commit() -> str | None:
-    """The code's commit, marked where files differ from it; None without git."""
-    with suppress(UserError):
-        repository = Repository()
-        return repository.head() + (" with changes" if repository.changed() else "")
-    return None

@@ -210,7 +210,7 @@ def test_the_card_says_what_was_trained_on_what(there):
     table = answers(pd.read_parquet(paths.UNCALIBRATED))
     own = int((table["fold"] == 1).sum())
     for said in (
-        "60 votes of `train.csv` (md5 `0ffee`, form pairs)",
+        "60 votes of `train.csv` (md5 `0ffee`)",
         f"trained on {60 - own}, judged on the other {own},",
         "These votes are simulated",
         "| all votes |",
@@ -249,49 +249,27 @@ def test_what_is_not_there_or_taken_is_refused(there, tmp_path, capsys):
     refused("no fold 2 of the classifier: it has folds 0 to 1", tmp_path / "x", fold=2)
     refused("no fold 0 of the features: it has none", tmp_path / "x", member="features")
     (tmp_path / "file").write_text("")
-    refused("is a file", tmp_path / "file")
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "README.md").write_text("mine")
-    refused("holds other files than an export", tmp_path / "mine", force=True)
-    refused("in models", paths.MODELS / "export")
-    refused("--force", there / "out/classifier")
+    for name in ("file", "mine"):
+        refused(f"{name} exists: name a new folder", tmp_path / name)
+    refused("no fold -1", tmp_path / "x", fold=-1)
     with pytest.raises(SystemExit, match="1"):
         export.main([str(there / "out/classifier")])
-    assert re.fullmatch(
-        r"export: .*classifier holds an earlier export.*\n", capsys.readouterr().err
-    )
+    assert re.fullmatch(r"export: .*classifier exists.*\n", capsys.readouterr().err)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
-
-
-def test_an_earlier_export_is_overwritten_on_request_only(there, tmp_path):
-    target = tmp_path / "link"
-    (tmp_path / "judge").mkdir()
-    target.symlink_to(tmp_path / "judge")
-    export.export(target)
-    (tmp_path / "judge" / "left over").write_text("")
-    export.export(target, fold=1, force=True)
-    assert target.is_symlink() and not (tmp_path / "judge" / "left over").exists()
-    assert "fold 1, one of 2 models" in (target / "README.md").read_text("utf-8")
-    (tmp_path / "judge" / "runs").mkdir()
-    refused("also holds runs/", target, force=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["judge", "link"]
 
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("at", ["save", "_reloaded"])
 def test_it_is_written_whole_or_not_at_all(there, tmp_path, monkeypatch, at):
-    export.export(tmp_path / "judge")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "judge").iterdir()}
 
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, at, fail)
-    for name in ("judge", "new"):
-        with pytest.raises(OSError):
-            export.export(tmp_path / name, fold=1, force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["judge"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "judge").iterdir()} == before
+    with pytest.raises(OSError):
+        export.export(tmp_path / "judge")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.fault(23)

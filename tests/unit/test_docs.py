@@ -25,7 +25,7 @@ IDS = [page.name for page in PAGES]
 _LIST = re.compile(r"(<!-- tests -->\n)(.*)(<!-- /tests -->)", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(
-    r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|ya?ml|csv|jsonl?|parquet|html|png|lock|gz|j2|safetensors))"
+    r"[\w.-]+(/[\w.-]+)*(/|\.(py|ipynb|md|ya?ml|csv|jsonl?|parquet|html|png|lock|gz|j2|safetensors))"
 )
 # Made by a run, though dvc.yaml does not declare them, or brought along by the user.
 UNDECLARED = ("data/raw", "dvc_plots", "logs", "report/run.md", "work", ".dvc/tmp", ".dvc/cache")

@@ -113,5 +113,5 @@ def test_pip_freeze_is_read(tmp_path):
 
 
 def test_a_build_needs_a_clone(tmp_path):
-    with pytest.raises(UserError, match="--without-wheels"):
+    with pytest.raises(UserError, match="Run the package of a clone"):
         wheels.build(tmp_path, tmp_path)

@@ -1,15 +1,13 @@
 """python -m pairpref.kaggle make DIR | verify DIR: a run as a folder for a Kaggle notebook."""
 
-import argparse
 import os
-import re
 from pathlib import Path
+
+from packaging.version import Version
 
 from pairpref import cli
 from pairpref.errors import command, say
 from pairpref.kaggle import wheels
-
-_PYTHON = re.compile(r"3\.\d+")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="make | verify")
     add = commands.add_parser("make", help="models/, wheels, a sample and a notebook").add_argument
     add("folder", type=Path, metavar="DIR", help="a new folder")
-    add("--python", default=wheels.PYTHON, type=_python, help="version (default: %(default)s)")
+    add("--python", default=wheels.PYTHON, type=Version, help="version (default: %(default)s)")
     platform = (
         "of the wheels, as pip names it; may be repeated (default: linux, x86_64, glibc 2.35)"
     )
@@ -27,7 +25,6 @@ def main(argv: list[str] | None = None) -> None:
     image = "pip freeze of the image; what it has is left out (default: Kaggle's of August 2026)"
     add("--image", type=Path, metavar="FILE", help=image)
     add("--half", action="store_true", help="weights in float16")
-    add("--without-wheels", action="store_true", help="where this package is installed already")
     add = commands.add_parser("verify", help="hashes, kinds of files, the sample").add_argument
     add("folder", type=Path, metavar="DIR")
     asked = parser.parse_args(argv)
@@ -40,15 +37,8 @@ def main(argv: list[str] | None = None) -> None:
             return
         from pairpref.kaggle.make import make
 
-        target = wheels.Target(asked.python, tuple(asked.platform or wheels.PLATFORMS))
-        has = wheels.image(asked.image)
-        make(asked.folder, None if asked.without_wheels else target, has, asked.half, say)
-
-
-def _python(text: str) -> str:
-    if not _PYTHON.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a version such as 3.12")
-    return text
+        target = wheels.Target(str(asked.python), tuple(asked.platform or wheels.PLATFORMS))
+        make(asked.folder, target, wheels.image(asked.image), asked.half, say)
 
 
 if __name__ == "__main__":

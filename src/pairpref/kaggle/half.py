@@ -8,6 +8,7 @@ from pairpref import bundle as bundles
 from pairpref.paths import FEATURES, TOKENS
 
 _VOTES = 1_000  # of fold 0, at most
+_BATCH_SIZE = 64
 
 
 def convert(models: Path) -> None:
@@ -31,29 +32,24 @@ def convert(models: Path) -> None:
     bundles.record_calibrator(models)
 
 
-def cost(before: Path, after: Path) -> dict[str, float] | None:
+def cost(before: Path, after: Path) -> dict[str, float]:
     """Log loss of fold 0's votes by their classifier, as it was and rounded.
 
     Returns:
-        votes, log_loss, log_loss_half; or None where the run's tokens are not here.
+        votes, log_loss, log_loss_half.
     """
     from pairpref.evaluation.metrics import losses
     from pairpref.model import classifier
     from pairpref.text import tokenizer as tokenizers
     from pairpref.text import tokens as tokenised
-    from pairpref.training.inference import of_models
+    from pairpref.training.inference import by_order
 
-    config = classifier.load_config(before / "train")
-    if not TOKENS.is_dir() or (config.features and not FEATURES.exists()):
-        return None
-    tokens = tokenised.load(TOKENS, FEATURES if config.features else None)
-    tokens = tokens.take(np.flatnonzero((tokens.folds == 0) & (tokens.labels >= 0))[:_VOTES])
-    if not len(tokens):
-        return None
     template = tokenizers.Template.of(tokenizers.load(str(before / "tokenizer")))
-    figures: dict[str, float] = {"votes": len(tokens)}
+    figures: dict[str, float] = {}
     for name, models in (("log_loss", before), ("log_loss_half", after)):
-        folders = [models / "train"]
-        p = of_models(folders, tokens, template, 64, True, "fp32", lambda text: None)[0]
-        figures[name] = float(losses(tokens.labels, p).mean())
+        model, config = classifier.load(models / "train")
+        tokens = tokenised.load(TOKENS, FEATURES if config.features else None)
+        tokens = tokens.take(np.flatnonzero((tokens.folds == 0) & (tokens.labels >= 0))[:_VOTES])
+        p = by_order(model, config, tokens, template, _BATCH_SIZE, precision="fp32").mean(axis=0)
+        figures |= {"votes": len(tokens), name: float(losses(tokens.labels, p).mean())}
     return figures

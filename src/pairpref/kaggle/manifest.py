@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from importlib.resources import files as resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,17 +15,23 @@ from pairpref.files import write_json
 
 MANIFEST = "manifest.json"
 PARAMS = "params.yaml"
+LOCK = Path("dvc.lock")  # params and hashes as the stages ran
 PROVENANCE = "provenance.json"
 SAMPLE = "sample.json"
 NOTEBOOK = "predict.ipynb"
 MODELS = "models"
 WHEELS = "wheels"
 
-_TOP = {MANIFEST, PARAMS, PROVENANCE, SAMPLE, NOTEBOOK}
+_TOP = {MANIFEST, PARAMS, str(LOCK), PROVENANCE, SAMPLE, NOTEBOOK}
 # Data alone. No .py, .bin, .pt or .pkl: a pickle runs what it likes.
 _DATA = {".json", ".safetensors", ".parquet", ".txt", ".model", ".jinja"}
 ADAPTED = "adapted.json"  # of adapters alone: it names a backbone that is not in the bundle
 _LARGEST = 10**7  # bytes of a manifest
+
+
+def notebook() -> bytes:
+    """The same in every bundle, so that one that somebody else wrote is known."""
+    return (resources("pairpref.kaggle") / NOTEBOOK).read_bytes()
 
 
 def belongs(name: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pairpref.errors import UserError
-from pairpref.kaggle import manifest, notebook, sample
+from pairpref.kaggle import manifest, sample
 from pairpref.text.published import one_line
 
 _CLOSE, _NEAR = 1e-6, 1e-4
@@ -21,7 +21,7 @@ def verify(folder: Path, say: Callable[[str], object] = print) -> None:
     about = manifest.read(folder)
     faults = list(manifest.faults(folder, about))
     path = folder / manifest.NOTEBOOK
-    if not faults and path.read_bytes() != notebook.text().encode():
+    if not faults and path.read_bytes() != manifest.notebook():
         faults.append(
             f"{manifest.NOTEBOOK!r} is code that this version did not write: make the bundle again"
         )
@@ -30,13 +30,14 @@ def verify(folder: Path, say: Callable[[str], object] = print) -> None:
     say(f"{folder}: {len(about['files'])} files as they were made")
     pairs, stored = sample.read(folder / manifest.SAMPLE)
     try:
-        p = sample.predicted(folder / manifest.MODELS, pairs)
+        p = sample.predicted(sample.judge(folder / manifest.MODELS), pairs)
     except UserError:
         raise
     except Exception as error:  # files of somebody else's making may raise anything in a library
         raise UserError(f"{folder}: the sample can't be predicted ({one_line(error)}).") from None
-    device = _device()
-    most = _CLOSE if device == about.get("device") and not about.get("half") else _NEAR
+    from pairpref.model.precision import best_device  # with torch, which is loaded by now
+
+    most = _CLOSE if best_device().type == about.get("device") and not about.get("half") else _NEAR
     apart = float(np.abs(p - stored).max()) if p.shape == stored.shape else np.inf
     if not apart <= most:
         raise UserError(
@@ -44,9 +45,3 @@ def verify(folder: Path, say: Callable[[str], object] = print) -> None:
             f"more than {most:.0e}. Other versions of packages than in provenance.json compute so."
         )
     say(f"the sample's {len(pairs)} rows are predicted as when it was made (within {most:.0e})")
-
-
-def _device() -> str:
-    from pairpref.model.precision import best_device
-
-    return best_device().type

@@ -28,7 +28,6 @@ from pairpref.errors import UserError
 PYTHON = "3.12"  # of the image in image.txt
 # An image of glibc 2.35, Ubuntu 22.04. pip adds those before manylinux2014 itself.
 PLATFORMS = (*(f"manylinux_2_{i}_x86_64" for i in range(35, 17, -1)), "manylinux2014_x86_64")
-_PROJECT = ("pyproject.toml", "README.md", "src/pairpref")
 
 Versions = Mapping[str, Version]  # by canonical name
 
@@ -41,14 +40,12 @@ class Target:
     platforms: tuple[str, ...] = PLATFORMS
 
     def environment(self) -> dict[str, str]:
-        """What the markers of requirements ask about."""
+        """What markers of requirements ask about, where it is not as here."""
         machine = re.sub(r"^.*?(x86_64|aarch64|i686|arm64)$", r"\1", self.platforms[0])
         return {
-            "implementation_name": "cpython",
             "os_name": "posix",
             "platform_machine": machine,
             "platform_system": "Linux",
-            "platform_python_implementation": "CPython",
             "python_full_version": f"{self.python}.0",
             "python_version": self.python,
             "sys_platform": "linux",
@@ -68,7 +65,7 @@ def image(path: Path | None) -> dict[str, Version]:
         raise UserError(
             f"--image {path}: not readable ({error}). Give what pip freeze prints."
         ) from None
-    found = {}
+    found: dict[str, Version] = {}
     for name, _, version in (line.partition("==") for line in lines if not line.startswith("#")):
         try:
             found[canonicalize_name(name.strip())] = Version(version)
@@ -104,20 +101,18 @@ def gather(folder: Path, root: Path, target: Target, has: Versions) -> list[Path
 
 def build(root: Path, folder: Path) -> Path:
     """Build this package's wheel, from a copy: the build leaves files beside its source."""
-    if missing := [name for name in _PROJECT if not (root / name).exists()]:
+    try:
+        with TemporaryDirectory() as copy:
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(root / "src", Path(copy) / "src", ignore=ignore)
+            for name in ("pyproject.toml", "README.md"):
+                shutil.copy(root / name, copy)
+            _pip("wheel", "--no-deps", "--wheel-dir", str(folder), copy)
+    except FileNotFoundError as error:
         raise UserError(
-            f"{root} has no {', '.join(missing)} to build this package's wheel from. Run the "
-            "package of a clone, or use --without-wheels."
-        )
-    with TemporaryDirectory() as copy:
-        for name in _PROJECT:
-            to = Path(copy) / name
-            to.parent.mkdir(parents=True, exist_ok=True)
-            if (root / name).is_dir():
-                shutil.copytree(root / name, to, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copyfile(root / name, to)
-        _pip("wheel", "--no-deps", "--wheel-dir", str(folder), copy)
+            f"{error.filename}: missing, and this package's wheel is built from it. Run the "
+            "package of a clone."
+        ) from None
     return next(folder.glob("pairpref-*.whl"))
 
 
@@ -141,7 +136,7 @@ def closure(
         ]
         for need, by in level:
             asked[canonicalize_name(need.name)].append((need, by))
-        names = {canonicalize_name(need.name): need.extras for need, _ in level}
+        names = {str(canonicalize_name(need.name)): need.extras for need, _ in level}
         lacking = [n for n in names if n not in chosen and not _fits(has.get(n), asked[n])]
         if lacking:
             download(sorted(n + _limits(asked[n]) for n in lacking))

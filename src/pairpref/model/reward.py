@@ -55,7 +55,7 @@ class RewardModel(nn.Module):
     are parametrised so that a step moves them further.
     """
 
-    _FURTHER = 30.0
+    FURTHER = 30.0
 
     def __init__(self, scorer: PreTrainedModel) -> None:
         super().__init__()
@@ -81,5 +81,5 @@ class RewardModel(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """As `PairClassifier`, of inputs (2n, tokens) and labels (n,)."""
         scores = self.scorer(**inputs).logits.float().view(-1, 2)
-        utilities = scores * (self._FURTHER * self.scale).exp()
-        return output(davidson(utilities, self._FURTHER * self.tie), labels)
+        utilities = scores * (self.FURTHER * self.scale).exp()
+        return output(davidson(utilities, self.FURTHER * self.tie), labels)

@@ -7,6 +7,7 @@ object is the same wherever it is made.
 import os
 import subprocess
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,14 @@ class Repository:
             return subprocess.run(command, env=env, input=stdin.encode(), capture_output=True)
         except FileNotFoundError:
             raise UserError("git is not installed, or not on the PATH.") from None
+
+
+def described() -> str | None:
+    """The commit of the code here, marked where files differ from it; None without git."""
+    with suppress(UserError):
+        repository = Repository()
+        return repository.head() + (" with changes" if repository.changed() else "")
+    return None
 
 
 def environment() -> dict[str, str]:

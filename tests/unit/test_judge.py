@@ -97,7 +97,8 @@ def test_a_plain_installation_brings_all_that_it_imports():
 
 def test_it_is_typed():
     assert (ROOT / "src/pairpref/py.typed").exists()
-    assert '"pairpref" = ["py.typed"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert "py.typed" in tools["setuptools"]["package-data"]["pairpref"]
 
 
 def test_a_pair_alone_or_among_others(judge, pairs, p):

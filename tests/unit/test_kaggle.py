@@ -181,7 +181,7 @@ class TestVerify:
             verify(bundle, silent)
         assert told in str(refused.value)
         faults = 1 + (damaged == "a linked folder") * 4  # its files are missing
-        assert len(str(refused.value).splitlines()) == (damaged != "no manifest") + faults
+        assert len(str(refused.value).splitlines()) == faults
         assert sorted(bundle.parent.rglob("*")) == before
 
     def test_a_hostile_bundle_runs_nothing(self, bundle):
@@ -204,8 +204,9 @@ class TestVerify:
             config = json.loads(path.read_text())
             path.write_text(json.dumps(config | {"auto_map": {key: "modeling.Sings"}}))
         listed_anew(bundle)
-        with pytest.raises(UserError, match="6 faults"):
+        with pytest.raises(UserError) as refused:
             verify(bundle, silent)
+        assert len(str(refused.value).splitlines()) == 6
         for path in [*bundle.rglob("*")]:
             if path.suffix in (".py", ".pkl", ".pth", ".bin"):
                 path.unlink()

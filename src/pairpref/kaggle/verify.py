@@ -26,7 +26,7 @@ def verify(folder: Path, say: Callable[[str], object] = print) -> None:
             f"{manifest.NOTEBOOK!r} is code that this version did not write: make the bundle again"
         )
     if faults:
-        raise UserError("\n".join([*faults, f"{folder}: {len(faults)} faults, nothing was loaded"]))
+        raise UserError("\n".join(faults))
     say(f"{folder}: {len(about['files'])} files as they were made")
     pairs, stored = sample.read(folder / manifest.SAMPLE)
     try:

@@ -103,6 +103,8 @@ def plain(judge: Judge, pairs: Pairs) -> Iterator[str]:
 def margins(path: Path) -> Iterator[str]:
     """The classifier's out-of-fold votes by the margin above which one order is asked."""
     votes = pd.read_parquet(path)
+    if not len(votes):  # oof.enabled is off
+        return
     first, second = (votes[columns].to_numpy() for columns in ORDERS)
     labels, (_, middle, top) = votes["label"].to_numpy(int), np.sort(first, axis=1).T
     both = losses(labels, (first + second) / 2)

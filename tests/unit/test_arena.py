@@ -390,27 +390,26 @@ class TestLexicon:
         ]
         assert len(files) > 20
         for path in files:
-            assert not {"lexicon", "authors", "judge"} & named_in_imports(
-                path.read_text(encoding="utf-8")
-            ), path
-        assert "lexicon" in named_in_imports((own / "judge.py").read_text(encoding="utf-8"))
+            named = named_in_imports(path.read_text(encoding="utf-8"))
+            assert not {"arena.lexicon", "arena.authors", "arena.judge"} & named, path
+        assert "arena.lexicon" in named_in_imports((own / "judge.py").read_text(encoding="utf-8"))
 
 
 def named_in_imports(source: str) -> set[str]:
-    """Parts of imported names, and attributes of any `arena`: `arena.lexicon` needs no import."""
-    named: set[str] = set()
+    """Last two parts of imported names, and attributes of any `arena`, which needs no import."""
+    named: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            named.update(part for alias in node.names for part in alias.name.split("."))
+            named += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            named.update((node.module or "").split("."), (alias.name for alias in node.names))
+            named += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif (
             isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id == "arena"
         ):
-            named.add(node.attr)
-    return named
+            named.append(f"arena.{node.attr}")
+    return {".".join(name.split(".")[-2:]) for name in named}
 
 
 def test_no_model_name_reaches_the_pairs(here, small_params):

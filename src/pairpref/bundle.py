@@ -50,7 +50,7 @@ def check(bundle: Path) -> dict[str, list[Path]]:
     """
     try:
         named = {**json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(
             f"{bundle} has no readable {MANIFEST}: not the models of a finished pipeline. {_ADVICE}"
         ) from None
@@ -78,7 +78,10 @@ def models(bundle: Path) -> dict[str, list[Path]]:
 def plain(bundle: Path) -> dict[str, bool]:
     """Whether each text column of the training votes was plain text; empty in an older bundle."""
     path = bundle / VOTES
-    return json.loads(path.read_text(encoding="utf-8"))["plain"] if path.exists() else {}
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))["plain"]} if path.exists() else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{path} is damaged. {_ADVICE}") from None
 
 
 def _parts(bundle: Path) -> dict[str, str]:

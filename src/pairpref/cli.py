@@ -40,3 +40,7 @@ def parser(command: str, about: str, example: str) -> argparse.ArgumentParser:
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+if __name__ == "__main__":
+    main()

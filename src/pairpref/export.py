@@ -207,9 +207,9 @@ def _refuse(source: Path, config: "InferenceConfig") -> None:
     if config.pooling != "cls":
         raise UserError(
             f"{source}: the head of model.pooling={config.pooling} is pairpref's own, which "
-            "transformers can't load. A classifier or reward model on a published backbone can be "
-            "exported if trained with -S model.pooling=cls -S model.features=false; small-bag and "
-            "the features member can't."
+            "transformers can't load. A classifier or reward model can be exported if trained with "
+            "-S model.pooling=cls -S model.features=false, and a published backbone or "
+            "-S model.backbone=small-deberta-v2; the default's small-bag and the features can't."
         )
     adapted = source / "adapted.json"
     if adapted.exists() and json.loads(adapted.read_text("utf-8"))["quantize"] != "none":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, islice, starmap
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,8 @@ class Judge:
         Raises:
             UserError: there is no whole bundle.
         """
+        if precision not in get_args(Precision):
+            raise UserError(f"precision {precision!r}: expected one of {get_args(Precision)}.")
         models = bundles.models_of(path)
         folders = bundles.check(models)
         # Seconds to import: a wrong path need not wait for it.
@@ -105,9 +107,14 @@ class Judge:
             return pd.DataFrame(self._of_rows(rows), columns=PROBABILITIES, index=prompt.index)
         if isinstance(prompt, Iterator):
             return self._of_iterator(prompt)
+        if a is None and b is None:
+            raise UserError(
+                "expected a prompt and two answers, a DataFrame, or an iterator of (prompt, a, b); "
+                f"got one {type(prompt).__name__}. For a file: pairpref predict --input FILE."
+            )
         if not any(map(given.is_many, (prompt, a, b))):
             return Prediction(*self._of_rows([given.pair(prompt, a, b)])[0].tolist())
-        prompts = [None] * len(a) if prompt is None else prompt
+        prompts = [None] * len(a) if prompt is None and given.is_many(a) else prompt
         if not all(map(given.is_many, (prompts, a, b))) or len({*map(len, (prompts, a, b))}) > 1:
             sizes = (len(x) if given.is_many(x) else "one" for x in (prompts, a, b))
             raise UserError(
@@ -116,15 +123,16 @@ class Judge:
         many = zip(prompts, a, b, strict=True)
         return self._of_rows(given.pair(*one, i) for i, one in enumerate(many, 1))
 
-    def rank(self, prompt: Text, answers: Sequence[Text]) -> Ranking:
+    def rank(self, prompt: Text, answers: Iterable[Text]) -> Ranking:
         """Order several answers to one prompt by all their pairs; see `evaluation.ranking`.
 
         Raises:
             UserError: there is no answer, or one that can't be used.
         """
-        k = len(answers)
-        if isinstance(answers, str) or not k:
+        answers = answers if isinstance(answers, str) else list(answers)
+        if isinstance(answers, str) or not answers:
             raise UserError(f"expected a list of answers to rank; got {answers!r:.80}.")
+        k = len(answers)
         beats = np.full((k, k), 0.5)
         pairs = [*combinations(range(k), 2)]
         rows = (given.pair(prompt, answers[i], answers[j], n) for n, (i, j) in enumerate(pairs, 1))
@@ -156,21 +164,18 @@ class Judge:
         return np.concatenate(parts)
 
     def _of_iterator(self, pairs: Iterator[tuple]) -> Iterator[Prediction]:
-        numbered = enumerate(pairs, 1)
-        while chunk := list(islice(numbered, _STREAM)):
-            for p in self._of_rows(given.pair(q, a, b, number) for number, (q, a, b) in chunk):
+        rows = (given.of_item(item, number) for number, item in enumerate(pairs, 1))
+        while chunk := list(islice(rows, _STREAM)):
+            for p in self._of_rows(chunk):
                 yield Prediction(*p.tolist())
 
 
-def take(rows: Iterator[R], most: int = SHARD_ROWS) -> list[R]:
-    """The next rows: at most `most`, and of `SHARD_CHARACTERS` or little more; none at the end."""
+def take(rows: Iterator[R], most: int = SHARD_ROWS, characters: int = SHARD_CHARACTERS) -> list[R]:
+    """The next rows: at most `most`, and of `characters` or little more; none at the end."""
     shard: list[R] = []
-    characters = 0
     for row in rows:
         shard.append(row)
-        if isinstance(row, Row):
-            cells = filter(None, (row.prompt, row.response_a, row.response_b))
-            characters += sum(len(cell.source) for cell in cells)
-        if len(shard) >= most or characters >= SHARD_CHARACTERS:
+        characters -= row.characters if isinstance(row, Row) else 0
+        if len(shard) >= most or characters <= 0:
             break
     return shard

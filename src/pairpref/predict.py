@@ -9,7 +9,7 @@ submission.unreadable.csv, and get the shares of A, B and tie among the training
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from pairpref.data.votes import Row, read_unjudged
 from pairpref.effort import WHOLE, Effort, Orders
 from pairpref.errors import UserError, command, say
 from pairpref.files import written_aside
-from pairpref.judge import SHARD_ROWS, Judge, take
+from pairpref.judge import SHARD_CHARACTERS, SHARD_ROWS, Judge, take
 from pairpref.pairs import PROBABILITIES, WINNERS
 from pairpref.parallel import ALONE, each
 from pairpref.params import ParallelParams, Precision, PredictParams
@@ -122,7 +122,7 @@ def _filled(
     depends = options.batch_size, options.effort, options.max_seconds, options.precision
     with Shards.opened(folder, key((path, manifest), (depends, SHARD_ROWS))) as shards:
         at = time.time()
-        total = survey(path, judge.usual, options.keep_going, say, unreadable)
+        total, characters = survey(path, judge.usual, options.keep_going, say, unreadable)
         if shards.rows:
             say(f"going on: {shards.rows:,} of {total:,} rows are finished")
         for line in judge.members.says(options.effort):
@@ -132,7 +132,8 @@ def _filled(
             idle = 2 * (time.time() - at) / max(1, total)
             ladder = judge.members.efforts(options.effort)
             budget = Budget(options.max_seconds, began, ladder, judge.members.work, idle)
-        _fill(shards, path, judge, options, budget, Progress(shards.rows, total, say), say)
+        progress = Progress(shards.rows, total, say)
+        _fill(shards, path, judge, options, budget, characters, progress, say)
         if shards.rows != total:
             raise UserError(f"{path} changed while it was read. Run the same command again.")
         if given_up := {
@@ -140,6 +141,8 @@ def _filled(
         }:
             listed = "; ".join(f"{n:,} rows: {name}" for name, n in given_up.items())
             say(f"given up for --max-seconds {options.max_seconds:g}, of {total:,} rows: {listed}")
+        if options.max_seconds and (late := time.time() - began - options.max_seconds) > 0:
+            say(f"--max-seconds {options.max_seconds:g}: {late:.1f} s late before it is written")
         yield shards
 
 
@@ -149,18 +152,21 @@ def _fill(
     judge: Judge,
     options: Options,
     budget: Budget | None,
+    characters: int,
     progress: Progress,
     say: Callable[[str], object],
 ) -> None:
-    """Predict the rows that are not finished."""
-    rows = islice(read_unjudged(path, judge.usual).rows, shards.rows, None)
+    """Predict the rows that are not finished, of a file of so many characters."""
+    rows = read_unjudged(path, judge.usual).rows
+    left = characters - _characters(islice(rows, shards.rows))
     effort: Effort | None = options.effort
-    most, before = SHARD_ROWS, effort
+    most, length, before = SHARD_ROWS, SHARD_CHARACTERS, effort
     while True:
         if budget:
-            effort, most = budget.next(progress.total - shards.rows)
-        if not (shard := take(rows, min(most, SHARD_ROWS))):
+            effort, most, length = budget.next(progress.total - shards.rows, left)
+        if not (shard := take(rows, min(most, SHARD_ROWS), min(length, SHARD_CHARACTERS))):
             return
+        left -= _characters(shard)
         if effort != before:
             say(f"from row {shards.rows + 1:,}: {effort or _NONE}")
             before = effort
@@ -193,8 +199,13 @@ def _answers(
     progress.begin(len(pairs), len(pairs) * judge.members.passes(effort))
     p[[*usable]] = judge.answer(pairs, effort, batch_size=options.batch_size, step=progress.step)
     if budget:
-        budget.took(effort, pairs.tokens.lengths(), read - began, time.time() - read)
+        size = _characters(shard)
+        budget.took(effort, pairs.tokens.lengths(), size, read - began, time.time() - read)
     return p
+
+
+def _characters(rows: Iterable[Row | RejectedRow]) -> int:
+    return sum(row.characters for row in rows if isinstance(row, Row))
 
 
 def _outputs(path: Path, given: Path) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ They are in a folder of their own, named by a hash of all that the answers depen
 finished for another input, other models, options or code is not used.
 """
 
+import csv
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from pairpref.pairs import PROBABILITIES, WINNERS
 
 _PACKAGE = Path(__file__).parent
 _EFFORT = b"effort"
+_BYTES = 16  # of a digest in front of a shard
 _SCHEMA = pa.schema([("id", pa.string()), *((name, pa.float64()) for name in PROBABILITIES)])
 
 
@@ -40,11 +42,8 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         self.folder, self.rows = folder, 0  # rows that are finished
         self.efforts: dict[str, int] = {}  # rows by how much was spent on each
-        while (path := self._path(self.rows)).exists():
-            try:
-                table = pq.read_table(path)
-            except (pa.ArrowException, OSError):
-                break  # torn by a power cut: it is written again
+        # One that is torn or damaged is written again, and those behind it.
+        while (table := self._read(self.rows)) is not None:
             self._count(table)
 
     @classmethod
@@ -78,8 +77,11 @@ class Shards:
         """Write the next rows."""
         table = pa.Table.from_pandas(frame, _SCHEMA, preserve_index=False)
         table = table.replace_schema_metadata({_EFFORT: str(effort)})
+        packed = pa.BufferOutputStream()
+        pq.write_table(table, packed)
+        content = packed.getvalue().to_pybytes()
         with written_aside(self._path(self.rows)) as (to,):
-            pq.write_table(table, to)
+            to.write_bytes(_digest(content) + content)
         self._count(table)
 
     def frames(self) -> Iterator[pd.DataFrame]:
@@ -87,9 +89,11 @@ class Shards:
         yield _SCHEMA.empty_table().to_pandas()
         row = 0
         while row < self.rows:
-            frame = pq.read_table(self._path(row)).to_pandas()
-            row += len(frame)
-            yield frame
+            table = self._read(row)
+            if table is None:
+                raise UserError(f"{self._path(row)} was changed. Run the same command again.")
+            row += len(table)
+            yield table.to_pandas()
 
     def write(self, path: Path) -> None:
         """Write all: a submission as .csv, or else probabilities as .parquet; whole or not at all.
@@ -110,12 +114,25 @@ class Shards:
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _path(self, row: int) -> Path:
-        return self.folder / f"{row:012d}.parquet"
+        return self.folder / f"{row:012d}.shard"
+
+    def _read(self, row: int) -> pa.Table | None:
+        """The shard that begins with a row; None if there is none, or not as it was written."""
+        try:
+            whole = self._path(row).read_bytes()
+        except OSError:
+            return None
+        digest, content = whole[:_BYTES], whole[_BYTES:]
+        return pq.read_table(pa.BufferReader(content)) if _digest(content) == digest else None
 
     def _count(self, table: pa.Table) -> None:
         effort = table.schema.metadata[_EFFORT].decode()
         self.efforts[effort] = self.efforts.get(effort, 0) + len(table)
         self.rows += len(table)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_BYTES).digest()
 
 
 def write_csv(submission: pd.DataFrame, path: Path, further: bool = False) -> None:
@@ -125,4 +142,7 @@ def write_csv(submission: pd.DataFrame, path: Path, further: bool = False) -> No
         further: add them to the rows that are there.
     """
     mode, how = "a" if further else "w", {"lineterminator": "\n", "float_format": "%.9g"}
-    submission.to_csv(path, index=False, mode=mode, header=not further, **how)
+    # Python quotes a line feed in an id, but before 3.13 no carriage return.
+    odd = submission["id"].str.contains("\r", regex=False).any()
+    quoting = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
+    submission.to_csv(path, index=False, mode=mode, header=not further, quoting=quoting, **how)

@@ -21,8 +21,8 @@ def survey(
     keep_going: bool,
     say: Callable[[str], object],
     unreadable: Path | None,
-) -> int:
-    """Count the rows of a file of pairs, and list those that can't be read.
+) -> tuple[int, int]:
+    """Count rows and characters of a file of pairs, and list the rows that can't be read.
 
     Args:
         usual: as in `votes.read_unjudged`.
@@ -31,16 +31,18 @@ def survey(
     Raises:
         UserError: they are more than `MAX_BAD_SHARE`, unless `keep_going`; or one has no id.
     """
-    total, tally = 0, Tally()
+    total, characters, tally = 0, 0, Tally()
 
     def bad() -> Iterator[RejectedRow]:
-        nonlocal total
+        nonlocal total, characters
         for row in read_unjudged(path, usual).rows:
             total += 1
             if isinstance(row, RejectedRow):
                 _refuse_without_id(path, row)
                 tally.add(row)
                 yield row
+            else:
+                characters += row.characters
 
     listed = ""
     if unreadable is None:
@@ -60,7 +62,7 @@ def survey(
         )
     if count:
         say(f"{found}; they get {_SHARES}.{listed}\n{tally.summary()}")
-    return total
+    return total, characters
 
 
 def _refuse_without_id(path: Path, row: RejectedRow) -> None:

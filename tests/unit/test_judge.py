@@ -174,6 +174,21 @@ def test_an_iterator_is_answered_as_it_is_read(judge):
     assert sum(1 for _ in answers) == 599
 
 
+@pytest.mark.parametrize("item", [dict.fromkeys(TEXTS, "x"), "abc", ("p", "a"), None])
+def test_an_item_of_another_kind_is_refused(judge, item):
+    answers = judge.predict(iter([("p", "a", "b"), item]))
+    with pytest.raises(UserError, match=r"item 2: expected \(prompt, a, b\)"):
+        list(answers)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series, pd.Index, pd.array])
+def test_many_may_be_any_array(judge, kind):
+    texts = [kind(given) for given in zip(ASKED, ("p", "a", "b"), strict=True)]
+    found = judge.predict(*texts)
+    assert np.allclose(found[0], judge.predict(*ASKED), **SAME) and found.shape == (2, 3)
+    assert np.allclose(judge.predict(*(pd.Series(text).values for text in texts)), found, **SAME)
+
+
 def test_threads_share_it(judge, pairs, monkeypatch):
     """They are answered one after another, each with the bits that it gets alone."""
     before, votes, inside, most = torch.get_num_threads(), judge.members.votes, [], []
@@ -216,6 +231,9 @@ def test_long_texts_are_predicted_in_parts(judge, pairs, p, monkeypatch):
         (("p", ["a"], ["b"]), "got one prompts, 1 A"),
         ((["p"] * 2, ["a"] * 2, ["b", 3]), r"pair 2: not_text \(response_b: 3\)"),
         ((None, talk("p", "a"), talk("q", "b")), "prompts_differ"),
+        (("test.csv",), "expected a prompt and two answers.* got one str"),
+        (([("p", "a", "b")],), "an iterator of .* got one list"),
+        ((None, None, ["b"]), "expected as many prompts as answers"),
         ((pd.DataFrame({"x": [1]}),), "the DataFrame: wrong columns"),
         ((pd.DataFrame([["p", "a", None]], columns=TEXTS),), "the DataFrame, row 1: not_text"),
     ],
@@ -224,6 +242,11 @@ def test_what_can_not_be_used_is_one_line(judge, asked, says):
     with pytest.raises(UserError, match=says) as error:
         judge.predict(*asked)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_unknown_precision_is_refused(all_members):
+    with pytest.raises(UserError, match="'fp99': expected one of"):
+        Judge.load(all_members / "models", "fp99")
 
 
 def test_a_bundle_is_checked_before_it_is_loaded(all_members, tmp_path):
@@ -369,6 +392,13 @@ class TestRank:
         assert bradley_terry(np.array([[0.5]])).strengths.tolist() == [0.0]
         sure = bradley_terry(np.array([[0.5, 1.0], [0.0, 0.5]]))
         assert np.isfinite(sure.strengths).all() and sure.order == (0, 1)
+
+    def test_answers_may_be_a_series_or_a_generator(self, judge):
+        prompt, *answers = ASKED
+        whole = judge.rank(prompt, answers)
+        again = pd.Series(answers, index=[1, 0])
+        assert judge.rank(prompt, again).strengths.tolist() == whole.strengths.tolist()
+        assert judge.rank(prompt, iter(answers)).strengths.tolist() == whole.strengths.tolist()
 
     @pytest.mark.parametrize("answers", [[], "an answer"])
     def test_no_answers(self, judge, answers):

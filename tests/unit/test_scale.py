@@ -164,6 +164,36 @@ class TestRowsOfAnyKind:
         assert np.isfinite(p).all() and np.allclose(p.sum(axis=1), 1)
         assert np.abs(p[2:4, 0] - p[2:4, 1]).max() < 1e-12
 
+    def test_odd_ids_are_one_row_each(self, models, tmp_path, in_parts):
+        ids = ["007", "1e5", "NaN", "a,b", 'q"q', "x", "y", "z", "=1+1", "  x ", "7", "7"]
+        lines = [
+            json.dumps({"id": i, "prompt": "p", "response_a": "a", "response_b": "b"}) for i in ids
+        ]
+        (tmp_path / "test.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        run(models, tmp_path / "test.jsonl", tmp_path / "s.csv")
+        found = pd.read_csv(tmp_path / "s.csv", dtype=str, keep_default_na=False)
+        assert found["id"].tolist() == ids
+
+    def test_a_carriage_return_in_an_id_is_quoted(self, tmp_path):
+        frame = pd.DataFrame({"id": ["cr\rid", "2"], **dict.fromkeys(WINNERS, 0.5)})
+        prediction.write(frame, tmp_path / "s.csv")
+        found = pd.read_csv(tmp_path / "s.csv", dtype={"id": str})
+        assert found["id"].tolist() == ["cr\rid", "2"]
+
+    @pytest.mark.parametrize(
+        ("names", "end"), [("prompt,chosen,rejected", "\n"), (",".join(["id", *TEXTS]), "\r")]
+    )
+    def test_a_row_that_may_hold_others_is_refused(self, models, tmp_path, names, end, capsys):
+        """A quotation mark that is not closed: how many rows there are is not known."""
+        width = names.count(",")
+        rows = [",".join([str(i), *["text"] * width]) for i in range(20)]
+        rows[4:6] = ['4,"text' + ",text" * (width - 1), '5,"text"' + ",text" * (width - 1)]
+        (tmp_path / "test.csv").write_bytes(end.join([names, *rows, ""]).encode())
+        with pytest.raises(SystemExit):
+            run(models, tmp_path / "test.csv", tmp_path / "s.csv", "--keep-going")
+        assert "has no readable id" in capsys.readouterr().err
+        assert not (tmp_path / "s.csv").exists()
+
     @pytest.mark.parametrize("ending", ["csv", "parquet"])
     def test_no_rows(self, models, tmp_path, ending):
         (tmp_path / "test.csv").write_text("id,prompt,response_a,response_b\n")
@@ -290,12 +320,16 @@ class TestKilled:
         assert asked == [7, 7, 5] and "21 of 40 rows are finished" in capsys.readouterr().out
         assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
-    def test_a_torn_part_is_done_again(self, tmp_path):
+    @pytest.mark.parametrize("damage", ["torn", "flipped"])
+    def test_a_damaged_part_is_done_again(self, tmp_path, damage):
         frame = pd.DataFrame({"id": ["a", "b"], **dict.fromkeys(PROBABILITIES, 0.5)})
         with Shards.opened(tmp_path / "s", "key") as shards:
             for _ in range(3):
                 shards.add(frame, "effort")
-        (tmp_path / "s/key/000000000002.parquet").write_bytes(b"PAR1 torn")
+        part = tmp_path / "s/key/000000000002.shard"
+        content = bytearray(part.read_bytes())
+        content[len(content) // 2] ^= 1
+        part.write_bytes(content if damage == "flipped" else content[:100])
         with Shards.opened(tmp_path / "s", "key") as shards:
             assert shards.rows == 2
 
@@ -317,7 +351,7 @@ class TestKilled:
         with pytest.raises(SystemExit):
             run(models, path, tmp_path / "s.csv")
         monkeypatch.setattr(Judge, "answer", answer)
-        begun = [p.parent.name for p in tmp_path.glob(".s.csv.shards/*/*.parquet")]
+        begun = [p.parent.name for p in tmp_path.glob(".s.csv.shards/*/*.shard")]
         assert len(begun) == 1
         options = ("--batch-size", "3") if changed == "options" else ()
         if changed == "input":
@@ -349,9 +383,15 @@ class TestSeconds:
         assert [*fewer(Effort("one", 1, 64), "one", 3, 128)] == [Effort("one", 1, 32)]
 
     @pytest.mark.parametrize("seconds", [2, 20, 60, 100, 1000])
-    @pytest.mark.parametrize("slower", [1.0, 3.0], ids=["even", "slower later"])
-    def test_it_is_kept_whatever_happens(self, monkeypatch, seconds, slower):
-        """1,000 pairs by a clock of their own: .1 s each as asked, or slower after the half."""
+    @pytest.mark.parametrize(
+        ("slower", "longer"),
+        [(1.0, 1), (3.0, 1), (1.0, 20)],
+        ids=["even", "slower later", "longer later"],
+    )
+    def test_it_is_kept_whatever_happens(self, monkeypatch, seconds, slower, longer):
+        """1,000 pairs by a clock of their own: .1 s each as asked, or slower after the half; to be
+        read at .001 s a 100 characters, and longer after the half."""
+        sizes = np.where(np.arange(1000) < 500, 100, 100 * longer)
         now, work = [0.0], {None: 1.0, "both": 1.0, "uncertain": 0.75, "one": 0.5}
         monkeypatch.setattr("pairpref.budget.time.time", lambda: now[0])
 
@@ -362,15 +402,19 @@ class TestSeconds:
         budget = Budget(seconds, 0.0, ladder, cost, idle=0.0001)
         done, spent = 0, []
         while done < 1000:
-            effort, rows = budget.next(1000 - done)
-            rows = min(rows, 1000 - done)
+            effort, rows, most = budget.next(1000 - done, int(sizes[done:].sum()))
+            enough = np.flatnonzero(sizes[done:].cumsum() >= most)
+            rows = min(rows, 1000 - done, *enough[:1] + 1)
             if effort:
+                size = int(sizes[done : done + rows].sum())
                 pace = 0.1 * cost(effort, None) * (slower if done > 500 else 1)
-                budget.took(effort, np.full(rows, 50), 0.001 * rows, pace * rows)
-                now[0] += (0.001 + pace) * rows
+                budget.took(effort, np.full(rows, 50), size, 1e-5 * size, pace * rows)
+                now[0] += 1e-5 * size + pace * rows
             done += rows
             spent += [effort] * rows
         assert now[0] <= seconds
+        if longer > 1:
+            return
         if seconds == 1000:
             assert {*spent} == {Effort()}
         elif seconds == 20:
@@ -442,6 +486,6 @@ def test_progress_tells_the_time_left(monkeypatch):
 
 def test_a_file_that_grows_meanwhile(models, test_file, tmp_path, monkeypatch):
     survey = prediction.survey
-    monkeypatch.setattr(prediction, "survey", lambda *given: survey(*given) + 1)
+    monkeypatch.setattr(prediction, "survey", lambda *given: (survey(*given)[0] + 1, 0))
     with pytest.raises(UserError, match="changed while it was read"):
         prediction.predict(test_file, models, **SILENT)

@@ -26,11 +26,14 @@ _PLAIN = dict.fromkeys(TEXTS, True)
 _FRAME = "the DataFrame"
 
 
+_ARRAYS = (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)
+
+
 def is_many(value: object) -> bool:
     """Whether a value is a sequence of texts, and not one text or one conversation."""
-    if not isinstance(value, (list, tuple, np.ndarray, pd.Series)):
-        return False
-    return not (isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping))
+    if isinstance(value, _ARRAYS):
+        return not (isinstance(value, np.ndarray) and value.ndim == 0)
+    return isinstance(value, (list, tuple)) and not (value and isinstance(value[0], Mapping))
 
 
 def pair(prompt: Text | None, a: Text, b: Text, number: int = 1) -> Row:
@@ -49,6 +52,14 @@ def pair(prompt: Text | None, a: Text, b: Text, number: int = 1) -> Row:
         return Row(number, str(number), *_LAYOUT.read(cells, _PLAIN, str(number)))
     except RowError as error:
         raise _unusable(f"pair {number}", error.reason, error.excerpt) from None
+
+
+def of_item(item: object, number: int) -> Row:
+    """One item of an iterator, a (prompt, a, b); see `pair`."""
+    if not isinstance(item, (tuple, list)) or len(item) != 3:
+        raise UserError(f"item {number}: expected (prompt, a, b); got {item!r:.80}.")
+    prompt, a, b = item
+    return pair(prompt, a, b, number)
 
 
 def of_frame(frame: pd.DataFrame, usual: Mapping[str, bool] | None = None) -> Iterator[Row]:
@@ -79,7 +90,7 @@ def of_frame(frame: pd.DataFrame, usual: Mapping[str, bool] | None = None) -> It
 
 def _plain(value: object) -> object:
     """A cell without what pandas and numpy put around it."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, _ARRAYS):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

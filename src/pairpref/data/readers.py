@@ -48,6 +48,7 @@ class Record:
     line: int  # the physical line it begins on, from 1; in Parquet the row
     cells: Mapping[str, object]
     error: RowError | None = None
+    unsure: bool = False  # it may hold further rows, or be the rest of one
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,8 @@ def _csv_records(
             found = f"{len(row)} fields, expected {width}: {row[0]}"
             if width < len(row) <= len(header):
                 found = f"a column without a name is not empty: {next(filter(None, row[width:]))}"
-            yield Record(line, {} if after_damage else named, RowError("wrong_fields", found))
+            kept = {} if after_damage else named
+            yield Record(line, kept, RowError("wrong_fields", found), after_damage)
             continue
         after_damage = False
         texts = (f"{name}: {named[name]}" for name in columns)
@@ -253,9 +255,9 @@ def _damaged(line: int, raw: str, names: Sequence[str], reason: str) -> Record:
         quoted = field[0].startswith('"')
         named[name] = field[0][1:-1].replace('""', '"') if quoted else field[0]
         at = field.end() + 1
-    swallowed = "\n" in raw[at:].rstrip("\r\n")
+    swallowed = not {"\n", "\r"}.isdisjoint(raw[at:].rstrip("\r\n"))
     error = RowError(reason, f"{name}: {raw[at : at + 200].rstrip()}")
-    return Record(line, {} if swallowed else named, error)
+    return Record(line, {} if swallowed else named, error, swallowed)
 
 
 _READERS = {

@@ -29,6 +29,12 @@ class Row:
     label: int | None  # 0 = A, 1 = B, 2 = tie; None where it is to be predicted
     both_bad: bool = False  # a tie of two bad answers, by the vote itself
 
+    @property
+    def characters(self) -> int:
+        """Of its texts, as they are written."""
+        cells = (self.prompt, self.response_a, self.response_b)
+        return sum(len(cell.source) for cell in cells if cell)
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -74,7 +80,7 @@ def of_source(
 
 
 def _row(record: Record, layout: Layout, plain: Mapping[str, bool]) -> Row | RejectedRow:
-    identifier = layout.identifier(record.cells, record.line)
+    identifier = "" if record.unsure else layout.identifier(record.cells, record.line)
     try:
         if record.error:
             raise record.error

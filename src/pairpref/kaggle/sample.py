@@ -51,6 +51,6 @@ def read(path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
         pairs, p = sample["rows"], np.array(sample["probabilities"], dtype=np.float64)
         if not pairs or p.shape != (len(pairs), len(PROBABILITIES)) or not np.isfinite(p).all():
             raise ValueError(f"{len(pairs)} rows, probabilities of shape {p.shape}")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: no sample with rows and probabilities ({error}).") from None
     return pairs, p

@@ -28,6 +28,7 @@ from pairpref.errors import UserError
 from pairpref.evaluation.ranking import Ranking, bradley_terry
 from pairpref.pairs import PROBABILITIES
 from pairpref.params import CleanParams, Precision
+from pairpref.text.published import one_line
 
 if TYPE_CHECKING:
     from pairpref.training.members import Members, Pairs
@@ -50,7 +51,15 @@ class Judge:
     def __init__(self, members: "Members") -> None:
         """Called by `load`."""
         self.members, self._lock = members, RLock()
-        self.switches = CleanParams(**members.config.clean, near_duplicate=1, max_bad_share=1)
+        config = members.config
+        try:
+            self.switches = CleanParams(**config.clean, near_duplicate=1, max_bad_share=1)
+            self.prior = np.array(config.prior, dtype=np.float64)  # of A, B and tie
+            if self.prior.shape != (3,) or not (min(self.prior) >= 0 < sum(self.prior) < np.inf):
+                raise ValueError(f"prior {config.prior}")
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{members.bundle}: damaged, {one_line(error)}. Train again.") from None
+        self.prior /= self.prior.sum()
         self.usual = bundles.plain(members.bundle)
 
     @classmethod

@@ -187,8 +187,7 @@ def _answers(
     progress: Progress,
 ) -> np.ndarray:
     """p of some rows, shape (n, 3); without an effort and of unreadable rows it is the prior."""
-    p = np.tile(np.asarray(judge.members.config.prior), (len(shard), 1))
-    p /= p.sum(axis=1, keepdims=True)
+    p = np.tile(judge.prior, (len(shard), 1))
     if not effort:
         return p
     began = time.time()

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pairpref import Judge
+from pairpref import bundle as bundles
 from pairpref import predict as prediction
 from pairpref.data.cells import join
 from pairpref.effort import Effort
@@ -247,6 +248,18 @@ def test_what_can_not_be_used_is_one_line(judge, asked, says):
 def test_an_unknown_precision_is_refused(all_members):
     with pytest.raises(UserError, match="'fp99': expected one of"):
         Judge.load(all_members / "models", "fp99")
+
+
+@pytest.mark.parametrize("prior", [[0, 0, 0], [1, 2], [0.5, -0.1, 0.6], [1, 1, None]])
+def test_shares_that_are_none_are_refused(all_members, tmp_path, prior):
+    folder = Path(shutil.copytree(all_members / "models", tmp_path / "models"))
+    path = folder / "train/classifier.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"prior": prior}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    bundles.record_models(folder)
+    bundles.record_calibrator(folder)
+    with pytest.raises(UserError, match="damaged, .*Train again"):
+        Judge.load(folder)
 
 
 def test_a_bundle_is_checked_before_it_is_loaded(all_members, tmp_path):

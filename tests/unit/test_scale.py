@@ -234,7 +234,7 @@ class TestFullDisk:
 
     @pytest.mark.parametrize(
         ("limit", "full"),
-        [(60, "s.unreadable.csv"), (1_000, "000000000000.parquet"), (4_000, "s.parquet")],
+        [(60, "s.unreadable.csv"), (1_000, "000000000000.shard"), (4_000, "s.parquet")],
         ids=["listing", "part", "whole"],
     )
     def test_it_is_one_line_and_goes_on(self, models, rows, tmp_path, in_parts, limit, full):
@@ -280,7 +280,7 @@ class TestKilled:
             output = folder / f"{hit}.csv"
             while killed(draw.uniform(0, lasts), models, test_file, output):
                 hit += 1
-                on_the_way += any(folder.glob(f".{output.name}.shards/*/*.parquet"))
+                on_the_way += any(folder.glob(f".{output.name}.shards/*/*.shard"))
                 whole = not output.exists() or output.read_bytes() == undisturbed.read_bytes()
                 assert whole and not {*hidden(folder)} - {f".{output.name}.shards"}
             assert output.read_bytes() == undisturbed.read_bytes()

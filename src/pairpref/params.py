@@ -28,8 +28,7 @@ from pairpref.typed_yaml import (
     read,
 )
 
-SMALL = "small-deberta-v2"
-BAG = "small-bag"
+SMALL, BAG = "small-deberta-v2", "small-bag"
 BUILT_IN = (SMALL, BAG)  # backbones from random weights, which bring no tokenizer
 
 Processors = Annotated[Count, Field(le=1024)]
